@@ -1,0 +1,256 @@
+"""A timm model seen as tokens: CLS, patches, mask tokens, kept tokens, and the CLS row of the last attention.
+
+Everything that depends on how timm builds a Vision Transformer (registers, missing CLS tokens, position
+resampling, drop path) is handled here and nowhere else.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslkit.errors import UsageError, did_you_mean
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What is needed to build an encoder; None leaves timm's own value of the architecture."""
+
+    arch: str = "vit_small_patch16_224"
+    image_size: int = 224  # pixels, square
+    patch_size: int | None = None  # pixels, square
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    drop_path: float = 0.0
+
+    def timm_kwargs(self) -> dict[str, Any]:
+        """Arguments for ``timm.create_model`` beside the name; plain timm builds the same modules from them."""
+        sizes = {"patch_size": self.patch_size, "embed_dim": self.width, "depth": self.depth, "num_heads": self.heads}
+        sizes = {key: value for key, value in sizes.items() if value is not None}
+        if not is_vit(self.arch):
+            if sizes:
+                raise UsageError(f"{self.arch} is no plain ViT: encoder.{', '.join(sizes)} cannot be set")
+            return {"num_classes": 0}
+        return {"num_classes": 0, "img_size": self.image_size, "dynamic_img_size": True, **sizes}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an encoder returns.
+
+    Attributes:
+        cls: (B, D) the CLS token after the final norm; the pooled feature where there is no CLS token.
+        patches: (B, N, D) patch tokens after the final norm in row-major order; None for models that are no ViT.
+        attention: (B, H, N) the last block's attention from CLS to patches, after softmax over all tokens; None
+            unless asked for. A row sums to less than 1: the rest goes to CLS and registers.
+    """
+
+    cls: Tensor
+    patches: Tensor | None = None
+    attention: Tensor | None = None
+
+
+def is_vit(arch: str) -> bool:
+    """Whether a timm name is built as timm's plain ``VisionTransformer``.
+
+    Raises:
+        UsageError: timm has no such model.
+    """
+    name = arch.split(".")[0]
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no model '{arch}': {did_you_mean(name, timm.list_models())}")
+    return timm.model_entrypoint(name).__module__.endswith("vision_transformer")
+
+
+class StochasticDepth(nn.Module):
+    """Drops a residual branch per sample (arXiv:1603.09382) by scales drawn on the host.
+
+    timm's own ``DropPath`` draws from the global generator, so neither a resumed run nor two processes would
+    drop the same branches. Here the caller sets ``scales`` before the forward pass: 0 drops, 1/(1 - p) keeps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> the same, each sample times its scale."""
+        return x if self.scales is None else x * self.scales.to(x.dtype)[:, None, None]
+
+
+class Encoder(nn.Module):
+    """A timm model as tokens.
+
+    Args:
+        spec: what to build.
+        pretrained: fetch timm's weights for the name (needs a network).
+
+    Raises:
+        UsageError: unknown name, or an image size that the patch size does not divide.
+    """
+
+    def __init__(self, spec: EncoderSpec, pretrained: bool = False):
+        super().__init__()
+        self.spec = spec
+        self.vit = is_vit(spec.arch)
+        kwargs = spec.timm_kwargs()
+        if self.vit and spec.patch_size and spec.image_size % spec.patch_size:
+            raise UsageError(
+                f"patch size {spec.patch_size} does not divide image size {spec.image_size}: "
+                f"try {spec.image_size // spec.patch_size * spec.patch_size} pixels"
+            )
+        self.model: Any = timm.create_model(spec.arch, pretrained=pretrained, **kwargs)
+        self.width = int(getattr(self.model, "num_features", 0))
+        self.drop_rates: list[float] = []
+        if self.vit:
+            assert isinstance(self.model, VisionTransformer)
+            self.depth = len(self.model.blocks)
+            self.patch_size = int(self.model.patch_embed.patch_size[0])
+            self.prefix = int(self.model.num_prefix_tokens)
+            self.has_cls = self.model.cls_token is not None
+            self.mask_token = nn.Parameter(torch.zeros(self.width))
+            if spec.image_size % self.patch_size:
+                raise UsageError(f"patch size {self.patch_size} does not divide image size {spec.image_size}")
+            if spec.drop_path > 0:
+                self._install_drop_path(spec.drop_path)
+
+    def _install_drop_path(self, rate: float) -> None:
+        # Linear over depth, both branches of a block alike, as in DeiT and DINO.
+        for index, block in enumerate(self.model.blocks):
+            block.drop_path1, block.drop_path2 = StochasticDepth(), StochasticDepth()
+            self.drop_rates += [rate * index / max(self.depth - 1, 1)] * 2
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Patch rows and columns of an image of this size in pixels."""
+        return height // self.patch_size, width // self.patch_size
+
+    def forward(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        keep: Tensor | None = None,
+        attention: bool = False,
+        drop: Tensor | None = None,
+    ) -> Tokens:
+        """Encode a batch.
+
+        Args:
+            images: (B, 3, H, W) normalised; H and W multiples of the patch size.
+            mask: (B, N) bool, True = the mask token replaces the patch embedding, before positions are added.
+            keep: (B, M) int64, indices of the patches that enter the blocks, as in MAE; ``patches`` has M tokens then.
+            attention: also return the CLS row of the last block.
+            drop: (2L, B) scales of the residual branches, see ``drop_scales``; None drops nothing.
+
+        Raises:
+            UsageError: masks, kept tokens or attention asked of a model that has none.
+        """
+        if not self.vit:
+            if mask is not None or keep is not None or attention:
+                raise UsageError(f"{self.spec.arch} is no ViT: it has no patch tokens to mask and no CLS attention")
+            features = self.model(images)
+            return Tokens(cls=features)
+        x = self._embed(images, mask, keep)
+        self._set_drop(drop)
+        blocks = self.model.blocks
+        for block in blocks[:-1]:
+            x = block(x)
+        row = self._cls_attention(blocks[-1], x) if attention else None
+        x = self.model.norm(blocks[-1](x))
+        return Tokens(cls=self._pool(x), patches=x[:, self.prefix :], attention=row)
+
+    def last_cls(self, images: Tensor, last: int) -> tuple[Tensor, Tensor | None]:
+        """CLS of the last blocks, each after the final norm, and the patches' mean (arXiv:2104.14294, section 4).
+
+        Returns:
+            (B, L, D) in block order, and (B, D); for a model that is no ViT (B, 1, D) and None.
+        """
+        if not self.vit:
+            return self(images).cls[:, None], None
+        x = self._embed(images, None, None)
+        self._set_drop(None)
+        rows = []
+        for index, block in enumerate(self.model.blocks):
+            x = block(x)
+            if index >= self.depth - last:
+                rows.append(self._pool(self.model.norm(x)))
+        return torch.stack(rows, 1), self.model.norm(x)[:, self.prefix :].mean(1)
+
+    def _embed(self, images: Tensor, mask: Tensor | None, keep: Tensor | None) -> Tensor:
+        """(B, 3, H, W) -> (B, prefix + N, D) with positions, ready for the first block."""
+        x = self.model.patch_embed(images)  # (B, h, w, D)
+        if mask is not None:
+            x = torch.where(mask.view(*x.shape[:3], 1), self.mask_token.to(x.dtype), x)
+        x = self.model._pos_embed(x)
+        if keep is not None:
+            kept = x[:, self.prefix :].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
+            x = torch.cat([x[:, : self.prefix], kept], 1)
+        return self.model.norm_pre(x)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """(B, T, D) after the norm -> (B, D)."""
+        if self.has_cls:
+            return x[:, 0]
+        return self.model.forward_head(x, pre_logits=True)
+
+    def _cls_attention(self, block: Any, x: Tensor) -> Tensor:
+        """One row of one block: softmax(q_cls k^T / sqrt(d)) over all tokens, cut to the patches, in float32."""
+        attn = block.attn
+        if not self.has_cls or not isinstance(attn, Attention):
+            why = "no CLS token" if not self.has_cls else f"attention of kind {type(attn).__name__}"
+            raise UsageError(f"{self.spec.arch} has {why}: CLS attention cannot be read from it")
+        x = block.norm1(x)
+        width, heads = attn.attn_dim, attn.num_heads
+        weight, bias = attn.qkv.weight, attn.qkv.bias
+        q = F.linear(x[:, :1], weight[:width], None if bias is None else bias[:width])
+        k = F.linear(x, weight[width : 2 * width], None if bias is None else bias[width : 2 * width])
+        q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
+        logits = attn.q_norm(q) @ attn.k_norm(k).transpose(-2, -1)  # (B, H, 1, T)
+        return (logits[:, :, 0].float() * attn.scale).softmax(-1)[..., self.prefix :]
+
+    def _set_drop(self, drop: Tensor | None) -> None:
+        if not self.drop_rates:
+            return
+        for index, block in enumerate(self.model.blocks):
+            block.drop_path1.scales = None if drop is None else drop[2 * index]
+            block.drop_path2.scales = None if drop is None else drop[2 * index + 1]
+
+    def drop_scales(self, uniforms: Tensor) -> Tensor | None:
+        """Scales for ``drop`` from uniform numbers in [0, 1) of shape (2L, B); None when nothing is ever dropped."""
+        if not self.drop_rates:
+            return None
+        rates = torch.tensor(self.drop_rates, device=uniforms.device)[:, None]
+        return (uniforms >= rates).float() / (1 - rates)
+
+    def info(self, branch: Literal["student", "teacher", "timm"]) -> dict[str, Any]:
+        """What ``encoder.json`` holds: enough to load the weights with plain timm."""
+        return {
+            "arch": self.spec.arch,
+            "timm_kwargs": self.spec.timm_kwargs(),
+            "image_size": self.spec.image_size,
+            "width": self.width,
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "branch": branch,
+            "spec": asdict(self.spec),
+            "load": "timm.create_model(arch, **timm_kwargs).load_state_dict(safetensors.torch.load_file(FILE))",
+        }
+
+    @staticmethod
+    def from_info(info: dict[str, Any]) -> "Encoder":
+        """An encoder built from ``encoder.json``, without drop path and without its weights."""
+        return Encoder(EncoderSpec(**{**info["spec"], "drop_path": 0.0}))
+
+
+def parse_info(text: str) -> dict[str, Any]:
+    """``encoder.json`` from its text."""
+    return json.loads(text)

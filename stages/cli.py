@@ -1,0 +1,71 @@
+"""The command line: one line per stage. Torch is imported by the stage that needs it, never here."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from sslkit.errors import InterruptedRun, SslkitError
+from stages import attn_viz, extract, knn, linear, prepare, pretrain, recipes, status
+
+# Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
+ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="sslkit",
+    help="Self-supervised Vision Transformers in discrete stages: prepare, pretrain, extract, knn, linear, attn-viz.",
+    epilog="Any error shows its traceback with --debug.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("prepare")(prepare.prepare)
+app.command("pretrain")(pretrain.pretrain)
+app.command("extract")(extract.extract)
+app.command("knn")(knn.knn)
+app.command("linear")(linear.linear)
+app.command("attn-viz")(attn_viz.attn_viz)
+app.command("status")(status.status)
+app.add_typer(recipes.app, name="recipes")
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise InterruptedRun("terminated; the same command goes on", number)
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on standard error and an exit code."""
+    # --debug may stand anywhere, so it is taken out before the subcommand's parser sees it.
+    debug = "--debug" in sys.argv
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+    except SslkitError as error:
+        code = _fail(str(error), error.exit_code, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted; the same command goes on", 130, debug)
+    except ClickException as error:
+        code = _fail(str(getattr(error, "message", error)), 2, debug)
+    except OSError as error:
+        code = _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1, debug)
+    except Exception as error:
+        code = _fail(f"{type(error).__name__}: {error} (a bug? --debug shows where)", 1, debug)
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug or os.environ.get("SSLKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    print(f"sslkit: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Options that stages share, each defined once."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+class Device(str, Enum):
+    """Where tensors live; ``auto`` takes CUDA, then MPS, then the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(str, Enum):
+    """Autocast; ``auto`` is bf16 where the hardware computes in it."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", envvar="SSLKIT_RUN", help="The run directory.", show_default=False)
+]
+DataOption = Annotated[
+    Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+    typer.Option("--data", metavar="RUN", help="Use the data prepared in another run.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Redo the stage, replacing what it wrote.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="auto, bf16 or fp32.")]
+WorkersOption = Annotated[str, typer.Option("--workers", metavar="N", help="Loader processes: auto or a number.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]

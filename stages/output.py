@@ -1,0 +1,42 @@
+"""Results to standard output, remarks to standard error."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def say(message: str) -> None:
+    """A log line, on standard error so that results can be piped."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def show(results: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
+    """Print a stage's results: one JSON object, or the lines a person reads.
+
+    Args:
+        results: what ``Run.perform`` returned.
+        lines: the same for a person; "up to date" is added in front when nothing had to be done.
+        as_json: ``--json``.
+    """
+    if as_json:
+        print(json.dumps(results))
+        return
+    if results.get("up_to_date"):
+        say("up to date")
+    print("\n".join(lines))
+
+
+def table(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a text table: first row is the header, columns are padded, numbers stand right.
+
+    >>> table([["k", "top1"], [10, 51.5]])
+    ['k   top1', '10  51.5']
+    """
+    text = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
+    numeric = [all(isinstance(row[i], int | float) for row in rows[1:]) for i in range(len(text[0]))]
+    return [
+        "  ".join(c.rjust(w) if n and r else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
+        for r, row in enumerate(text)
+    ]

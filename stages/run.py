@@ -1,0 +1,328 @@
+"""The run directory: the only place where an artifact's name is written.
+
+A stage is performed under one contract, whatever it does: a lock that dies with its process, a ``stage.json``
+with what went in and what came out, "up to date" when nothing changed, a refusal that names what changed, and
+a second try that finds the folder as the first one left it.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import resource
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sslkit.errors import InterruptedRun, SslkitError, UsageError
+from sslkit.files import read_json, sha256, write_json
+
+# Stage -> its folder in the run. The order is the pipeline's.
+FOLDERS = {
+    "prepare": "data",
+    "pretrain": "pretrain",
+    "extract": "features",
+    "knn": "knn",
+    "linear": "linear",
+    "attn-viz": "attention",
+}
+RECORDED_PACKAGES = ("sslkit", "torch", "torchvision", "timm", "numpy", "webdataset", "faiss-cpu")
+Result = dict[str, Any]
+
+
+class Run:
+    """A run directory, by name of artifact.
+
+    Args:
+        path: the directory; it need not exist yet.
+        data: another run whose prepared data this one uses (``--data``); remembered in ``data/reference.json``.
+    """
+
+    def __init__(self, path: Path, data: Path | None = None):
+        self.path = Path(path)
+        self._other_data = Path(data) if data else None
+
+    @property
+    def own_data(self) -> Path:
+        """Where ``prepare`` writes."""
+        return self.path / FOLDERS["prepare"]
+
+    @property
+    def data(self) -> Path:
+        """The prepared data: ``--data``'s, else this run's own, else the one it was last pointed at."""
+        if self._other_data:
+            return self._other_data / FOLDERS["prepare"]
+        reference = self.own_data / "reference.json"
+        if not (self.own_data / "manifest.json").exists() and reference.exists():
+            return (self.path / read_json(reference)["run"]).resolve() / FOLDERS["prepare"]
+        return self.own_data
+
+    def remember_data(self) -> None:
+        """Record ``--data`` for the stages to come, unless this run has data of its own."""
+        if self._other_data and not (self.own_data / "manifest.json").exists():
+            relative = os.path.relpath(self._other_data.resolve(), self.path.resolve())
+            write_json(self.own_data / "reference.json", {"run": relative})
+
+    @property
+    def manifest(self) -> Path:
+        """``data/manifest.json``: what was prepared, with a fingerprint of every shard."""
+        return self.data / "manifest.json"
+
+    @property
+    def pretrain(self) -> Path:
+        """Folder of the training stage."""
+        return self.path / FOLDERS["pretrain"]
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe of the training stage."""
+        return self.pretrain / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per log line of the training."""
+        return self.pretrain / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything needed to go on training."""
+        return self.pretrain / "checkpoint.pt"
+
+    @property
+    def encoder(self) -> Path:
+        """The trained encoder, timm's key names."""
+        return self.pretrain / "encoder.safetensors"
+
+    @property
+    def encoder_info(self) -> Path:
+        """How to build the encoder: timm name and arguments, normalisation, branch."""
+        return self.pretrain / "encoder.json"
+
+    @property
+    def views(self) -> Path:
+        """Picture of what the model sees."""
+        return self.pretrain / "views.png"
+
+    @property
+    def features(self) -> Path:
+        """Folder of frozen features; ``<split>/cls.npy`` and its neighbours are below it."""
+        return self.path / FOLDERS["extract"]
+
+    @property
+    def features_info(self) -> Path:
+        """``features/features.json``: where the features come from."""
+        return self.features / "features.json"
+
+    def folder(self, stage: str) -> Path:
+        """The folder that a stage writes."""
+        return self.path / FOLDERS[stage]
+
+    def record(self, stage: str) -> Result | None:
+        """The stage's ``stage.json``, or None when it never ran."""
+        path = self.folder(stage) / "stage.json"
+        try:
+            return read_json(path)
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise SslkitError(f"{path} is not JSON ({error}); redo the stage with --force") from error
+
+    def need(self, path: Path, stage: str) -> Path:
+        """``path``, when it is there.
+
+        Raises:
+            SslkitError: it is missing; the message names the stage that makes it.
+        """
+        if not path.exists():
+            raise SslkitError(f"{path} is missing: run `sslkit {stage} {self.path}` first")
+        return path
+
+    def perform(
+        self,
+        stage: str,
+        work: Callable[[Path], Result],
+        *,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, Path],
+        how: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> Result:
+        """Run ``work(folder)`` under the stage contract and return its results.
+
+        Args:
+            stage: a key of ``FOLDERS``.
+            work: does the stage in the folder it is given, which holds what an unfinished try left.
+                It returns results that JSON can hold; they are stored in ``stage.json``.
+            config: what the results depend on; a different config is refused without ``force``.
+            inputs: files the results depend on, by name; compared by SHA-256.
+            how: device, workers, ...: recorded, not compared.
+            force: throw away what the stage wrote before and start anew.
+
+        Returns:
+            The results, with ``"up_to_date": True`` added when nothing had to be done.
+
+        Raises:
+            SslkitError: another process writes this run, or the stage ran before with other config or inputs.
+        """
+        folder = self.folder(stage)
+        wanted = {"config": json.loads(json.dumps(config)), "inputs": fingerprints(inputs, self.path)}
+        with self.lock(stage):
+            old = self.record(stage) if not force else None
+            if old is not None:
+                difference = describe_difference(old, wanted)
+                if difference and (old["status"] == "done" or _has_artifacts(folder)):
+                    raise SslkitError(f"{stage} ran before with other settings: {difference}; --force redoes it")
+                if not difference and old["status"] == "done" and outputs_intact(folder, old):
+                    return {**old["results"], "up_to_date": True}
+            if force and folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            return self._work(stage, work, {**wanted, "how": dict(how or {})}, old)
+
+    def _work(self, stage: str, work: Callable[[Path], Result], facts: Result, old: Result | None) -> Result:
+        folder = self.folder(stage)
+        began, before = time.time(), (old or {}).get("seconds", 0.0)
+        record: Result = {
+            "stage": stage,
+            "status": "running",
+            "command": shlex.join(["sslkit", *sys.argv[1:]]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **facts,
+            "versions": versions(),
+        }
+        write_json(folder / "stage.json", record)
+        try:
+            record["results"] = work(folder)
+            record["status"] = "done"
+            return record["results"]
+        except (KeyboardInterrupt, InterruptedRun):
+            record["status"] = "interrupted"
+            raise
+        except BaseException as error:
+            record["status"] = "failed"
+            record["error"] = str(error).split("\n")[0]
+            raise
+        finally:
+            # Seconds over all tries of this stage.
+            record["seconds"] = round(before + time.time() - began, 2)
+            record["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            record["outputs"] = _outputs(folder)
+            write_json(folder / "stage.json", record)
+
+    @contextmanager
+    def lock(self, stage: str) -> Iterator[None]:
+        """Hold the run for writing; the lock is the kernel's, so it dies with the process.
+
+        Raises:
+            SslkitError: another process holds it, or the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise SslkitError(f"cannot write to the run {self.path}: {error.strerror}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise SslkitError(
+                    f"{self.path} is being written by {holder}; wait for it or use another run"
+                ) from error
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} (sslkit {stage})")
+            handle.flush()
+            yield
+
+    def stale(self, stage: str) -> list[str]:
+        """Names of the inputs that changed since a stage was done."""
+        record = self.record(stage)
+        if record is None:
+            return []
+        changed = []
+        for name, was in record["inputs"].items():
+            path = self.path / was["path"]
+            if not path.exists() or sha256(path) != was["sha256"]:
+                changed.append(name)
+        return changed
+
+
+def fingerprints(inputs: Mapping[str, Path], relative_to: Path) -> dict[str, dict[str, str]]:
+    """``{name: {path, sha256}}`` of input files; paths are relative to the run, so a moved run stays valid."""
+    return {
+        name: {"path": os.path.relpath(path.resolve(), relative_to.resolve()), "sha256": sha256(path)}
+        for name, path in inputs.items()
+    }
+
+
+def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs between two records' config and inputs, in words; empty when nothing does."""
+    words = [
+        f"{key} was {json.dumps(_at(old['config'], key))}, now {json.dumps(_at(new['config'], key))}"
+        for key in sorted(_leaves(old["config"]) | _leaves(new["config"]))
+        if _at(old["config"], key) != _at(new["config"], key)
+    ]
+    for name in sorted({*old["inputs"], *new["inputs"]}):
+        was, now = old["inputs"].get(name), new["inputs"].get(name)
+        if was is None or now is None or was["sha256"] != now["sha256"]:
+            words.append(f"the input {name} changed")
+    return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if len(words) > 4 else "")
+
+
+def _leaves(value: Any, prefix: str = "") -> set[str]:
+    if isinstance(value, dict) and value:
+        return set().union(*(_leaves(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()))
+    return {prefix}
+
+
+def _at(value: Any, key: str) -> Any:
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _outputs(folder: Path) -> dict[str, int]:
+    """Size in bytes of every file a stage wrote."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "stage.json" and not path.name.startswith(".")
+    }
+
+
+def _has_artifacts(folder: Path) -> bool:
+    return bool(_outputs(folder))
+
+
+def outputs_intact(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether every file that a finished stage wrote is still there, at its size."""
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in record["outputs"].items()
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, and of Python."""
+    found = {"python": sys.version.split()[0]}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def open_run(path: Path | None, data: Path | None = None) -> Run:
+    """The run named on the command line or in ``$SSLKIT_RUN``."""
+    if path is None:
+        raise UsageError("name a run directory: the first argument, or $SSLKIT_RUN")
+    if data is not None and not (data / FOLDERS["prepare"] / "manifest.json").exists():
+        raise SslkitError(f"--data {data} holds no prepared data: run `sslkit prepare {data}` first")
+    run = Run(path, data)
+    return run
