@@ -4,7 +4,6 @@ Everything that depends on how timm builds a Vision Transformer (registers, miss
 resampling, drop path) is handled here and nowhere else.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit.errors import UsageError, did_you_mean
+from sslkit.recipe import EncoderSection
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
             self.patch_size = int(self.model.patch_embed.patch_size[0])
             self.prefix = int(self.model.num_prefix_tokens)
             self.has_cls = self.model.cls_token is not None
-            self.mask_token = nn.Parameter(torch.zeros(self.width))
+            self.mask_token = nn.Parameter(torch.zeros(1, self.width))
             if spec.image_size % self.patch_size:
                 raise UsageError(f"patch size {self.patch_size} does not divide image size {spec.image_size}")
             if spec.drop_path > 0:
@@ -246,11 +246,11 @@ class Encoder(nn.Module):
         }
 
     @staticmethod
+    def from_section(section: EncoderSection) -> "Encoder":
+        """A freshly initialised encoder from a recipe's section."""
+        return Encoder(EncoderSpec(**section.model_dump()))
+
+    @staticmethod
     def from_info(info: dict[str, Any]) -> "Encoder":
         """An encoder built from ``encoder.json``, without drop path and without its weights."""
         return Encoder(EncoderSpec(**{**info["spec"], "drop_path": 0.0}))
-
-
-def parse_info(text: str) -> dict[str, Any]:
-    """``encoder.json`` from its text."""
-    return json.loads(text)

@@ -44,18 +44,33 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except SslkitError as error:
         code = _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted; the same command goes on", 130, debug)
     except ClickException as error:
-        code = _fail(str(getattr(error, "message", error)), 2, debug)
+        code = _misused(error, debug)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough. What Python still holds for it must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         code = _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1, debug)
     except Exception as error:
         code = _fail(f"{type(error).__name__}: {error} (a bug? --debug shows where)", 1, debug)
-    sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misused(error: Exception, debug: bool) -> int:
+    # Only format_message() names the option or argument that is wrong or missing.
+    message = str(getattr(error, "format_message", lambda: error)())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, file=sys.stderr)
+        return 2
+    context = getattr(error, "ctx", None)
+    advice = f" (see `{context.command_path} --help`)" if context is not None else ""
+    return _fail(message.rstrip(".") + advice, 2, debug)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -15,9 +15,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.files import read_json, sha256, write_json
@@ -33,6 +33,18 @@ FOLDERS = {
 }
 RECORDED_PACKAGES = ("sslkit", "torch", "torchvision", "timm", "numpy", "webdataset", "faiss-cpu")
 Result = dict[str, Any]
+
+# Lock files that this process holds. A forked loader process would share the lock and keep it for as long as it
+# outlives a killed parent; it closes its copy instead, which frees nothing while the parent lives.
+_held: set[IO[str]] = set()
+
+
+def _let_go() -> None:
+    while _held:
+        _held.pop().close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Run:
@@ -117,6 +129,24 @@ class Run:
     def features_info(self) -> Path:
         """``features/features.json``: where the features come from."""
         return self.features / "features.json"
+
+    def feature(self, split: str, name: str) -> Path:
+        """``features/<split>/<name>.npy``: cls, labels, blocks or patch_mean."""
+        return self.features / split / f"{name}.npy"
+
+    @property
+    def knn_predictions(self) -> Path:
+        """Predicted and true class of every labelled val image."""
+        return self.path / FOLDERS["knn"] / "predictions.npz"
+
+    @property
+    def linear_head(self) -> Path:
+        """Weight and bias of the chosen linear head, for raw features."""
+        return self.path / FOLDERS["linear"] / "head.safetensors"
+
+    def results(self, stage: str) -> Path:
+        """``results.json`` of a probe."""
+        return self.folder(stage) / "results.json"
 
     def folder(self, stage: str) -> Path:
         """The folder that a stage writes."""
@@ -212,7 +242,9 @@ class Run:
             record["seconds"] = round(before + time.time() - began, 2)
             record["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             record["outputs"] = _outputs(folder)
-            write_json(folder / "stage.json", record)
+            # On a full disk the reason why the work failed is worth more than the failure to note it.
+            with nullcontext() if record["status"] == "done" else suppress(OSError):
+                write_json(folder / "stage.json", record)
 
     @contextmanager
     def lock(self, stage: str) -> Iterator[None]:
@@ -238,7 +270,25 @@ class Run:
             handle.truncate(0)
             handle.write(f"process {os.getpid()} (sslkit {stage})")
             handle.flush()
-            yield
+            _held.add(handle)
+            try:
+                yield
+            finally:
+                _held.discard(handle)
+
+    def writer(self) -> str | None:
+        """The stage that a living process is performing on this run now; None when nobody holds the lock."""
+        try:
+            handle = (self.path / ".lock").open("r")
+        except OSError:
+            return None
+        with handle:
+            try:
+                # A shared lock for the length of one call: it can be had only where there is no writer to disturb.
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return handle.read().rpartition("(sslkit ")[2].rstrip(")")
+            return None
 
     def stale(self, stage: str) -> list[str]:
         """Names of the inputs that changed since a stage was done."""

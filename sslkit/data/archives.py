@@ -1,0 +1,224 @@
+"""The files of a folder, a tar, a compressed tar or a zip, all read at random access."""
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import tarfile
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any
+
+from sslkit.errors import SslkitError
+from sslkit.files import atomic
+
+TARS = (".tar",)
+COMPRESSED_TARS: dict[str, Callable[..., Any]] = {
+    ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open,
+}  # fmt: skip
+ARCHIVES = (*TARS, *COMPRESSED_TARS, ".zip")
+BLOCK = 512  # a tar's unit
+
+
+class Files(ABC):
+    """Regular files by position, sorted by name; hidden ones are left out.
+
+    Attributes:
+        names: paths with ``/`` between their parts, relative to the root.
+        sizes: bytes of each.
+    """
+
+    names: list[str]
+    sizes: list[int]
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """Content of one file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+    def _keep(self, entries: list[tuple[str, int, Any]]) -> list[Any]:
+        """Take (name, size, where) entries; returns the third column in the order of ``names``."""
+        seen = sorted(e for e in entries if not any(p.startswith((".", "__MACOSX")) for p in e[0].split("/")))
+        self.names, self.sizes = [e[0] for e in seen], [e[1] for e in seen]
+        return [e[2] for e in seen]
+
+
+class Folder(Files):
+    """Files below a folder; links are followed, as class folders are often links."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        entries, visited = [], set()
+        for place, folders, files in os.walk(root, followlinks=True):
+            status = os.stat(place)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in visited:
+                folders.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            relative = Path(place).relative_to(root)
+            for file in files:
+                path = Path(place, file)
+                # A dangling link is listed, so that it is reported as unreadable and not silently absent.
+                entries.append(((relative / file).as_posix(), path.stat().st_size if path.exists() else 0, None))
+        self._keep(entries)
+
+    def read(self, index: int) -> bytes:
+        """Content of one file."""
+        return (self.root / self.names[index]).read_bytes()
+
+
+class Tar(Files):
+    """Members of an uncompressed tar, read where they lie."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._descriptor: int | None = None
+        try:
+            self._offsets: list[int] = self._keep(_tar_members(path))
+        except (tarfile.TarError, EOFError) as error:
+            raise SslkitError(f"{path} is truncated or no tar ({error}); fetch or make it again") from error
+
+    def read(self, index: int) -> bytes:
+        """Content of one member."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+        data = os.pread(self._descriptor, self.sizes[index], self._offsets[index])
+        if len(data) != self.sizes[index]:
+            raise OSError(f"{self.path} ends inside {self.names[index]}")
+        return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptor": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)  # type: ignore[arg-type]
+
+
+def _tar_members(path: Path) -> list[tuple[str, int, Any]]:
+    """(name, size, offset) of the regular files, hard links as what they point at."""
+    with closing(tarfile.open(path, "r:")) as tar:
+        members = tar.getmembers()
+        end = tar.offset
+    with path.open("rb") as handle:
+        handle.seek(end)
+        # tarfile stops without a word at a damaged header or a cut between members; a whole tar ends in empty blocks.
+        if handle.read(BLOCK) != bytes(BLOCK):
+            raise tarfile.ReadError(f"no end-of-archive mark at byte {end}")
+    files = {_clean(m.name): (m.size, m.offset_data) for m in members if m.isreg()}
+    for link in (m for m in members if m.islnk()):
+        if _clean(link.linkname) in files:
+            files[_clean(link.name)] = files[_clean(link.linkname)]
+    return [(name, size, offset) for name, (size, offset) in files.items()]
+
+
+def _clean(name: str) -> str:
+    return name.removeprefix("./")
+
+
+class Zip(Files):
+    """Members of a zip."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [(_clean(m.filename), m.file_size, m.filename) for m in archive.infolist() if not m.is_dir()]
+        except zipfile.BadZipFile as error:
+            raise SslkitError(f"{path} is truncated or no zip ({error}); fetch or make it again") from error
+        self._members: list[str] = self._keep(members)
+
+    def read(self, index: int) -> bytes:
+        """Content of one member."""
+        if self._zip is None:
+            self._zip = zipfile.ZipFile(self.path)
+        try:
+            return self._zip.read(self._members[index])
+        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+            raise OSError(str(error)) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_zip": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_zip", None) is not None:
+            self._zip.close()  # type: ignore[union-attr]
+
+
+def open_files(root: Path, scratch: Path) -> Files:
+    """The files of a folder or an archive.
+
+    Args:
+        root: a folder, ``.tar``, ``.tar.gz`` (or ``.tgz``, ``.tar.bz2``, ``.tar.xz``) or ``.zip``.
+        scratch: folder for the uncompressed copy of a compressed tar, which has no random access of its own.
+
+    Raises:
+        SslkitError: there is no such thing, or the archive is damaged.
+    """
+    if root.is_dir():
+        return Folder(root)
+    if not root.exists():
+        raise SslkitError(f"{root} does not exist: --root names a folder of images, or a .tar, .tar.gz or .zip of one")
+    for suffix, opener in COMPRESSED_TARS.items():
+        if root.name.lower().endswith(suffix):
+            return Tar(_uncompressed(root, opener, scratch))
+    if root.name.lower().endswith(TARS):
+        return Tar(root)
+    if root.name.lower().endswith(".zip"):
+        return Zip(root)
+    raise SslkitError(f"{root} is neither a folder nor one of {', '.join(ARCHIVES)}")
+
+
+def _uncompressed(path: Path, opener: Callable[..., Any], scratch: Path) -> Path:
+    copy = scratch / f".{file_fingerprint(path)[:16]}.tar"
+    if copy.exists():
+        return copy
+    try:
+        with atomic(copy) as target, opener(path, "rb") as source:
+            copy_stream(source, target)
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, ValueError) as error:
+        raise SslkitError(f"{path} is truncated or damaged ({error}); fetch it again") from error
+    return copy
+
+
+def copy_stream(source: Any, target: IO[bytes]) -> None:
+    """Copy to the end in blocks of a megabyte."""
+    shutil.copyfileobj(source, target, 1 << 20)
+
+
+def file_fingerprint(path: Path, blocks: int = 64) -> str:
+    """SHA-256 of a file's size and of up to 64 blocks of 64 KiB spread over it: at once, whatever the size."""
+    size, length = path.stat().st_size, 1 << 16
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as handle:
+        for i in range(blocks):
+            offset = i * length if size <= blocks * length else i * (size - length) // (blocks - 1)
+            handle.seek(offset)
+            digest.update(handle.read(length))
+    return digest.hexdigest()
+
+
+def files_fingerprint(root: Path) -> str:
+    """Fingerprint of a folder (names and sizes of its files) or of an archive (``file_fingerprint``).
+
+    Raises:
+        SslkitError: there is no such thing.
+    """
+    if not root.is_dir():
+        if not root.exists():
+            raise SslkitError(f"{root} does not exist: --root names a folder or an archive")
+        return file_fingerprint(root)
+    files = Folder(root)
+    digest = hashlib.sha256()
+    for name, size in zip(files.names, files.sizes, strict=True):
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()

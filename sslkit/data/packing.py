@@ -1,0 +1,208 @@
+"""From a source to shards: read, verify, shrink and pack, in parallel.
+
+The unit of work is a shard: a fixed range of the chosen samples, written by one process sample by sample. So memory
+does not grow with the data, the number of processes cannot change a byte, and whoever goes on after a kill only
+makes the shards that are missing.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sslkit.data import images
+from sslkit.data.processes import run_all
+from sslkit.data.shard_index import is_complete, read_index
+from sslkit.data.shards import Record, shard_paths, write_shard
+from sslkit.data.sources.base import Sample, Source
+from sslkit.data.subset import Selection, Subset, describe, select
+from sslkit.errors import SslkitError
+from sslkit.files import atomic, write_json
+from sslkit.rng import generator
+
+SHARD_SAMPLES = 1000
+SCRATCH = ".scratch"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to write.
+
+    Attributes:
+        path: its tar.
+        split: the source's split that the samples are read from.
+        indices: their positions in it, (S,).
+        labels: their labels, (S,).
+    """
+
+    path: Path
+    split: str
+    indices: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Writes shards of a source.
+
+    Attributes:
+        source: opened.
+        size: shorter side in pixels that larger images are shrunk to, or None.
+        strict: whether the first unreadable image is an error.
+    """
+
+    source: Source
+    size: int | None
+    strict: bool
+
+    def __call__(self, job: Job, tick: Callable[[], None]) -> None:
+        """Write one shard and its index; ``tick`` is called after every sample and may raise to stop."""
+        skipped: list[dict[str, str]] = []
+        try:
+            write_shard(job.path, self._records(job, skipped, tick), skipped)
+        except OSError as error:
+            raise SslkitError(
+                f"cannot write {job.path}: {error.strerror or error}; whole shards are kept, the same command goes on"
+            ) from error
+
+    def _records(self, job: Job, skipped: list[dict[str, str]], tick: Callable[[], None]) -> Iterator[Record]:
+        for index, label in zip(job.indices.tolist(), job.labels.tolist(), strict=True):
+            try:
+                yield _record(self.source.read(job.split, index), f"{job.split}-{index:08d}", label, self.size)
+            except (SslkitError, OSError) as error:
+                skipped.append(self._skip(job.split, index, error))
+            tick()
+
+    def _skip(self, split: str, index: int, error: Exception) -> dict[str, str]:
+        name = self.source.name(split, index)
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if self.strict:
+            raise SslkitError(f"{name} cannot be read: {reason} (without --strict it is skipped)") from error
+        return {"split": split, "image": name, "reason": reason}
+
+
+def _record(sample: Sample, key: str, label: int, size: int | None) -> Record:
+    """A sample as it is stored: its own bytes, unless it has to shrink or is of a format that shards do not hold."""
+    image = images.decode(sample.image)  # what cannot be decoded is found now and not in training
+    extension, data, extras = sample.extension, sample.image, dict(sample.extras)
+    height, width = image.shape[1:]
+    if size is not None and min(height, width) > size:
+        image = images.shrink(image, size)
+        extension = "png" if extension != "jpg" and extension != "webp" else "jpg"
+        data = images.encode_jpeg(image) if extension == "jpg" else images.encode_png(image)
+        height, width = image.shape[1:]
+        masks = [name for name in extras if name.endswith("mask.png")]
+        extras |= {name: images.resize_mask(extras[name], height, width) for name in masks}
+    elif extension not in ("jpg", "png", "webp"):
+        extension, data = "png", images.encode_png(image)
+    info = json.dumps({"key": sample.key, "height": height, "width": width, **sample.info}, sort_keys=True)
+    return Record(key, label, {**extras, extension: data, "json": info.encode()})
+
+
+def pack(
+    folder: Path,
+    source: Source,
+    subset: Subset,
+    *,
+    size: int | None = None,
+    strict: bool = False,
+    workers: int | None = 0,
+    shard_samples: int = SHARD_SAMPLES,
+) -> dict[str, Any]:
+    """Prepare a source in a folder, or go on where an earlier try was killed.
+
+    Args:
+        folder: holds nothing, or what an earlier try with the same arguments left.
+        source: not yet opened.
+        subset: which samples.
+        size: shorter side in pixels that larger images are shrunk to, or None.
+        strict: fail at the first unreadable image.
+        workers: processes; 0 works in this one, None takes one per core where that pays.
+        shard_samples: chosen samples per shard.
+
+    Returns:
+        The manifest, as written to ``manifest.json`` after everything else.
+
+    Raises:
+        SslkitError: the source cannot be read, the disk is full, nothing is left to write.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # of a killed process; the run's lock says that no other one is at work
+        left.unlink()
+    scratch = folder / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    for left in scratch.glob(".*.tmp"):
+        left.unlink()
+    source.open(scratch)
+    splits = source.splits()
+    selection = select(splits, source.classes, subset)
+    jobs = {s: list(_jobs(folder, s, selection, splits, subset.seed, shard_samples)) for s in selection.indices}
+    _write(Packer(source, size, strict), [job for found in jobs.values() for job in found], workers)
+    manifest, skipped = _summary(jobs, selection)
+    if skipped and strict:  # by an earlier try without --strict
+        raise SslkitError(
+            f"{skipped[0]['image']} cannot be read: {skipped[0]['reason']} (without --strict it is skipped)"
+        )
+    manifest |= {"size": size, "subset": describe(subset), "source": type(source).__module__.rpartition(".")[2]}
+    with atomic(folder / "skipped.jsonl", "w") as handle:
+        handle.writelines(json.dumps(entry) + "\n" for entry in skipped)
+    write_json(folder / "manifest.json", manifest)
+    # Kept on failure: whoever goes on need not fetch again.
+    shutil.rmtree(scratch)
+    return manifest
+
+
+def _jobs(
+    folder: Path, split: str, selection: Selection, splits: dict[str, np.ndarray], seed: int, shard_samples: int
+) -> Iterator[Job]:
+    # Shuffled, so that a reader that streams shard by shard sees all classes.
+    order = generator(seed, f"shards.{split}").permutation(len(selection.indices[split]))
+    read_from = split if split in splits else "train"  # a held-out val is part of the source's train
+    parts = range(0, len(order), shard_samples)
+    for path, start in zip(shard_paths(folder, split, len(parts)), parts, strict=True):
+        part = order[start : start + shard_samples]
+        yield Job(path, read_from, selection.indices[split][part], selection.labels[split][part])
+
+
+def _write(packer: Packer, jobs: list[Job], workers: int | None) -> None:
+    missing = [job for job in jobs if not is_complete(job.path)]
+    total = sum(len(job.indices) for job in jobs)
+    done = total - sum(len(job.indices) for job in missing)
+    # On standard error, and only where a person looks at it.
+    with tqdm(total=total, initial=done, desc="prepare", unit="image", disable=None) as bar:
+        run_all(packer, missing, workers, lambda count: bar.update(done + count - bar.n))
+
+
+def _summary(jobs: dict[str, list[Job]], selection: Selection) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The manifest's account of the shards, and what was left out of them."""
+    splits: dict[str, Any] = {}
+    skipped: list[dict[str, str]] = []
+    for split, found in jobs.items():
+        indexes = [read_index(job.path) for job in found]
+        left_out = [entry for index in indexes for entry in index.facts["skipped"]]
+        shards = [
+            {
+                "file": job.path.name,
+                "bytes": index.facts["bytes"],
+                "sha256": index.facts["sha256"],
+                "samples": len(index.keys),
+            }
+            for job, index in zip(found, indexes, strict=True)
+        ]
+        samples = sum(shard["samples"] for shard in shards)
+        if not samples:
+            first = f"{left_out[0]['image']}: {left_out[0]['reason']}"
+            raise SslkitError(f"none of the {len(left_out)} images of {split} can be read; the first: {first}")
+        labelled = any(bool((index.labels >= 0).any()) for index in indexes)
+        splits[split] = {"samples": samples, "labelled": labelled, "shards": shards}
+        skipped += left_out
+    digests = "".join(shard["sha256"] for split in splits.values() for shard in split["shards"])
+    fingerprint = hashlib.sha256(digests.encode()).hexdigest()
+    manifest = {"classes": selection.classes, "splits": splits, "skipped": len(skipped), "fingerprint": fingerprint}
+    return manifest, skipped

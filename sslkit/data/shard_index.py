@@ -1,0 +1,81 @@
+"""The index beside a shard: where each member of each sample lies, and of which tar it is the index."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sslkit.errors import SslkitError
+from sslkit.files import atomic
+
+ARRAYS = ("keys", "labels", "members", "offsets", "sizes", "image")
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the samples of one shard lie.
+
+    Attributes:
+        keys: bytes strings (N,).
+        labels: int64 (N,).
+        members: names of the members that occur, (M,).
+        offsets: of the content in the tar, int64 (N, M), -1 where a sample has no such member.
+        sizes: bytes, int64 (N, M).
+        image: column of each sample's image, int64 (N,).
+        facts: ``bytes`` and ``sha256`` of the tar, and ``skipped``: what was left out of it and why.
+    """
+
+    keys: np.ndarray
+    labels: np.ndarray
+    members: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    image: np.ndarray
+    facts: dict[str, Any]
+
+
+def index_path(shard: Path) -> Path:
+    """The index beside a shard."""
+    return shard.with_suffix(".idx.npz")
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Write an index, whole or not at all, the same bytes for the same index."""
+    arrays: dict[str, Any] = {name: getattr(index, name) for name in ARRAYS}
+    facts = np.frombuffer(json.dumps(index.facts, sort_keys=True).encode(), np.uint8)
+    with atomic(path) as handle:
+        np.savez_compressed(handle, facts=facts, **arrays)
+
+
+def read_index(shard: Path) -> Index:
+    """The index of a shard.
+
+    Raises:
+        SslkitError: one of the two is missing, the index is damaged, or the shard is not the one it was made for.
+    """
+    advice = "redo it with `sslkit prepare --force`"
+    try:
+        with index_path(shard).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            columns = {name: arrays[name] for name in ARRAYS}
+            index = Index(**columns, facts=json.loads(arrays["facts"].tobytes()))
+        size = shard.stat().st_size
+    except FileNotFoundError as error:
+        raise SslkitError(f"{error.filename} is missing: {advice}") from error
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+        raise SslkitError(f"{index_path(shard)} is damaged ({error}): {advice}") from error
+    if size != index.facts["bytes"]:
+        was = index.facts["bytes"]
+        raise SslkitError(f"the index of {shard} is stale (made for {was} bytes, the shard has {size}): {advice}")
+    return index
+
+
+def is_complete(shard: Path) -> bool:
+    """Whether a shard and its index are both there, of one another."""
+    try:
+        read_index(shard)
+    except SslkitError:
+        return False
+    return True

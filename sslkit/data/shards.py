@@ -1,0 +1,237 @@
+"""Prepared data: plain WebDataset tars, and an index beside each that reads any sample at once.
+
+``train-000000.tar`` holds, per sample, ``<key>.jpg`` (or ``png``, ``webp``), ``<key>.cls`` unless unlabelled,
+``<key>.json`` and whatever the source adds, such as ``<key>.mask.png``. ``train-000000.idx.npz`` says where each
+member lies. The bytes of both depend on nothing but the samples.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from sslkit.data import images
+from sslkit.data.shard_index import Index, index_path, read_index, write_index
+from sslkit.errors import SslkitError
+from sslkit.files import atomic, read_json
+
+IMAGE_EXTENSIONS = ("jpg", "png", "webp")
+BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
+OPEN_FILES = 128  # shards held open by a process at a time
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sample as it is stored.
+
+    Attributes:
+        key: the WebDataset key, without dots, unique in its split.
+        label: -1 for none; no ``cls`` member is written then.
+        members: content by extension; exactly one of them is ``jpg``, ``png`` or ``webp``.
+    """
+
+    key: str
+    label: int
+    members: Mapping[str, bytes]
+
+
+def write_shard(path: Path, records: Iterable[Record], skipped: list[dict[str, str]]) -> Index:
+    """Write a tar and then its index, each whole or not at all; with the index in place the shard is complete.
+
+    Args:
+        path: the tar.
+        records: its samples; taken one by one, so that one is in memory at a time.
+        skipped: what ``records`` left out; read after its end and kept in the index.
+    """
+    from webdataset.writer import TarWriter
+
+    keys, labels, rows, offset = [], [], [], 0
+    with atomic(path) as handle:
+        hashing: Any = _Hashing(handle)  # all that a streamed tar needs of a file is write
+        # Everything that would differ from one run to the next is fixed.
+        with TarWriter(hashing, user="root", group="root", mode=0o644, encoder=False, mtime=0) as tar:
+            for record in records:
+                members = {**record.members, **({"cls": b"%d" % record.label} if record.label >= 0 else {})}
+                tar.write({"__key__": record.key, **members})
+                keys.append(record.key.encode())
+                labels.append(record.label)
+                row = {}
+                for name in sorted(members):  # the order in which TarWriter writes them
+                    row[name] = (offset + BLOCK, len(members[name]))
+                    offset += BLOCK + -(-len(members[name]) // BLOCK) * BLOCK
+                rows.append(row)
+    facts = {"bytes": hashing.bytes, "sha256": hashing.digest.hexdigest(), "skipped": skipped}
+    index = _index(keys, labels, rows, facts)
+    write_index(index_path(path), index)
+    return index
+
+
+class _Hashing:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, handle: IO[bytes]):
+        self.handle, self.digest, self.bytes = handle, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.bytes += len(data)
+        return self.handle.write(data)
+
+
+def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int, int]]], facts: dict) -> Index:
+    members = sorted({name for row in rows for name in row})
+    places = np.array([[row.get(m, (-1, 0)) for m in members] for row in rows], np.int64).reshape(
+        len(rows), len(members), 2
+    )
+    image = [members.index(next(e for e in IMAGE_EXTENSIONS if e in row)) for row in rows]
+    return Index(
+        np.array(keys, "S"),
+        np.array(labels, np.int64),
+        np.array(members, "U"),
+        places[..., 0],
+        places[..., 1],
+        np.array(image, np.int64),
+        facts,
+    )
+
+
+class Split:
+    """The samples of one prepared split, by number. Cheap to send to loader processes: files open on first use.
+
+    Attributes:
+        name: ``train`` or ``val``.
+        classes: class names.
+        labels: int64 (N,), -1 for none.
+    """
+
+    def __init__(self, folder: Path, name: str, classes: list[str], shards: list[str]):
+        self.name, self.classes = name, classes
+        self._shards = [folder / shard for shard in shards]
+        indexes = [read_index(shard) for shard in self._shards]
+        self._starts = np.cumsum([0, *(len(index.keys) for index in indexes)])
+        self.labels = np.concatenate([index.labels for index in indexes])
+        self._keys = np.concatenate([index.keys for index in indexes])
+        self._images = np.concatenate([_image_places(index) for index in indexes])
+        self._handles: dict[int, _Handle] = {}
+        self._members: dict[int, Index] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """WebDataset keys of the samples."""
+        return [key.decode() for key in self._keys.tolist()]
+
+    def image_bytes(self, i: int) -> bytes:
+        """The encoded image of sample ``i``.
+
+        Raises:
+            SslkitError: the shard changed since it was indexed.
+            IndexError: ``i`` is not in 0 ... N - 1.
+        """
+        offset, size, kind = self._images[self._check(i)].tolist()
+        return self._read(i, IMAGE_EXTENSIONS[kind], offset, size)
+
+    def image(self, i: int) -> torch.Tensor:
+        """The image of sample ``i``: uint8 (3, H, W)."""
+        return images.decode(self.image_bytes(i))
+
+    def member(self, i: int, name: str) -> bytes | None:
+        """Another member of sample ``i``, such as ``"json"`` or ``"mask.png"``; None when it has none."""
+        shard = self._shard(self._check(i))
+        if shard not in self._members:
+            if len(self._members) >= OPEN_FILES:
+                self._members.pop(next(iter(self._members)))
+            self._members[shard] = read_index(self._shards[shard])
+        index, row = self._members[shard], i - int(self._starts[shard])
+        columns = np.flatnonzero(index.members == name)
+        if not len(columns) or index.offsets[row, columns[0]] < 0:
+            return None
+        return self._read(i, name, int(index.offsets[row, columns[0]]), int(index.sizes[row, columns[0]]))
+
+    def _check(self, i: int) -> int:
+        if not 0 <= i < len(self.labels):
+            raise IndexError(f"sample {i} of {len(self.labels)}")
+        return i
+
+    def _shard(self, i: int) -> int:
+        return int(np.searchsorted(self._starts, i, side="right")) - 1
+
+    def _read(self, i: int, extension: str, offset: int, size: int) -> bytes:
+        shard = self._shard(i)
+        # The header in front comes in the same read; its name tells a shard that was replaced by one of equal size.
+        block = os.pread(self._handle(shard).descriptor, BLOCK + size, offset - BLOCK)
+        expected = self._keys[i] + b"." + extension.encode() + b"\0"
+        if len(block) != BLOCK + size or not block.startswith(expected):
+            raise SslkitError(
+                f"the index of {self._shards[shard]} is stale (no {expected[:-1].decode()} where it says): "
+                "redo it with `sslkit prepare --force`"
+            )
+        return block[BLOCK:]
+
+    def _handle(self, shard: int) -> "_Handle":
+        handle = self._handles.get(shard)
+        if handle is None:
+            if len(self._handles) >= OPEN_FILES:
+                self._handles.pop(next(iter(self._handles)))
+            handle = self._handles[shard] = _Handle(self._shards[shard])
+        return handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key != "keys"}
+        return {**state, "_handles": {}, "_members": {}}
+
+
+class _Handle:
+    """A descriptor that closes when nobody reads through it any more, so that threads can share a Split."""
+
+    def __init__(self, path: Path):
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self):
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+def _image_places(index: Index) -> np.ndarray:
+    """(offset, size, number in IMAGE_EXTENSIONS) of every image: int64 (N, 3)."""
+    rows = np.arange(len(index.keys))
+    kinds = np.array([IMAGE_EXTENSIONS.index(m) if m in IMAGE_EXTENSIONS else -1 for m in index.members], np.int64)
+    if not len(rows):
+        return np.empty((0, 3), np.int64)
+    return np.stack([index.offsets[rows, index.image], index.sizes[rows, index.image], kinds[index.image]], axis=1)
+
+
+def open_split(data_folder: Path, split: str) -> Split:
+    """A prepared split.
+
+    Args:
+        data_folder: ``data/`` of a run.
+        split: ``"train"`` or ``"val"``.
+
+    Raises:
+        SslkitError: nothing is prepared there, there is no such split, or an index is stale.
+    """
+    try:
+        manifest = read_json(data_folder / "manifest.json")
+    except FileNotFoundError as error:
+        raise SslkitError(
+            f"{data_folder} holds no prepared data: run `sslkit prepare {data_folder.parent}` first"
+        ) from error
+    if split not in manifest["splits"]:
+        there = ", ".join(manifest["splits"])
+        raise SslkitError(f"{data_folder} has no split '{split}' (it has: {there}): prepare it with --val-fraction 0.1")
+    shards = [shard["file"] for shard in manifest["splits"][split]["shards"]]
+    return Split(data_folder, split, manifest["classes"], shards)
+
+
+def shard_paths(folder: Path, split: str, count: int) -> Iterator[Path]:
+    """``<split>-000000.tar`` and so on."""
+    return (folder / f"{split}-{number:06d}.tar" for number in range(count))

@@ -1,0 +1,83 @@
+"""What a source of images is. A new one is one file beside this, found by its name."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PACKAGE = "sslkit.data.sources"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as a source gives it.
+
+    Attributes:
+        key: name of the image that a person recognises, for instance ``"cat/0001.jpg"``.
+        image: the encoded file.
+        extension: what the bytes are: ``jpg``, ``png`` or ``webp``; anything else is re-encoded as PNG.
+        label: index into the source's ``classes``, -1 without a label.
+        extras: further members of the sample, by extension: ``{"mask.png": ...}``.
+        info: anything JSON can hold; goes into the sample's ``json`` member.
+    """
+
+    key: str
+    image: bytes
+    extension: str
+    label: int = -1
+    extras: Mapping[str, bytes] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(ABC):
+    """Images with labels, read in any order and from any process: a source can be pickled.
+
+    Args:
+        root: the place (``--root``): a folder, an archive, a URL; None where the source needs none.
+        seed: for sources that make their images.
+    """
+
+    classes: list[str]
+    """Class names in the order of the labels; may be set as late as ``splits()``."""
+
+    def __init__(self, root: str | Path | None = None, seed: int = 0):
+        self.root = None if root is None else str(root)
+        self.seed = seed
+
+    def open(self, scratch: Path) -> None:  # noqa: B027  most sources have nothing to do
+        """Make random access possible; called once, before ``splits`` and ``read``.
+
+        Args:
+            scratch: a folder that exists, for what must be unpacked or fetched first. What stands there whole
+                is kept when the process is killed; all of it is removed when the data are prepared.
+        """
+
+    @abstractmethod
+    def splits(self) -> dict[str, np.ndarray]:
+        """Labels of every split: ``{"train": int64 (N,), "val": ...}``, -1 for no label; no image is read."""
+
+    @abstractmethod
+    def read(self, split: str, index: int) -> Sample:
+        """The sample at ``index`` of a split.
+
+        Raises:
+            SslkitError: this one cannot be read; it is skipped and the reason reported.
+        """
+
+    def name(self, split: str, index: int) -> str:
+        """What to call a sample that could not be read."""
+        return f"{split}/{index}"
+
+    def fingerprint(self) -> str:
+        """Changes when the images change; what is prepared from one is not up to date with another."""
+        return type(self).__name__
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$SSLKIT_CACHE``, else ``sslkit`` in the user's cache folder."""
+    chosen = os.environ.get("SSLKIT_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sslkit"

@@ -1,0 +1,22 @@
+"""The teacher as an exponential moving average of the student (arXiv:1703.01780)."""
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Teacher <- momentum x teacher + (1 - momentum) x student, in place.
+
+    Parameters are averaged. Buffers (BatchNorm's running statistics) are copied: they are averages already.
+
+    Args:
+        teacher: the module that moves.
+        student: a module with the same parameters in the same order.
+        momentum: in [0, 1].
+    """
+    old, new = list(teacher.parameters()), list(student.parameters())
+    if old:
+        torch._foreach_lerp_(old, new, 1 - momentum)
+    for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
+        target.copy_(source)

@@ -1,0 +1,61 @@
+"""AttMask: hide what the teacher attends to (arXiv:2203.12719).
+
+The teacher sees the unmasked crop. Its last block's attention from CLS to the patches, averaged over heads, ranks
+the tokens. ``high`` hides the most attended ones, which makes the student's task hard; ``hint`` does the same but
+reveals a few of them; ``low`` hides the least attended ones, which makes it easy.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sslkit.masks.base import Masking, Masks
+
+
+class AttentionMasking(Masking):
+    """Ranks tokens by the teacher's attention."""
+
+    order: Literal["high", "hint", "low"] = "high"
+    # The paper draws one ratio for the whole batch, the other strategies' papers one for each crop.
+    ratio_per: Literal["crop", "step"] = "step"
+    hint_share: float = Field(default=0.1, ge=0, le=1)  # hint reveals among this share of the most attended tokens
+
+    needs_attention = True
+
+    def choose(
+        self,
+        counts: np.ndarray,
+        grid: tuple[int, int],
+        crops: Sequence[np.random.Generator],
+        shared: np.random.Generator,
+        attention: Tensor | None,
+    ) -> Masks:
+        """Exactly ``counts`` tokens of each crop, fewer for ``hint``; see the base class."""
+        assert attention is not None
+        ranks = rank(attention if self.order != "low" else -attention)
+        mask = ranks < torch.from_numpy(counts).to(attention.device, non_blocking=True)[:, None]
+        if self.order != "hint":
+            return Masks(mask, counts)
+        shown = self._shown_ranks(counts, grid[0] * grid[1], crops, shared)
+        revealed = torch.from_numpy(shown).to(attention.device, non_blocking=True).gather(1, ranks)
+        return Masks(mask & ~revealed, counts - shown.sum(1))
+
+    def _shown_ranks(
+        self, counts: np.ndarray, patches: int, crops: Sequence[np.random.Generator], shared: np.random.Generator
+    ) -> np.ndarray:
+        """(C, N) bool: which ranks a hint reveals. Their number can be 0 on small grids."""
+        ratio = shared.uniform(*self.ratio)  # drawn anew, independent of the masking ratio
+        shown = np.zeros((len(counts), patches), dtype=bool)
+        for row, count, crop in zip(shown, counts, crops, strict=True):
+            top = min(int(self.hint_share * patches), int(count))
+            row[crop.permutation(top)[: int(self.hint_share * ratio * patches)]] = True
+        return shown
+
+
+def rank(attention: Tensor) -> Tensor:
+    """(C, N) -> (C, N) int64: 0 for the largest value of a row, N - 1 for the smallest; ties by position."""
+    return attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)

@@ -1,0 +1,121 @@
+"""What every masking strategy has in common: how much is hidden, of which crops, and from which random numbers.
+
+Ratios and coins are drawn on the host, keyed by (seed, step, sample, view): the number of hidden tokens is known
+without asking the device, and neither workers nor processes nor a resume change it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from sslkit import rng
+from sslkit.errors import UsageError
+from sslkit.recipe import Strict
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a batch of crops.
+
+    Attributes:
+        mask: (C, N) bool on the device, True = hidden.
+        counts: (C,) int64 on the host, hidden tokens of each crop.
+    """
+
+    mask: Tensor
+    counts: np.ndarray
+
+    def to(self, device: torch.device) -> "Masks":
+        """The same masks on a device; ``counts`` stays on the host."""
+        return Masks(self.mask.to(device, non_blocking=True), self.counts)
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(M,) int64 on the device: hidden tokens in the flattened (C x N) order; M is known from ``counts``."""
+        # A stable sort, not nonzero(): that one would wait for the device to learn its output's size.
+        order = self.mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)
+        return order[: int(self.counts.sum())]
+
+    @cached_property
+    def token_weights(self) -> Tensor:
+        """(M,) float32 on the device: 1 / (hidden tokens of the token's crop), in the order of ``index``."""
+        weights = np.repeat(1.0 / np.maximum(self.counts, 1), self.counts)
+        return torch.from_numpy(weights.astype(np.float32)).to(self.mask.device, non_blocking=True)
+
+
+class Masking(Strict, ABC):
+    """A strategy; its fields are the keys of the recipe's ``mask`` section."""
+
+    strategy: str = ""  # the file's name
+    ratio: tuple[float, float] = (0.1, 0.5)  # share of the patches that is hidden, uniform between the two
+    ratio_per: Literal["crop", "step"] = "crop"  # one draw for each crop, or one for all crops of a step
+    probability: float = Field(default=0.5, ge=0, le=1)  # that a crop is masked at all
+
+    needs_attention: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _ratio_in_order(self) -> "Masking":
+        low, high = self.ratio
+        if not 0 <= low <= high <= 1:
+            raise UsageError(f"mask.ratio {list(self.ratio)} must be two rising numbers in [0, 1]")
+        return self
+
+    @abstractmethod
+    def choose(
+        self,
+        counts: np.ndarray,
+        grid: tuple[int, int],
+        crops: Sequence[np.random.Generator],
+        shared: np.random.Generator,
+        attention: Tensor | None,
+    ) -> Masks:
+        """Choose which tokens to hide.
+
+        Args:
+            counts: (C,) how many tokens to hide of each crop; 0 must hide none.
+            grid: patch rows and columns; N is their product.
+            crops: C generators, one for each crop.
+            shared: a generator that is the same for every crop and process of this step.
+            attention: (C, N) the teacher's attention from CLS, mean over heads; given when ``needs_attention``.
+        """
+
+    def draw(
+        self,
+        seed: int,
+        step: int,
+        samples: np.ndarray,
+        views: int,
+        grid: tuple[int, int],
+        attention: Tensor | None = None,
+    ) -> Masks:
+        """Masks of all global crops of a batch.
+
+        Args:
+            seed: the run's.
+            step: the optimizer step.
+            samples: (B,) indices of the images in the dataset.
+            views: V, global crops of each image.
+            grid: patch rows and columns.
+            attention: (V x B, N) on the device, view by view, when ``needs_attention``.
+
+        Returns:
+            Masks of V x B crops, view by view.
+        """
+        if self.needs_attention and attention is None:
+            raise UsageError(f"mask.strategy {self.strategy} needs a teacher's attention: add a teacher to the recipe")
+        shared = rng.generator(seed, "mask-step", step)
+        step_ratio = shared.uniform(*self.ratio)
+        crops = [rng.generator(seed, "mask", step, int(s), view) for view in range(views) for s in samples]
+        counts = np.empty(len(crops), dtype=np.int64)
+        for index, crop in enumerate(crops):
+            coin, own_ratio = crop.random(), crop.uniform(*self.ratio)
+            ratio = step_ratio if self.ratio_per == "step" else own_ratio
+            counts[index] = int(ratio * grid[0] * grid[1]) if coin < self.probability else 0
+        return self.choose(counts, grid, crops, shared, attention)

@@ -1,0 +1,245 @@
+"""Joint embedding: views of one image through a student and, mostly, its moving average, under weighted objectives.
+
+    views -> teacher(global crops) -> masks(teacher's attention) -> student(masked global and local crops) -> losses
+
+DINO (arXiv:2104.14294), iBOT (arXiv:2111.07832) and AttMask (arXiv:2203.12719) are recipes over this file.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sslkit import ema, heads, registry, rng
+from sslkit.data.augment import photometric
+from sslkit.data.views import Batch
+from sslkit.encoder import Encoder, Tokens
+from sslkit.errors import UsageError
+from sslkit.masks.base import Masking, Masks
+from sslkit.methods.base import Losses, Method
+from sslkit.objectives.base import Branch, HeadOutput, Objective, PatchOutput, Scene
+from sslkit.recipe import Recipe
+from sslkit.schedules import Moment, cosine
+
+
+class JointEmbedding(Method):
+    """Student, optional teacher, optional masks, any weighted set of objectives."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe)
+        assert recipe.mask is None or isinstance(recipe.mask, Masking)
+        self.masking = recipe.mask
+        encoder = Encoder.from_section(recipe.encoder)
+        self.student = nn.ModuleDict({"encoder": encoder, "heads": heads.build(encoder.width, recipe.heads)})
+        self.objectives = nn.ModuleDict(_build_objectives(recipe))
+        self._check()
+        if encoder.vit and self.masking is None:
+            encoder.mask_token.requires_grad_(False)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
+
+    def forward(self, batch: Batch, at: Moment) -> Losses:
+        """One step of the method, up to the loss."""
+        views = _augmented(batch)
+        teacher_tokens = self._teacher_tokens(views[0])
+        masks = self._draw_masks(batch, teacher_tokens, at)
+        teacher = self._teacher_branch(teacher_tokens, masks, len(batch.crops[0]))
+        student = self._student_branch(views, masks, batch, at)
+        scene = Scene(student, teacher, masks, at)
+        terms = {name: objective(scene) for name, objective in self.objectives.items()}
+
+        loss = torch.stack([terms[name].loss * self.recipe.objectives[name].weight for name in terms]).sum()  # type: ignore[attr-defined]
+        metrics = {"loss": loss.detach(), "feature_std": _feature_std(student.cls[0])}
+        for name, term in terms.items():
+            metrics |= {f"{name}/{key}": value for key, value in {"loss": term.loss.detach(), **term.metrics}.items()}
+        statistics = {f"{name}/{key}": value for name, term in terms.items() for key, value in term.statistics.items()}
+        return Losses(loss, metrics, statistics)
+
+    @torch.no_grad()
+    def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
+        """Move the objectives' state, then the teacher."""
+        for name, objective in self.objectives.items():
+            assert isinstance(objective, Objective)
+            mine = {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
+            objective.after_step(mine)
+        if self.teacher is not None and self.recipe.teacher:
+            ema.update(self.teacher, self.student, cosine(*self.recipe.teacher.momentum, at.step / at.total))
+
+    def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
+        """Last layers of heads in their first epochs."""
+        for name, section in self.recipe.heads.items():
+            if at.reached(section.frozen) < 1:
+                yield from self._head("student", name).last_layer()
+
+    def preview(self, batch: Batch, at: Moment) -> tuple[list[Tensor], Tensor | None]:
+        """Augmented views, and the masks of the global ones."""
+        views = _augmented(batch)
+        masks = self._draw_masks(batch, self._teacher_tokens(views[0]), at)
+        return views, None if masks is None else masks.mask.unflatten(0, views[0].shape[:2])
+
+    def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
+        """The teacher's encoder, the better one of the two (arXiv:2104.14294, section 5.2)."""
+        branch = "teacher" if self.teacher is not None else "student"
+        return self._encoder(branch), branch
+
+    # The three parts of a step.
+
+    @torch.no_grad()
+    def _teacher_tokens(self, crops: Tensor) -> Tokens | None:
+        """(G, B, 3, S, S) unmasked -> tokens of G x B crops; train mode and no drop path."""
+        if self.teacher is None:
+            return None
+        return self._encoder("teacher")(crops.flatten(0, 1), attention=self._reads_attention())
+
+    def _draw_masks(self, batch: Batch, teacher: Tokens | None, at: Moment) -> Masks | None:
+        if self.masking is None:
+            return None
+        crops = batch.crops[0]
+        grid = self._encoder("student").grid(*crops.shape[-2:])
+        attention = None
+        if self.masking.needs_attention and teacher is not None and teacher.attention is not None:
+            attention = teacher.attention.mean(1)
+        seed = self.recipe.train.seed
+        masks = self.masking.draw(seed, at.step, batch.samples.numpy(), len(crops), grid, attention)
+        return masks.to(crops.device)
+
+    @torch.no_grad()
+    def _teacher_branch(self, tokens: Tokens | None, masks: Masks | None, views: int) -> Branch | None:
+        if tokens is None:
+            return None
+        hidden = {}
+        if masks is not None and tokens.patches is not None:
+            for name in self._heads_reading("hidden"):
+                head = self._head("teacher", name)
+                embedding = head.embed(tokens.patches.flatten(0, 1))
+                hidden[name] = PatchOutput(head.logits(embedding[masks.index]), head.mean_logits(embedding))
+        return self._branch("teacher", tokens, views, tokens.cls, hidden)
+
+    def _student_branch(self, views: list[Tensor], masks: Masks | None, batch: Batch, at: Moment) -> Branch:
+        encoder = self._encoder("student")
+        groups = []
+        for group, crops in enumerate(views):
+            groups.append(
+                encoder(
+                    crops.flatten(0, 1),
+                    mask=masks.mask if masks is not None and group == 0 else None,
+                    attention=group == 0 and any(o.reads_attention for o in self._objectives()),
+                    drop=self._drop(batch, group, len(crops), at),
+                )
+            )
+        tokens, hidden = groups[0], {}
+        if masks is not None and tokens.patches is not None:
+            picked = tokens.patches.flatten(0, 1)[masks.index]
+            for name in self._heads_reading("hidden"):
+                head = self._head("student", name)
+                hidden[name] = PatchOutput(head.logits(head.embed(picked)))
+        return self._branch("student", tokens, len(views[0]), torch.cat([g.cls for g in groups]), hidden)
+
+    # What they are made of.
+
+    def _branch(
+        self,
+        side: Literal["student", "teacher"],
+        tokens: Tokens,
+        global_views: int,
+        cls: Tensor,
+        hidden: Mapping[str, PatchOutput],
+    ) -> Branch:
+        """Fold (V x B, ...) to (V, B, ...) and run the heads on CLS."""
+        batch = len(tokens.cls) // global_views
+        fold = (-1, batch)
+        outputs = {}
+        for name in self._heads_reading("cls"):
+            head = self._head(side, name)
+            embedding = head.embed(cls)
+            outputs[name] = HeadOutput(embedding.unflatten(0, fold), head.logits(embedding).unflatten(0, fold))
+        return Branch(
+            cls=cls.unflatten(0, fold),
+            patches=None if tokens.patches is None else tokens.patches.unflatten(0, fold),
+            attention=None if tokens.attention is None else tokens.attention.unflatten(0, fold),
+            heads=outputs,
+            hidden=hidden,
+        )
+
+    def _drop(self, batch: Batch, group: int, views: int, at: Moment) -> Tensor | None:
+        """Stochastic depth of V x B crops, keyed by (seed, step, sample, view) like everything random."""
+        encoder = self._encoder("student")
+        if not encoder.drop_rates:
+            return None
+        seed, size = self.recipe.train.seed, (views, len(encoder.drop_rates))
+        draws = [
+            rng.generator(seed, "drop-path", at.step, int(s), group).random(size, np.float32) for s in batch.samples
+        ]
+        # (B, V, 2L) -> (2L, V x B)
+        uniforms = torch.from_numpy(np.stack(draws, 1).reshape(-1, size[1]).T.copy())
+        scales = encoder.drop_scales(uniforms)
+        return None if scales is None else scales.to(batch.crops[0].device, non_blocking=True)
+
+    def _reads_attention(self) -> bool:
+        masks_need_it = self.masking is not None and self.masking.needs_attention
+        return masks_need_it or any(o.reads_attention for o in self._objectives())
+
+    def _heads_reading(self, what: Literal["cls", "hidden"]) -> list[str]:
+        wanted = {o.config.head for o in self._objectives() if (o.reads_cls if what == "cls" else o.reads_hidden)}
+        return sorted(wanted)
+
+    def _objectives(self) -> list[Objective]:
+        return [o for o in self.objectives.values() if isinstance(o, Objective)]
+
+    def _encoder(self, side: Literal["student", "teacher"]) -> Encoder:
+        branch = self.student if side == "student" else self.teacher
+        assert branch is not None
+        encoder = branch["encoder"]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def _head(self, side: Literal["student", "teacher"], name: str) -> heads.PrototypeHead:
+        branch = self.student if side == "student" else self.teacher
+        assert branch is not None
+        head = branch["heads"][name]  # type: ignore[index]
+        assert isinstance(head, heads.PrototypeHead)
+        return head
+
+    def _check(self) -> None:
+        """Contradictions, before any data is read."""
+        recipe, encoder = self.recipe, self._encoder("student")
+        if not self.objectives:
+            names = ", ".join(registry.names("sslkit.objectives"))
+            raise UsageError(f"the recipe has no objectives: name some of {names}")
+        for name, objective in zip(self.objectives, self._objectives(), strict=True):
+            if objective.needs_teacher and recipe.teacher is None:
+                raise UsageError(f"objective {name} needs a teacher: add `teacher: {{momentum: [0.996, 1.0]}}`")
+            if objective.reads_hidden and recipe.mask is None:
+                raise UsageError(f"objective {name} needs a mask: add a `mask` section")
+            if objective.couples_batch and recipe.train.accumulate > 1:
+                raise UsageError(f"objective {name} looks across the batch: train.accumulate must be 1")
+            if (objective.reads_hidden or objective.reads_attention) and not encoder.vit:
+                raise UsageError(f"objective {name} needs patch tokens, which {recipe.encoder.arch} does not have")
+        if self.masking is not None:
+            if not encoder.vit:
+                raise UsageError(f"masks need patch tokens, which {recipe.encoder.arch} does not have")
+            if self.masking.needs_attention and recipe.teacher is None:
+                raise UsageError(f"mask.strategy {self.masking.strategy} needs a teacher's attention: add a teacher")
+
+
+def _augmented(batch: Batch) -> list[Tensor]:
+    """For each group of views (V, B, 3, S, S), normalised."""
+    return [photometric(crops, draw) for crops, draw in zip(batch.crops, batch.photometric, strict=True)]
+
+
+def _build_objectives(recipe: Recipe) -> dict[str, Objective]:
+    built = {}
+    for name, config in recipe.objectives.items():
+        kind: type[Objective] = registry.load("sslkit.objectives", name, Objective)
+        assert isinstance(config, Objective.Config)
+        built[name] = kind(config, recipe.heads[config.head].out)
+    return built
+
+
+@torch.no_grad()
+def _feature_std(cls: Tensor) -> Tensor:
+    """Std over the batch of L2-normalised features, mean over D, times sqrt(D): 0 is collapse, near 1 is healthy."""
+    unit = nn.functional.normalize(cls.float(), dim=-1)
+    return unit.std(0, correction=0).mean() * cls.shape[-1] ** 0.5

@@ -1,0 +1,68 @@
+"""AdamW, per-parameter clipping, and a step that is skipped on the device when something is not finite."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import (
+    Tensor,
+    _foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_norm,  # pyright: ignore[reportPrivateImportUsage]
+    nn,
+)
+
+from sslkit.recipe import OptimSection
+from sslkit.schedules import Moment, cosine, warmup_cosine
+
+REFERENCE_BATCH = 256  # images for which a recipe's lr is meant (arXiv:1706.02677)
+
+
+def build(module: nn.Module, section: OptimSection) -> torch.optim.AdamW:
+    """AdamW over all parameters that require a gradient; biases and 1-D parameters do not decay."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "decays": True},
+        {"params": [p for p in trained if p.ndim <= 1], "decays": False},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=section.betas, fused=True)
+
+
+def schedule(optimizer: torch.optim.Optimizer, section: OptimSection, batch_size: int, at: Moment) -> dict[str, float]:
+    """Set learning rate and weight decay of this moment; returns them for the log."""
+    peak = section.lr * batch_size / REFERENCE_BATCH
+    lr = warmup_cosine(peak, min(section.final_lr, peak), section.warmup_epochs, at)
+    weight_decay = cosine(*section.weight_decay, at.step / at.total)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        group["weight_decay"] = weight_decay if group["decays"] else 0.0
+    return {"lr": lr, "weight_decay": weight_decay}
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+    """Scale every parameter's gradient to a norm of at most ``limit``, each by itself as DINO does.
+
+    Args:
+        parameters: those with a gradient are clipped, in place.
+        limit: None clips nothing.
+
+    Returns:
+        The norm of all gradients together before clipping, 0-dim on the device; not finite when any gradient is.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = _foreach_norm(gradients)
+    if limit is not None:
+        stacked = torch.stack(norms)
+        factors = (limit / (stacked + 1e-6)).clamp_max_(1.0)
+        _foreach_mul_(gradients, list(factors.unbind()))
+        return stacked.norm()
+    return torch.stack(norms).norm()
+
+
+def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """One optimizer step, skipped on the device where ``bad`` (0-dim bool) is true, without asking it.
+
+    Fused optimizers read these two attributes when a gradient scaler sets them; the same switch serves here.
+    """
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    optimizer.step()

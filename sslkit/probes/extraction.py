@@ -1,0 +1,266 @@
+"""Images through a frozen encoder, onto disk.
+
+Batches are fixed: batch b holds rows b * B to (b + 1) * B - 1 whoever computes it, so neither the number of
+workers or processes nor an interruption changes a bit. Workers decode, resize and crop to uint8; normalisation
+and the encoder run on the device, one batch behind the writing.
+"""
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
+from tqdm import tqdm
+
+from sslkit.device import Precision, autocast
+from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.errors import SslkitError
+from sslkit.probes.partial import PartialArrays
+
+CROP_RATIO = 0.875  # 224 out of 256, the field's evaluation crop
+SMALLEST_CROPPED = 128  # pixels; below, borders are too precious and the shorter side becomes the crop
+COMMIT_SECONDS = 5.0  # work that a kill may cost
+
+
+class Images(Protocol):
+    """Images by number: what ``sslkit.data.shards.open_split`` returns."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, i: int) -> Tensor:
+        """Uint8 (3, H, W)."""
+        ...
+
+
+def evaluation_crop(image: Tensor, size: int) -> Tensor:
+    """Shorter side resized (bicubic, antialias), centre cut out: uint8 (3, H, W) -> uint8 (3, size, size)."""
+    shorter = round(size / CROP_RATIO) if size >= SMALLEST_CROPPED else size
+    if min(image.shape[-2:]) != shorter:
+        image = TF.resize(image, [shorter], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    top, left = (round((side - size) / 2) for side in image.shape[-2:])
+    return image[:, top : top + size, left : left + size]
+
+
+class CropBatches(Dataset):
+    """Batch ``b`` of a split as uint8 (B, 3, size, size); an error comes back as a value.
+
+    An exception that crosses a worker's border would arrive with the worker's traceback inside its message.
+    """
+
+    def __init__(self, images: Images, size: int, batch_size: int):
+        self.images, self.size, self.batch_size = images, size, batch_size
+
+    def __getitem__(self, batch: int) -> Tensor | SslkitError:
+        first = batch * self.batch_size
+        try:
+            rows = range(first, min(first + self.batch_size, len(self.images)))
+            return torch.stack([evaluation_crop(self.images.image(i), self.size) for i in rows])
+        except SslkitError as error:
+            return error
+
+
+class Embedding(Protocol):
+    """What turns a batch of pixels into rows of arrays."""
+
+    image_size: int
+    device: torch.device
+
+    def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Uint8 (B, 3, S, S) on the device -> float32 (B, ...) by name of array; ``cls`` is always there."""
+        ...
+
+
+class PixelEmbedding:
+    """The pixels themselves, flattened: the baseline that an encoder must beat.
+
+    They are normalised by ImageNet's mean and deviation, as an encoder sees them: cosines of raw pixels, all
+    positive, would mostly compare brightness.
+    """
+
+    def __init__(self, image_size: int, device: torch.device):
+        self.image_size, self.device = image_size, device
+        self._normalise = _normaliser(IMAGENET_MEAN, IMAGENET_STD, device)
+
+    def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(B, 3, S, S) -> cls (B, 3 S S)."""
+        return {"cls": self._normalise(pixels).flatten(1)}
+
+
+class EncoderEmbedding:
+    """A frozen encoder.
+
+    Args:
+        encoder: moved to the device, in eval mode.
+        last: blocks whose CLS is kept.
+        device: where.
+        precision: of the matrix products; features are float32 all the same.
+        mean: of the normalisation, per channel, of pixels in 0 ... 1.
+        std: the same.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        last: int,
+        device: torch.device,
+        precision: Precision,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ):
+        if encoder.vit and not 1 <= last <= encoder.depth:
+            raise SslkitError(f"--last-blocks {last}: {encoder.spec.arch} has {encoder.depth} blocks")
+        self.encoder, self.last, self.device = encoder.to(device).eval(), last, device
+        self.precision: Precision = precision
+        self.image_size = encoder.spec.image_size
+        self._normalise = _normaliser(mean, std, device)
+
+    def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(B, 3, S, S) -> cls (B, D), and of a ViT blocks (B, L, D) and patch_mean (B, D)."""
+        with autocast(self.device, self.precision):
+            blocks, patch_mean = self.encoder.last_cls(self._normalise(pixels), self.last)
+        found = {"cls": blocks[:, -1].float()}
+        return found if patch_mean is None else {**found, "blocks": blocks.float(), "patch_mean": patch_mean.float()}
+
+
+def _normaliser(mean: Sequence[float], std: Sequence[float], device: torch.device) -> Callable[[Tensor], Tensor]:
+    shift = torch.tensor(mean, device=device)[:, None, None] * 255
+    scale = 1 / (torch.tensor(std, device=device)[:, None, None] * 255)
+    return lambda pixels: pixels.float().sub_(shift).mul_(scale)
+
+
+@torch.inference_mode()
+def row_shapes(embedding: Embedding) -> dict[str, tuple[int, ...]]:
+    """Shape of one row of each array, found by encoding one black image."""
+    size = embedding.image_size
+    black = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=embedding.device)
+    return {name: tuple(rows.shape[1:]) for name, rows in embedding(black).items()}
+
+
+@torch.inference_mode()
+def extract_batches(
+    images: Images,
+    embedding: Embedding,
+    arrays: PartialArrays,
+    batches: Sequence[int],
+    workers: int = 0,
+    title: str = "",
+) -> None:
+    """Encode some batches of a split and write them.
+
+    Args:
+        images: the split.
+        embedding: what makes the rows.
+        arrays: where they go.
+        batches: which batches this process computes.
+        workers: processes that decode; 0 decodes in this one.
+        title: of the progress bar; empty shows none.
+
+    Raises:
+        SslkitError: an image cannot be read.
+    """
+    loader = _loader(CropBatches(images, embedding.image_size, arrays.batch_size), batches, workers, embedding.device)
+    done: list[int] = []
+    committed = time.monotonic()
+    waiting: tuple[int, Mapping[str, Tensor], Any] | None = None
+    bar = tqdm(total=arrays.rows, desc=title, unit=" images", disable=None if title else True, leave=False)
+    bar.update(arrays.rows - min(arrays.rows, len(batches) * arrays.batch_size))
+    for batch, pixels in zip(batches, loader, strict=True):
+        if isinstance(pixels, SslkitError):
+            raise pixels
+        rows = embedding(pixels.to(embedding.device, non_blocking=True))
+        # The copy back is queued, not waited for: the device is given the next batch before this one is written.
+        ready = (batch, {k: v.to("cpu", non_blocking=True) for k, v in rows.items()}, _event(embedding.device))
+        if waiting is not None:
+            done.append(_write(arrays, *waiting))
+        waiting = ready
+        bar.update(len(pixels))
+        if done and time.monotonic() - committed >= COMMIT_SECONDS:
+            arrays.commit(done)
+            done, committed = [], time.monotonic()
+    if waiting is not None:
+        done.append(_write(arrays, *waiting))
+    arrays.commit(done)
+    arrays.close()
+    bar.close()
+
+
+def _loader(crops: CropBatches, batches: Sequence[int], workers: int, device: torch.device) -> Iterator[Any]:
+    """The asked batches in order, made by worker processes."""
+    with warnings.catch_warnings():
+        # More workers than cores is the user's word, and no reason to talk.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        return iter(
+            DataLoader(
+                crops,
+                sampler=batches,
+                batch_size=None,
+                num_workers=min(workers, len(batches)),
+                pin_memory=device.type == "cuda",
+                worker_init_fn=_leave_signals_to_the_parent,
+            )
+        )
+
+
+def _event(device: torch.device) -> Any:
+    """A mark in the device's queue after what was asked of it so far; None where there is no queue."""
+    if device.type == "cuda":
+        return torch.cuda.current_stream(device).record_event()
+    if device.type == "mps":
+        torch.mps.synchronize()
+    return None
+
+
+def _write(arrays: PartialArrays, batch: int, rows: Mapping[str, Tensor], event: Any) -> int:
+    if event is not None:
+        event.synchronize()
+    arrays.write(batch, {name: values.numpy() for name, values in rows.items()})
+    return batch
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # The parent ends its workers itself; its own handlers, inherited, would print a traceback from each of them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class Team:
+    """The processes that torchrun started; alone, and without a process group, where it started none.
+
+    The first leads: it alone touches the run's record, and tells the others what to do.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if self.size > 1:
+            # Only words are exchanged, so gloo serves on any device; a share may take days.
+            dist.init_process_group("gloo", timeout=timedelta(days=7))
+
+    def tell(self, message: Any) -> Any:
+        """The leader's message, on every process; the others pass None."""
+        box = [message]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def share(self, batches: Sequence[int]) -> Sequence[int]:
+        """This process's part of the work, every ``size``-th batch."""
+        return batches[self.rank :: self.size]
+
+    def close(self) -> None:
+        """End the process group."""
+        if self.size > 1:
+            dist.destroy_process_group()

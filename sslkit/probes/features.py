@@ -1,0 +1,145 @@
+"""Frozen features on disk, read through memory maps: only the rows at hand are in memory.
+
+Any program can write them: ``cls.npy`` (N, D) and ``labels.npy`` (N,), -1 where there is no label, are enough for
+``knn`` and ``linear``. What such files can have wrong is found here, and said in one line.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslkit.errors import SslkitError
+
+CHUNK = 8192  # rows read at once: what bounds the memory of a pass over the features
+
+
+@dataclass(frozen=True)
+class Features:
+    """One split.
+
+    Attributes:
+        path: file of the features, for messages.
+        parts: memory-mapped arrays (N, ...) whose rows are flattened and joined; one or two.
+        labels: (R,) int64, labels of the labelled rows only.
+        rows: (R,) int64, the rows that have a label, ascending.
+    """
+
+    path: Path
+    parts: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """Numbers per row, D."""
+        return sum(int(np.prod(part.shape[1:])) for part in self.parts)
+
+    def __len__(self) -> int:
+        """Labelled rows, R."""
+        return len(self.rows)
+
+    def take(self, index: np.ndarray) -> Tensor:
+        """Labelled rows by their position among the labelled: (B,) -> (B, D) float32."""
+        where = torch.from_numpy(self.rows[index])
+        picked = [torch.from_numpy(part).index_select(0, where).flatten(1).float() for part in self.parts]
+        return picked[0] if len(picked) == 1 else torch.cat(picked, 1)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[tuple[slice, Tensor]]:
+        """All labelled rows in order, as (positions, (B, D) float32).
+
+        Raises:
+            SslkitError: a row holds NaN or infinity.
+        """
+        for start in range(0, len(self), size):
+            where = slice(start, min(start + size, len(self)))
+            batch = self.take(np.arange(where.start, where.stop))
+            # The sum is not finite when any entry is not, at a tenth of the price of asking every entry.
+            if not torch.isfinite(batch.sum()) and not torch.isfinite(batch).all():
+                bad = int(torch.isfinite(batch).all(1).logical_not().nonzero()[0])
+                raise SslkitError(
+                    f"{self.path}: row {self.rows[start + bad]} holds NaN or infinity; did the training diverge? "
+                    "look at the encoder, then extract again"
+                )
+            yield where, batch
+
+
+def open_features(files: Sequence[Path], labels: Path, last: int | None = None) -> Features:
+    """Open one split.
+
+    Args:
+        files: arrays (N, D) or (N, L, D); their rows are joined.
+        labels: array (N,) of integers, -1 = unlabelled.
+        last: of arrays (N, L, D) keep only the last so many of the L.
+
+    Raises:
+        SslkitError: a file is no array, shapes do not fit, or no row has a label.
+    """
+    arrays = []
+    for path in files:
+        array = _open(path)
+        if array.ndim < 2 or array.dtype.kind != "f":
+            raise SslkitError(f"{path} holds {array.dtype} of shape {array.shape}; it needs floats of shape (N, D)")
+        if last is not None and array.ndim == 3:
+            if last > array.shape[1]:
+                raise SslkitError(
+                    f"{path} holds the last {array.shape[1]} blocks, not {last}: extract with --last-blocks {last}"
+                )
+            array = array[:, array.shape[1] - last :]
+        arrays.append(array)
+    marks = np.asarray(_open(labels))
+    if marks.ndim != 1 or marks.dtype.kind not in "iu":
+        raise SslkitError(f"{labels} holds {marks.dtype} of shape {marks.shape}; it needs integers of shape (N,)")
+    for path, array in zip(files, arrays, strict=True):
+        if len(array) != len(marks):
+            raise SslkitError(f"{path} has {len(array)} rows and {labels.name} has {len(marks)}: extract again")
+    marks = marks.astype(np.int64)
+    rows = np.flatnonzero(marks >= 0)
+    if not len(rows):
+        raise SslkitError(
+            f"{labels} has no labels ({len(marks)} rows, all -1): a probe needs labelled images; "
+            "prepare from class folders"
+        )
+    return Features(files[0], tuple(arrays), marks[rows], rows)
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        # Copy-on-write: torch wants arrays it may write, the file stays as it is.
+        return np.load(path, mmap_mode="c", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise SslkitError(f"{path} is missing: extract writes it, or put features of another program there") from error
+    except (ValueError, EOFError) as error:
+        raise SslkitError(f"{path} is no readable .npy array ({str(error).splitlines()[0][:100]})") from error
+
+
+def check_pair(train: Features, val: Features) -> int:
+    """The number of classes of two splits that are to be compared.
+
+    Raises:
+        SslkitError: their widths differ, or train has one class only.
+    """
+    if train.width != val.width:
+        raise SslkitError(
+            f"{train.path} is {train.width} wide and {val.path} {val.width}: they come from different encoders"
+        )
+    present = np.unique(train.labels)
+    if len(present) == 1:
+        raise SslkitError(
+            f"the labels beside {train.path} know one class only ({present[0]}): there is nothing to tell apart"
+        )
+    return int(max(train.labels.max(), val.labels.max())) + 1
+
+
+def ranks_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
+    """How many classes come before the true one: (B, C) scores, (B,) int64 -> (B,) int64.
+
+    Equal scores rank by ascending class, so a true class is beaten by equal ones with a lower index. Top-k is
+    right where the rank is below k; this needs one pass and no sort over the classes.
+    """
+    own = scores.gather(1, truth[:, None])
+    before = torch.arange(scores.shape[1], device=scores.device)[None] < truth[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(1)

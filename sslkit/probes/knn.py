@@ -1,0 +1,137 @@
+"""Weighted k-NN on frozen features, as the papers of DINO and its descendants report it (arXiv:2104.14294).
+
+Features are L2-normalised; the k nearest train images by cosine each vote exp(similarity / T) for their class.
+The search is exact (FAISS, inner product) and done once at the largest k: the neighbours for a smaller k are its
+first columns.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from sslkit.errors import UsageError
+from sslkit.probes.features import Features, check_pair, ranks_of_truth
+
+SWEEP = (10, 20, 100, 200)
+HEADLINE = 20  # fixed beforehand: a k chosen by its val accuracy would be chosen on the test set
+QUERIES = 2048  # per search
+
+
+@dataclass(frozen=True)
+class KnnResult:
+    """What ``knn`` found.
+
+    Attributes:
+        k: the headline's.
+        sweep: per k a dict of k, temperature, top1 and top5 in percent, in the order asked for.
+        predicted: (R,) int64, classes predicted at the headline k, in the order of val's labelled rows.
+        remark: what a person should know, or empty.
+    """
+
+    k: int
+    sweep: list[dict[str, Any]]
+    predicted: np.ndarray
+    remark: str
+
+
+def usable_ks(asked: Sequence[int] | None, train_size: int) -> tuple[list[int], int, str]:
+    """The ks to report, the headline's, and a remark.
+
+    Args:
+        asked: ks that the user named, all of which must be usable, or None for the standard sweep, of which the
+            usable ones are kept.
+        train_size: labelled train images.
+
+    Raises:
+        UsageError: a named k, or every k of the sweep, is larger than the train set, or below 1.
+    """
+    if asked:
+        wrong = [k for k in asked if not 1 <= k <= train_size]
+        if wrong:
+            raise UsageError(f"--k {wrong[0]}: train has {train_size} labelled images, so k is 1 to {train_size}")
+        return list(asked), HEADLINE if HEADLINE in asked else asked[0], ""
+    kept = [k for k in SWEEP if k <= train_size]
+    if not kept:
+        raise UsageError(f"train has {train_size} labelled images, fewer than the smallest k, {SWEEP[0]}: name a --k")
+    headline = HEADLINE if HEADLINE in kept else kept[-1]
+    left = ", ".join(str(k) for k in SWEEP if k not in kept)
+    return kept, headline, f"k = {left} left out: train has {train_size} labelled images" if left else ""
+
+
+def knn(
+    train: Features,
+    val: Features,
+    ks: Sequence[int] | None = None,
+    temperature: float = 0.07,
+    progress: bool = False,
+) -> KnnResult:
+    """Classify val by its nearest neighbours in train.
+
+    Memory is the normalised train features, R x D float32, plus a constant, whatever the number of queries.
+
+    Args:
+        train: R labelled rows, the bank.
+        val: Q labelled rows, the queries.
+        ks: neighbours; None is 10, 20, 100, 200 as far as train has so many.
+        temperature: of the votes.
+        progress: show a bar on standard error.
+
+    Raises:
+        SslkitError: one class only, NaN, different widths.
+        UsageError: k larger than the train set.
+    """
+    classes = check_pair(train, val)
+    used, headline, remark = usable_ks(ks, len(train))
+    bank, labels = _bank(train), torch.from_numpy(train.labels)
+    hits = {k: [0, 0] for k in used}
+    predicted = np.empty(len(val), np.int64)
+    bar = tqdm(total=len(val), desc="knn", unit=" images", disable=None if progress else True, leave=False)
+    for where, rows in val.chunks(QUERIES):
+        similarity, neighbours = faiss.knn(F.normalize(rows).numpy(), bank, max(used), faiss.METRIC_INNER_PRODUCT)
+        weights = torch.from_numpy(similarity).double().div_(temperature).exp_()
+        truth = torch.from_numpy(val.labels[where])
+        for k, votes in _votes(weights, labels[torch.from_numpy(neighbours)], classes, used):
+            ranks = ranks_of_truth(votes, truth)
+            hits[k][0] += int((ranks < 1).sum())
+            hits[k][1] += int((ranks < 5).sum())
+            if k == headline:
+                # NumPy's argmax takes the first of equals, the lowest class.
+                predicted[where] = votes.numpy().argmax(1)
+        bar.update(len(rows))
+    bar.close()
+    sweep = [
+        {"k": k, "temperature": temperature, "top1": 100 * hits[k][0] / len(val), "top5": 100 * hits[k][1] / len(val)}
+        for k in used
+    ]
+    return KnnResult(headline, sweep, predicted, remark)
+
+
+def _bank(train: Features) -> np.ndarray:
+    """(R, D) float32 L2-normalised, filled chunk by chunk.
+
+    FAISS searches this array where it lies (``faiss.knn`` runs the kernel of ``IndexFlatIP``): an index object
+    would hold a second copy, and grow by doubling while it is filled.
+    """
+    bank = np.empty((len(train), train.width), np.float32)
+    for where, rows in train.chunks():
+        bank[where] = F.normalize(rows).numpy()
+    return bank
+
+
+def _votes(weights: Tensor, labels: Tensor, classes: int, ks: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """Votes per class for every k, ascending: (Q, K) float64 weights and (Q, K) labels -> (k, (Q, C) float64).
+
+    A larger k adds its further neighbours to the votes of the smaller one; the tensor is the same, and grows.
+    """
+    votes, done = weights.new_zeros(len(weights), classes), 0
+    for k in sorted(set(ks)):
+        votes.scatter_add_(1, labels[:, done:k], weights[:, done:k])
+        yield k, votes
+        done = k

@@ -1,0 +1,80 @@
+"""Values that change over a run, as pure functions of the moment.
+
+A duration in a recipe is a number of epochs or a share of the run: ``10`` or ``"10%"``.
+"""
+
+import math
+from dataclasses import dataclass
+
+from sslkit.errors import UsageError
+
+Duration = float | str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands, before the given optimizer step.
+
+    Attributes:
+        step: optimizer steps done, from 0.
+        steps_per_epoch: optimizer steps in one epoch.
+        epochs: epochs in the whole run.
+    """
+
+    step: int
+    steps_per_epoch: int
+    epochs: float
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, fractional."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps of the whole run."""
+        return round(self.epochs * self.steps_per_epoch)
+
+    def reached(self, duration: Duration) -> float:
+        """The share in [0, 1] of a duration that has passed; a duration of 0 has always passed."""
+        length = in_epochs(duration, self.epochs)
+        return 1.0 if length == 0 else min(self.epoch / length, 1.0)
+
+
+def in_epochs(duration: Duration, epochs: float) -> float:
+    """A duration in epochs.
+
+    Raises:
+        UsageError: neither a number nor a percentage.
+
+    >>> in_epochs("10%", 50), in_epochs(3, 50)
+    (5.0, 3.0)
+    """
+    try:
+        if isinstance(duration, str) and duration.endswith("%"):
+            return float(duration[:-1]) / 100 * epochs
+        return float(duration)
+    except ValueError:
+        raise UsageError(f"'{duration}' is no duration: write epochs (10) or a share of the run ('10%')") from None
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` to ``end`` along half a cosine (arXiv:1608.03983) as ``share`` goes from 0 to 1.
+
+    >>> cosine(1.0, 0.0, 0.5)
+    0.5
+    """
+    return end + (start - end) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
+
+
+def warmup_cosine(peak: float, end: float, warmup: Duration, at: Moment) -> float:
+    """Linear from 0 to ``peak`` over the warm-up, then a cosine to ``end`` over what is left of the run."""
+    length = in_epochs(warmup, at.epochs)
+    if at.epoch < length:
+        return peak * at.epoch / length
+    return cosine(peak, end, (at.epoch - length) / max(at.epochs - length, 1e-12))
+
+
+def linear(start: float, end: float, duration: Duration, at: Moment) -> float:
+    """Linear from ``start`` to ``end`` over a duration, then flat."""
+    return start + (end - start) * at.reached(duration)

@@ -1,0 +1,64 @@
+"""What a run would cost, from one image's forward pass on the CPU's own arithmetic."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from sslkit.data.order import Order
+from sslkit.data.views import PHOTOMETRIC, Batch, ViewMaker
+from sslkit.device import Precision, autocast
+from sslkit.methods.base import Method
+from sslkit.recipe import Recipe
+from sslkit.schedules import Moment
+
+IMAGES = 2  # enough for batch statistics
+
+
+def estimate(method: Method, views: ViewMaker, recipe: Recipe, order: Order, precision: Precision) -> dict[str, Any]:
+    """Parameters, FLOPs, steps and memory of a run; nothing is trained.
+
+    FLOPs count a multiply-add as two and a backward pass as twice its forward. Memory is weights, gradients and
+    AdamW's two moments, and what autograd keeps of one micro-batch, measured on two images.
+    """
+    device = next(method.parameters()).device
+    crops = [torch.zeros(g.count, IMAGES, 3, g.size, g.size, dtype=torch.uint8, device=device) for g in views.groups]
+    draws = [torch.zeros(g.count, IMAGES, len(PHOTOMETRIC)) for g in views.groups]
+    samples = torch.from_numpy(np.arange(IMAGES))
+    batch = Batch(samples, torch.zeros(IMAGES, dtype=torch.int64), crops, draws)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr() for p in method.parameters()}
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        with autocast(device, precision):
+            loss = method(batch, Moment(0, order.steps_per_epoch, recipe.train.epochs)).loss
+        forward = counter.get_total_flops()
+        loss.backward()
+    total = counter.get_total_flops()
+    method.zero_grad(set_to_none=True)
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    every = sum(p.numel() for p in method.parameters())
+    activations = sum(size for pointer, size in kept.items() if pointer not in weights) / IMAGES
+    micro = order.batch_size // (order.accumulate * order.world)
+    encoder, _ = method.exported()
+    return {
+        "method": recipe.method,
+        "encoder": recipe.encoder.arch,
+        "encoder parameters": sum(p.numel() for p in encoder.parameters()),
+        "trained parameters": trained,
+        "GFLOPs per image, forward": round(forward / IMAGES / 1e9, 2),
+        "GFLOPs per image, training": round(total / IMAGES / 1e9, 2),
+        "images": order.samples,
+        "steps per epoch": order.steps_per_epoch,
+        "steps": Moment(0, order.steps_per_epoch, recipe.train.epochs).total,
+        "batch per process and micro": micro,
+        "memory of weights, MB": round((4 * every + 12 * trained) / 1e6),
+        "memory of activations, MB": round(activations * micro / 1e6),
+        "precision": precision,
+    }

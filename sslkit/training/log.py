@@ -1,0 +1,70 @@
+"""Metrics of a log interval: summed on the device, read once, written as one JSON line."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslkit.files import atomic
+from sslkit.training import distributed
+
+
+class Meter:
+    """Running means of 0-dim tensors. Adding never asks the device for a number."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Count each metric once more."""
+        for key, value in metrics.items():
+            self.sums[key] = self.sums[key] + value.double() if key in self.sums else value.double()
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        """Means over the interval and all processes, and start anew. The one place where the host waits."""
+        # A metric that some process did not meet this time (no crop was masked there) is left out of the message.
+        shared = distributed.common(sorted(self.sums))
+        means = distributed.mean({key: self.sums[key] / self.counts[key] for key in shared})
+        values = torch.stack([means[key].float() for key in shared]).tolist() if shared else []
+        self.sums, self.counts = {}, {}
+        return dict(zip(shared, values, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up where ``state`` was taken."""
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line to a metrics file."""
+    with path.open("a") as handle:
+        handle.write(json.dumps(row) + "\n")
+
+
+def rewind(path: Path, step: int) -> None:
+    """Drop the lines after a step, which a resumed run will write again; a torn last line goes too."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step(line) <= step]
+    with atomic(path, "w") as handle:
+        handle.writelines(line + "\n" for line in kept)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a metrics file; empty when there is none."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return float("inf")

@@ -1,0 +1,281 @@
+"""The one training loop: batch, loss, backward, clip, step, EMA, log. Every method runs through it."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from sslkit import optim
+from sslkit.data.views import Batch
+from sslkit.device import Precision, autocast
+from sslkit.diagnostics import verdict
+from sslkit.errors import InterruptedRun, SslkitError
+from sslkit.methods.base import Method
+from sslkit.recipe import Recipe
+from sslkit.schedules import Moment
+from sslkit.training import checkpoint, distributed, log
+from sslkit.training.distributed import World
+
+
+@dataclass
+class Trainer:
+    """A run in motion. ``train`` starts it where the checkpoint left off, or at the beginning.
+
+    Attributes:
+        recipe: resolved.
+        method: on its device.
+        steps_per_epoch: optimizer steps.
+        device: where the method lives.
+        precision: of the matrix products.
+        world: this process among all.
+        checkpoint_path: where the state is kept.
+        metrics_path: where log lines go.
+        evaluate: every so often asked for more metrics (k-NN, ranks); the result never reaches the weights.
+        say: where remarks go.
+    """
+
+    recipe: Recipe
+    method: Method
+    steps_per_epoch: int
+    device: torch.device
+    precision: Precision
+    world: World
+    checkpoint_path: Path
+    metrics_path: Path
+    evaluate: Callable[[], dict[str, float]]
+    say: Callable[[str], None]
+    step: int = 0
+    meter: log.Meter = field(default_factory=log.Meter)
+    skipped_in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.optimizer = optim.build(self.method, self.recipe.optim)
+        self.trained = [p for p in self.method.parameters() if p.requires_grad]
+        self.total = self.at(0).total
+        self._recent: list[tuple[int, list[Tensor], Tensor]] = []  # step, samples and "not finite" since the last log
+        self._resume()
+
+    def at(self, step: int) -> Moment:
+        """The moment before an optimizer step."""
+        return Moment(step, self.steps_per_epoch, self.recipe.train.epochs)
+
+    def train(self, batches: Iterator[Batch]) -> None:
+        """From ``self.step`` to the end.
+
+        Raises:
+            InterruptedRun: SIGINT or SIGTERM came; a checkpoint was written.
+            SslkitError: several steps in a row were not finite.
+        """
+        clock = _Clock(self.recipe.train.batch_size // self.recipe.train.accumulate)
+        module = self.method if self.world.size == 1 else DistributedDataParallel(self.method, broadcast_buffers=False)
+        with _Signals() as signals, self._bar() as bar:
+            while self.step < self.total:
+                at = self.at(self.step)
+                rates = optim.schedule(self.optimizer, self.recipe.optim, self.recipe.train.batch_size, at)
+                buffers = [(b, b.clone()) for b in self.method.buffers()]
+
+                loss, statistics, samples = self._forward_backward(module, batches, clock, at)
+                norm = optim.clip_each(self.trained, self.recipe.optim.clip)
+                for parameter in self.method.frozen_parameters(at):
+                    parameter.grad = None
+                bad = distributed.any_of(~(torch.isfinite(loss) & torch.isfinite(norm)))
+                optim.step_unless(self.optimizer, bad)
+                self.optimizer.zero_grad(set_to_none=True)
+                self.method.after_step(distributed.mean(statistics), at)
+                for buffer, before in buffers:
+                    buffer.copy_(torch.where(bad, before, buffer))
+
+                self._recent.append((self.step, samples, bad))
+                self.meter.add({"gradient_norm": norm})
+                self.step += 1
+                if self.step % self.recipe.monitor.log_steps == 0 or self.step == self.total:
+                    self._log(rates, clock, bar)
+                self._keep_or_leave(signals, clock)
+        self.save()
+
+    def _forward_backward(
+        self, module: torch.nn.Module, batches: Iterator[Batch], clock: "_Clock", at: Moment
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Gradients of one global batch; this process's mean loss, mean statistics and sample indices."""
+        parts, statistics, samples = self.recipe.train.accumulate, {}, []
+        loss = torch.zeros((), device=self.device)
+        for part in range(parts):
+            with clock.waiting():
+                batch = next(batches).to(self.device)
+            # Gradients are exchanged once, with the last micro-batch.
+            last = part == parts - 1
+            quiet = module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
+            with quiet:
+                with autocast(self.device, self.precision):
+                    result = module(batch, at)
+                (result.loss / parts).backward()
+            loss += result.loss.detach() / parts
+            self.meter.add(result.metrics)
+            samples.append(batch.samples)
+            for key, value in result.statistics.items():
+                statistics[key] = statistics.get(key, 0) + value.detach() / parts
+        return loss, statistics, samples
+
+    def _log(self, rates: dict[str, float], clock: "_Clock", bar: tqdm) -> None:
+        """Read the interval's metrics, the only place where the host waits for the device."""
+        self._count_skipped()
+        metrics, speed = self.meter.read(), clock.read()
+        at = self.at(self.step)
+        row: dict[str, Any] = {"step": self.step, "epoch": round(at.epoch, 4), **metrics, **rates, **speed}
+        for name, objective in self.recipe.objectives.items():
+            if f"{name}/teacher_entropy" in row:
+                row[f"{name}/ln_k"] = math.log(self.recipe.heads[getattr(objective, "head")].out)  # noqa: B009
+        if self._evaluation_due():
+            row |= self.evaluate()
+            clock.restart()
+        if at.reached(self.recipe.monitor.grace) >= 1:
+            warnings = verdict(row)
+            if warnings and self.world.leads:
+                row["warnings"] = warnings
+                bar.clear()
+                self.say(f"epoch {at.epoch:.1f}: {'; '.join(warnings)}")
+        if self.world.leads:
+            log.append(self.metrics_path, row)
+        bar.set_postfix_str(
+            f"epoch {at.epoch:.1f}/{at.epochs:g}, loss {row.get('loss', math.nan):.3f}, "
+            f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data"
+        )
+        bar.update(self.step - bar.n)
+
+    def _evaluation_due(self) -> bool:
+        """Whether an evaluation falls into the log interval that ends now, or the run ends."""
+        every = self.recipe.monitor.every_epochs * self.steps_per_epoch
+        if not every:
+            return False
+        before = self.step - min(self.recipe.monitor.log_steps, self.step)
+        return self.step == self.total or int(self.step / every) > int(before / every)
+
+    def _count_skipped(self) -> None:
+        flags = torch.stack([bad for _, _, bad in self._recent]).tolist() if self._recent else []
+        for (step, samples, _), bad in zip(self._recent, flags, strict=True):
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if bad else 0
+            if not bad:
+                continue
+            row = {"step": step, "skipped": "not finite", "samples": torch.cat(samples).tolist()}
+            if self.world.leads:
+                log.append(self.metrics_path, row)
+            if self.skipped_in_a_row >= self.recipe.train.max_nonfinite:
+                raise SslkitError(
+                    f"{self.skipped_in_a_row} steps in a row gave a loss that is not finite, up to step {step} (its "
+                    f"samples are in {self.metrics_path.name}): lower --lr, lengthen the warm-up, or --precision fp32"
+                )
+        self._recent = []
+
+    def _keep_or_leave(self, signals: "_Signals", clock: "_Clock") -> None:
+        """Checkpoint when it is time; on a signal checkpoint and leave."""
+        received = signals.received
+        if self.world.size > 1:
+            if self.step % self.recipe.monitor.log_steps:
+                return  # processes agree at log steps, when they wait for each other anyway
+            received = distributed.from_leader(received)
+        if received:
+            self.save()
+            raise InterruptedRun(f"stopped at step {self.step} of {self.total}; the same command goes on", received)
+        if clock.checkpoint_due(self.recipe.train.checkpoint_minutes):
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if not self.world.leads:
+            return
+        self._count_skipped()
+        state = {
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "meter": self.meter.state(),
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+        checkpoint.save(self.checkpoint_path, state)
+
+    def _resume(self) -> None:
+        state = checkpoint.load(self.checkpoint_path, self.device)
+        if state is not None:
+            self.method.load_state_dict(state["method"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.meter.restore(state["meter"])
+            self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
+            if self.world.leads:
+                self.say(f"going on at step {self.step} of {self.total}")
+        if self.world.leads:
+            log.rewind(self.metrics_path, self.step)
+
+    def _bar(self) -> tqdm:
+        return tqdm(total=self.total, initial=self.step, unit="step", disable=not self.world.leads, dynamic_ncols=True)
+
+
+class _Clock:
+    """Images per second, the share of time spent waiting for data, and when the last checkpoint was."""
+
+    def __init__(self, images: int):
+        self.images = images  # of one micro-batch, over all processes
+        self.kept = time.monotonic()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval."""
+        self.began, self.waited, self.batches = time.monotonic(), 0.0, 0
+
+    def waiting(self) -> "_Waiting":
+        """A block that counts as waiting for data."""
+        return _Waiting(self)
+
+    def checkpoint_due(self, minutes: float) -> bool:
+        """Whether so many minutes passed since this last said yes."""
+        due = time.monotonic() - self.kept > 60 * minutes
+        if due:
+            self.kept = time.monotonic()
+        return due
+
+    def read(self) -> dict[str, float]:
+        """Since the last reading."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        values = {
+            "images_per_second": round(self.batches * self.images / seconds, 2),
+            "data_wait": round(self.waited / seconds, 4),
+        }
+        self.restart()
+        return values
+
+
+class _Waiting:
+    def __init__(self, clock: _Clock):
+        self.clock = clock
+
+    def __enter__(self) -> None:
+        self.entered = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.clock.waited += time.monotonic() - self.entered
+        self.clock.batches += 1
+
+
+class _Signals:
+    """Remembers SIGINT and SIGTERM instead of dying, so that a step can end and be kept."""
+
+    def __enter__(self) -> "_Signals":
+        self.received = 0
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

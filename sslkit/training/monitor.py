@@ -1,0 +1,84 @@
+"""Progress seen while it trains: a small k-NN and the effective rank, on a part of train, never on val.
+
+The queries are training images that are not in the bank. They are not taken out of the training set, so that
+watching a run never changes its weights.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit import rng
+from sslkit.data.augment import normalise
+from sslkit.data.loader import Images
+from sslkit.data.views import center_crop
+from sslkit.device import Precision, autocast
+from sslkit.diagnostics import effective_rank
+from sslkit.encoder import Encoder
+from sslkit.recipe import MonitorSection
+
+BATCH = 256
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+
+
+def watcher(
+    encoder: Encoder,
+    images: Images,
+    section: MonitorSection,
+    image_size: int,
+    seed: int,
+    device: torch.device,
+    precision: Precision,
+) -> Callable[[], dict[str, float]]:
+    """A function that looks at the encoder as it is and returns ``knn`` (percent) and ``effective_rank``.
+
+    Args:
+        encoder: looked at, not changed.
+        images: the training images; without labels only the rank is given.
+        section: how many images.
+        image_size: pixels of the centre crop.
+        seed: which images.
+        device: where the encoder is.
+        precision: of the forward pass.
+    """
+    chosen = rng.generator(seed, "monitor").permutation(len(images))[: section.queries + section.bank]
+    labels = torch.from_numpy(images.labels[chosen])
+    queries = min(section.queries, len(chosen) // 2)
+
+    def look() -> dict[str, float]:
+        features = _features(encoder, images, chosen, image_size, device, precision)
+        seen = {"effective_rank": round(effective_rank(features[:queries]), 2)}
+        if bool((labels >= 0).all()) and queries:
+            accuracy = _nearest(features[queries:], labels[queries:], features[:queries], labels[:queries])
+            seen["knn"] = round(accuracy, 2)
+        return seen
+
+    return look
+
+
+@torch.inference_mode()
+def _features(
+    encoder: Encoder, images: Images, chosen: np.ndarray, size: int, device: torch.device, precision: Precision
+) -> Tensor:
+    """(n, D) float32, L2-normalised CLS features of centre crops."""
+    was_training = encoder.training
+    encoder.eval()
+    parts = []
+    for start in range(0, len(chosen), BATCH):
+        crops = torch.stack([center_crop(images.image(int(i)), size) for i in chosen[start : start + BATCH]])
+        pixels = normalise(crops.to(device).float().div_(255))
+        with autocast(device, precision):
+            parts.append(encoder(pixels).cls.float())
+    encoder.train(was_training)
+    return F.normalize(torch.cat(parts), dim=-1).cpu()
+
+
+def _nearest(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
+    """Percent right by weighted vote, as in ``sslkit.probes.knn`` but small enough for torch alone."""
+    similarity, neighbours = (queries @ bank.T).topk(min(NEIGHBOURS, len(bank)))
+    votes = torch.zeros(len(queries), int(bank_labels.max()) + 1)
+    votes.scatter_add_(1, bank_labels[neighbours], (similarity / TEMPERATURE).exp())
+    return 100 * (votes.argmax(1) == labels).float().mean().item()

@@ -1,0 +1,150 @@
+"""Where an encoder comes from: the run, a checkpoint, timm, or nowhere at all (the two baselines)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslkit.errors import SslkitError, UsageError
+from stages.run import Result, Run
+
+if TYPE_CHECKING:
+    from sslkit.encoder import Encoder, EncoderSpec
+    from sslkit.weights import Coverage
+
+PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Where features come from.
+
+    Attributes:
+        kind: run, file, timm, random or pixels.
+        spec: arguments of ``EncoderSpec``; None for pixels.
+        image_size: pixels.
+        files: what is read, by name: ``weights``, and ``encoder_info`` where there is an encoder.json beside it.
+        seed: of the initial weights; None unless they are random.
+    """
+
+    kind: str
+    spec: dict[str, Any] | None
+    image_size: int
+    files: Mapping[str, Path]
+    seed: int | None = None
+
+    def config(self) -> Result:
+        """What the features depend on, beside the content of the files."""
+        return {"weights": self.kind, "encoder": self.spec, "image_size": self.image_size, "seed": self.seed}
+
+
+def resolve(
+    run: Run,
+    weights: str | None,
+    arch: str | None,
+    pretrained: bool,
+    like: Path | None,
+    image_size: int | None,
+    patch_size: int | None,
+    seed: int,
+) -> EncoderSource:
+    """What the options ask for.
+
+    Raises:
+        UsageError: they contradict each other, or say too little.
+        SslkitError: the file they name, or the run's own encoder, is not there.
+    """
+    baseline = weights in ("random", "pixels")
+    if like is not None and not baseline:
+        raise UsageError("--like goes with --weights random or pixels; name another run's encoder by --weights FILE")
+    if patch_size is not None and arch is None:
+        raise UsageError("--patch-size goes with --arch; an encoder that is there has its own")
+    if pretrained and (weights is not None or arch is None):
+        raise UsageError("--pretrained goes with --arch NAME, and without --weights")
+    if weights == "pixels":
+        return EncoderSource("pixels", None, image_size or PIXELS_SIZE, {})
+    if arch is not None:
+        if weights is None and not pretrained:
+            raise UsageError(f"--arch {arch} needs --pretrained, or --weights with a FILE or random")
+        spec = {"arch": arch, "image_size": image_size or 224, "patch_size": patch_size}
+        kind = "timm" if pretrained else "random" if baseline else "file"
+        files = {"weights": _existing(Path(str(weights)))} if kind == "file" else {}
+        return EncoderSource(kind, spec, spec["image_size"], files, seed if baseline else None)
+    model = Run(like) if like is not None else run
+    info = Path(weights).with_suffix(".json") if weights and not baseline else model.encoder_info
+    if weights and not baseline:
+        _existing(Path(weights))
+        if not info.exists():
+            raise UsageError(f"--weights {weights} needs --arch NAME, such as --arch vit_small_patch16_224")
+    elif baseline and not info.exists():
+        raise UsageError(f"--weights random needs --arch NAME, or --like RUN: {model.path} has no trained encoder")
+    model.need(info, "pretrain")
+    spec = {**_info(info)["spec"], "drop_path": 0.0}
+    spec["image_size"] = image_size or spec["image_size"]
+    if baseline:
+        return EncoderSource("random", spec, spec["image_size"], {}, seed)
+    file = Path(weights) if weights else run.need(run.encoder, "pretrain")
+    kind, files = "file" if weights else "run", {"weights": file, "encoder_info": info}
+    return EncoderSource(kind, spec, spec["image_size"], files)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise SslkitError(f"no checkpoint at {path}: --weights takes a file, or random, or pixels")
+    return path
+
+
+def _info(path: Path) -> Result:
+    from sslkit.files import read_json
+
+    try:
+        info = read_json(path)
+        return {"image_size": info["image_size"], "spec": dict(info["spec"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SslkitError(f"{path} is no encoder.json of sslkit; pretrain writes it, or name the --arch") from error
+
+
+@dataclass(frozen=True)
+class Built:
+    """An encoder with its weights, the normalisation they were trained with, and what filled it."""
+
+    encoder: "Encoder"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    coverage: "Coverage | None" = None
+
+
+def build(source: EncoderSource) -> Built:
+    """The encoder of a source; not for pixels.
+
+    Raises:
+        SslkitError: weights that do not fill it, or cannot be fetched.
+    """
+    import torch
+
+    from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+    from sslkit.weights import load_checkpoint
+
+    spec = EncoderSpec(**source.spec or {})
+    if source.kind == "timm":
+        encoder = _pretrained(spec)
+        about = encoder.model.pretrained_cfg
+        return Built(encoder, tuple(about["mean"]), tuple(about["std"]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(source.seed or 0)
+        encoder = Encoder(spec)
+    coverage = load_checkpoint(encoder, source.files["weights"]) if "weights" in source.files else None
+    # All of the published checkpoints that are read here were trained with ImageNet's statistics.
+    return Built(encoder, IMAGENET_MEAN, IMAGENET_STD, coverage)
+
+
+def _pretrained(spec: "EncoderSpec") -> "Encoder":
+    from sslkit.encoder import Encoder
+
+    try:
+        return Encoder(spec, pretrained=True)
+    except SslkitError:
+        raise
+    except Exception as error:  # the hub's client, its cache and timm each raise their own kinds
+        why = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+        raise SslkitError(f"timm could not fetch weights of {spec.arch}: {why}; try --weights FILE") from error

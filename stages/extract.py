@@ -1,0 +1,223 @@
+"""``sslkit extract``: frozen features of every prepared image, with where they come from."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from stages.encoder_source import EncoderSource, build, resolve
+from stages.options import (
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    RunArgument,
+    SeedOption,
+    WorkersOption,
+)
+from stages.output import say, show, table
+from stages.run import Result, Run, fingerprints, open_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.probes.extraction import Embedding, Team
+
+SPLITS = ("train", "val")
+WEIGHTS_HELP = "The run's own encoder if absent; a checkpoint FILE; random or pixels for the two baselines."
+LIKE_HELP = "With random or pixels: the architecture and, without --data, the data of another run."
+
+
+def extract(
+    run: RunArgument,
+    weights: Annotated[
+        Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option("--weights", metavar="FILE|random|pixels", help=WEIGHTS_HELP, show_default=False),
+    ] = None,
+    arch: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--arch", metavar="NAME", help="timm name of the encoder.", show_default=False),
+    ] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="timm's own weights of --arch; downloads.")] = False,
+    like: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--like", metavar="RUN", help=LIKE_HELP, show_default=False),
+    ] = None,
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, 224, or 32 for pixels."),
+    ] = None,
+    patch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
+    ] = None,
+    last_blocks: Annotated[int, typer.Option("--last-blocks", min=1, help="Keep the CLS of so many blocks.")] = 4,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass.")] = 64,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    workers: WorkersOption = "auto",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Write the features of train and val; under torchrun each process does its share.
+
+    Baselines go to a run of their own: `sslkit extract runs/random --like runs/a --weights random`.
+    """
+    here = _open(run, data, like)
+    source = resolve(here, weights, arch, pretrained, like, image_size, patch_size, seed)
+    here.need(here.manifest, "prepare")
+
+    from sslkit.device import pick_device, resolve_precision
+    from sslkit.device import workers as loader_workers
+    from sslkit.probes.extraction import Team
+
+    where = pick_device(device.value)
+    config = {
+        **source.config(),
+        "last_blocks": last_blocks,
+        "batch_size": batch_size,
+        "precision": resolve_precision(precision.value, where),
+    }
+    inputs = {"data": here.manifest, **source.files}
+    team = Team()
+    job = Job(here, source, config, inputs, team, where, loader_workers(workers, where))
+    if team.rank:
+        job.follow()
+        return
+    try:
+        results = here.perform(
+            "extract",
+            job.lead,
+            config=config,
+            inputs=inputs,
+            how={"device": str(where), "workers": workers, "processes": team.size},
+            force=force,
+        )
+    finally:
+        with suppress(RuntimeError):  # of a connection that a dead member left
+            team.tell(None)  # the others go home, whatever happened here
+        team.close()
+    show(results, _lines(results), json)
+
+
+def _open(path: Path, data: Path | None, like: Path | None) -> Run:
+    run = open_run(path, data)
+    if data is None and like is not None and not run.manifest.exists():
+        return open_run(path, Run(like).data.parent)
+    return run
+
+
+@dataclass
+class Job:
+    """The work of one process: the first of a team leads, the others follow."""
+
+    run: Run
+    source: EncoderSource
+    config: Result
+    inputs: Mapping[str, Path]
+    team: "Team"
+    device: "torch.device"
+    workers: int
+
+    def lead(self, folder: Path) -> Result:
+        """Write both splits, then ``features.json``."""
+        import numpy as np
+
+        from sslkit.files import atomic, sha256, write_json
+        from sslkit.probes.extraction import row_shapes
+
+        self.run.remember_data()
+        splits = {name: self._images(name) for name in SPLITS}
+        embedding, about = self._build()
+        shapes, key = row_shapes(embedding), self._key()
+        facts: Result = {**self.config, **about, "splits": {}, "files": {}}
+        finished = []
+        for name, images in splits.items():
+            arrays = self._arrays(name, shapes, len(images))
+            self._share(name, embedding, shapes, self.team.tell((name, arrays.prepare(key)))[1])
+            arrays.finish()
+            finished.append(arrays)
+            with atomic(self.run.feature(name, "labels")) as handle:
+                np.save(handle, images.labels.astype("<i8"))
+            facts["splits"][name] = {"images": len(images), "labelled": int((images.labels >= 0).sum())}
+            for array, shape in {"labels": (), **shapes}.items():
+                path = self.run.feature(name, array)
+                facts["files"][f"{name}/{path.name}"] = {"shape": [len(images), *shape], "sha256": sha256(path)}
+        write_json(self.run.features_info, facts)
+        for arrays in finished:
+            arrays.forget()
+        return {"weights": self.source.kind, "width": shapes["cls"][0], **facts["splits"]}
+
+    def follow(self) -> None:
+        """Do shares of what the leader says, until it says None."""
+        from sslkit.probes.extraction import row_shapes
+
+        built: tuple[Any, Any] | None = None
+        while (order := self.team.tell(None)) is not None:
+            name, batches = order
+            if built is None:
+                embedding, _ = self._build()
+                built = embedding, row_shapes(embedding)
+            self._share(name, *built, batches)
+        self.team.close()
+
+    def _share(self, name: str, embedding: "Embedding", shapes: Mapping[str, Any], batches: list[int]) -> None:
+        from sslkit.probes.extraction import extract_batches
+
+        images = self._images(name)
+        arrays = self._arrays(name, shapes, len(images))
+        title = "" if self.team.rank else f"extract {name}"
+        extract_batches(images, embedding, arrays, self.team.share(batches), self.workers, title)
+        self.team.wait()
+
+    def _images(self, name: str) -> Any:
+        from sslkit.data.shards import open_split
+
+        return open_split(self.run.data, name)
+
+    def _arrays(self, name: str, shapes: Mapping[str, Any], rows: int) -> Any:
+        from sslkit.probes.partial import PartialArrays
+
+        files = {array: self.run.feature(name, array) for array in shapes}
+        return PartialArrays(files, shapes, rows, self.config["batch_size"])
+
+    def _key(self) -> str:
+        """All that the bytes of the features depend on, so that an interrupted try is only gone on with by its like."""
+        import hashlib
+        import json
+
+        read = {name: facts["sha256"] for name, facts in fingerprints(self.inputs, self.run.path).items()}
+        facts = {"config": self.config, "inputs": read, "device": self.device.type}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _build(self) -> tuple["Embedding", Result]:
+        """What makes the features, and what ``features.json`` says about it."""
+        import torch
+
+        from sslkit.device import cores
+        from sslkit.probes.extraction import EncoderEmbedding, PixelEmbedding
+
+        if self.team.size > 1:
+            torch.set_num_threads(cores())  # torchrun would leave each process a single thread
+        if self.source.spec is None:
+            return PixelEmbedding(self.source.image_size, self.device), {}
+        built = build(self.source)
+        if built.coverage and not self.team.rank and self.source.kind == "file":
+            say(built.coverage.line())
+        last, precision = self.config["last_blocks"], self.config["precision"]
+        embedding = EncoderEmbedding(built.encoder, last, self.device, precision, built.mean, built.std)
+        keys = {"keys": built.coverage.as_json()} if built.coverage else {}
+        return embedding, {"width": built.encoder.width, "mean": list(built.mean), "std": list(built.std), **keys}
+
+
+def _lines(results: Result) -> list[str]:
+    rows = [[name, results[name]["images"], results[name]["labelled"], results["width"]] for name in SPLITS]
+    return table([["split", "images", "labelled", "width"], *rows])

@@ -1,0 +1,135 @@
+"""``sslkit prepare``: a source of images becomes shards with an index."""
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from sslkit import registry
+from sslkit.errors import UsageError, did_you_mean
+from stages.options import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
+from stages.output import show
+from stages.run import open_run
+
+SOURCES = "sslkit.data.sources"
+SourceOption = Annotated[
+    str, typer.Option("--source", help=f"{', '.join(registry.names(SOURCES))}; or a path, short for folder.")
+]
+RootOption = Annotated[
+    Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+    typer.Option("--root", metavar="PATH", help="Where it is: folder, archive or URL.", show_default=False),
+]
+FractionOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--fraction", help="Share of every class of train, such as 0.2.", show_default=False),
+]
+PerClassOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--per-class", metavar="N", help="Images of every class of train.", show_default=False),
+]
+ClassesOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--classes", metavar="N|FILE", help="A number, or a file of one name a line.", show_default=False),
+]
+SizeOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--size", min=1, metavar="PX", help="Shrink to this shorter side.", show_default=False),
+]
+ValFractionOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--val-fraction", help="Hold out a val split where there is none.", show_default=False),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Fail at the first unreadable image.")]
+
+
+def prepare(
+    run: RunArgument,
+    source: SourceOption = "shapes",
+    root: RootOption = None,
+    fraction: FractionOption = None,
+    per_class: PerClassOption = None,
+    classes: ClassesOption = None,
+    size: SizeOption = None,
+    val_fraction: ValFractionOption = None,
+    strict: StrictOption = False,
+    seed: SeedOption = 0,
+    workers: WorkersOption = "auto",
+    json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Pack images into WebDataset shards with an index, or a class-balanced subset of them."""
+    name, root = _source(source, root)
+    processes = _workers(workers)
+
+    from sslkit.data.packing import pack
+    from sslkit.data.sources.base import Source
+    from sslkit.data.subset import Subset, describe
+
+    subset = Subset(fraction, per_class, _classes(classes), val_fraction, seed)
+    kind: type[Source] = registry.load(SOURCES, name, Source)
+    images = kind(root, seed)
+
+    def work(folder: Path) -> dict[str, Any]:
+        return _results(pack(folder, images, subset, size=size, strict=strict, workers=processes))
+
+    results = open_run(run).perform(
+        "prepare",
+        work,
+        config={"source": name, "content": images.fingerprint(), "size": size, "subset": describe(subset)},
+        inputs={},
+        how={"root": root, "workers": workers, "strict": strict},
+        force=force,
+    )
+    show(results, _lines(results), json)
+
+
+def _source(source: str, root: str | None) -> tuple[str, str | None]:
+    """(name, root); a path in the place of the name is a folder."""
+    known = registry.names(SOURCES)
+    if source.replace("-", "_") in known:
+        return source.replace("-", "_"), root
+    if root is None and Path(source).expanduser().exists():
+        return "folder", source
+    raise UsageError(f"--source {source} is neither a source nor a path that exists: {did_you_mean(source, known)}")
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text.isdecimal():
+        return int(text)
+    raise UsageError(f"--workers {text}: expected auto or a number from 0")
+
+
+def _classes(text: str | None) -> int | tuple[str, ...] | None:
+    """A number of classes, or the names in a file."""
+    if text is None or text.isdecimal():
+        return int(text) if text else None
+    try:
+        lines = Path(text).expanduser().read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--classes {text} is neither a number nor a file of class names ({error})") from error
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _results(manifest: dict[str, Any]) -> dict[str, Any]:
+    splits = {f"{split}": facts["samples"] for split, facts in manifest["splits"].items()}
+    return {
+        "source": manifest["source"],
+        **splits,
+        "classes": len(manifest["classes"]),
+        "labelled": {split: facts["labelled"] for split, facts in manifest["splits"].items()},
+        "megabytes": round(sum(s["bytes"] for f in manifest["splits"].values() for s in f["shards"]) / 1e6, 1),
+        "skipped": manifest["skipped"],
+        "fingerprint": manifest["fingerprint"],
+    }
+
+
+def _lines(results: dict[str, Any]) -> list[str]:
+    labels = f"{results['classes']} classes" if results["classes"] else "no labels"
+    lines = [f"{split:<6} {results[split]} images" for split in ("train", "val") if split in results]
+    if "val" not in results:
+        lines.append("val    none (--val-fraction 0.1 holds one out)")
+    lines.append(f"source {results['source']}, {labels}, {results['megabytes']} MB")
+    where = " (data/skipped.jsonl says which and why)" if results["skipped"] else ""
+    return [*lines, f"skipped {results['skipped']} unreadable images{where}"]

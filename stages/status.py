@@ -1,0 +1,108 @@
+"""`sslkit status RUN`: every stage of a run, what it gave, and what is stale."""
+
+from pathlib import Path
+from typing import Any
+
+from sslkit.errors import SslkitError
+from stages.options import JsonOption, RunArgument
+from stages.output import table
+from stages.run import FOLDERS, Result, Run, outputs_intact
+
+# Shown first where a stage reports them; otherwise its first numbers and names are.
+HEADLINES = ("top1", "top5")
+MAX_RESULTS = 3
+
+
+def status(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show the state of every stage: when it ran, what it gave, and whether its inputs changed since."""
+    if not run.is_dir():
+        raise SslkitError(f"{run} is no run directory: start one with `sslkit prepare {run} --source ...`")
+    stages = survey(Run(run))
+    if as_json:
+        import json
+
+        print(json.dumps({"run": str(run), "stages": stages}))
+        return
+    print("\n".join(lines(stages)))
+
+
+def survey(run: Run) -> dict[str, dict[str, Any]]:
+    """What ``--json`` prints: per stage its state, stale inputs, time, seconds, memory, results and command.
+
+    ``state`` is never, running, done, failed, interrupted, or unfinished: it was running and its process is gone.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for stage in FOLDERS:
+        home = run
+        if stage == "prepare" and run.data != run.own_data:
+            home = Run(run.data.parent)
+        record = home.record(stage)
+        if record is None:
+            found[stage] = {"state": "never", "stale": []}
+            continue
+        found[stage] = {
+            "state": _state(home, stage, record),
+            "stale": home.stale(stage),
+            "when": record.get("started"),
+            "seconds": record.get("seconds"),
+            "peak_memory_mb": record.get("peak_memory_mb"),
+            "results": record.get("results", {}),
+            "error": record.get("error"),
+            "command": record.get("command"),
+        }
+        if home is not run:
+            found[stage]["run"] = str(home.path)
+        found[stage]["stale"] += _stale_sources(home, record, found)
+    return found
+
+
+def _state(run: Run, stage: str, record: Result) -> str:
+    state = record["status"]
+    if state == "running" and run.writer() != stage:
+        return "unfinished"
+    if state == "done" and not outputs_intact(run.folder(stage), record):
+        return "files missing"
+    return state
+
+
+def _stale_sources(run: Run, record: Result, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Stages that wrote this stage's inputs and are stale themselves, though the files have not changed yet."""
+    stage_of = {folder: stage for stage, folder in FOLDERS.items()}
+    sources = []
+    for was in record["inputs"].values():
+        source = stage_of.get(Path(was["path"]).parts[0])
+        if source and found.get(source, {}).get("stale") and f"stage {source}" not in sources:
+            sources.append(f"stage {source}")
+    return sources
+
+
+def lines(stages: dict[str, dict[str, Any]]) -> list[str]:
+    """The same for a person: a table, then what is stale or failed, then the commands."""
+    rows: list[list[Any]] = [["stage", "state", "when", "seconds", "MB", "results"]]
+    for stage, facts in stages.items():
+        state = facts["state"] + (", stale" if facts["stale"] else "")
+        when = (facts.get("when") or "-")[:16].replace("T", " ")
+        seconds, memory = facts.get("seconds"), facts.get("peak_memory_mb")
+        row = [stage, state, when, "-" if seconds is None else f"{seconds:.1f}", memory or "-"]
+        rows.append([*row, _headline(facts.get("results") or {})])
+    text = table(rows)
+    for stage, facts in stages.items():
+        if facts["stale"]:
+            text.append(f"{stage} is stale: {', '.join(facts['stale'])} changed since; --force redoes it")
+        if facts["state"] in ("failed", "unfinished", "interrupted"):
+            why = f" ({facts['error']})" if facts.get("error") else ""
+            text.append(f"{stage} is {facts['state']}{why}; the same command goes on")
+        if facts["state"] == "files missing":
+            text.append(f"{stage} wrote files that are gone or changed in size; the same command makes them again")
+    commands = [f"  {facts['command']}" for facts in stages.values() if facts.get("command")]
+    return [*text, "commands:", *commands] if commands else text
+
+
+def _headline(results: dict[str, Any]) -> str:
+    names = [name for name in HEADLINES if name in results]
+    names = names or [name for name, value in results.items() if isinstance(value, int | float | str)]
+    return ", ".join(f"{name} {_short(results[name])}" for name in names[:MAX_RESULTS])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,140 @@
+"""`sslkit attn-viz` from the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from sslkit.data.shards import Record, write_shard
+from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.errors import SslkitError, UsageError
+from sslkit.files import write_json
+from sslkit.weights import save_encoder
+from stages.cli import app
+from stages.run import Run
+
+SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=4, width=48, depth=2, heads=3)
+
+
+def png(path: Path, width: int, height: int) -> Path:
+    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run with six val images of two classes, class by class, and an encoder."""
+    run = Run(tmp_path / "run")
+    torch.manual_seed(0)
+    save_encoder(Encoder(SPEC), run.encoder, run.encoder_info, "teacher")
+    pixels = png(tmp_path / "pixels.png", 32, 32).read_bytes()
+    write_shard(
+        run.own_data / "val-000000.tar", [Record(f"k{i}", i // 3, {"png": pixels, "json": b"{}"}) for i in range(6)], []
+    )
+    splits = {"val": {"shards": [{"file": "val-000000.tar"}]}}
+    write_json(run.manifest, {"classes": ["cat", "dog"], "splits": splits})
+    return run
+
+
+def attn_viz(run: Run, *words: str) -> dict:
+    result = CliRunner().invoke(app, ["attn-viz", str(run.path), "--json", *words], catch_exceptions=False)
+    if isinstance(result.exception, SystemExit) and result.exception.code:
+        raise AssertionError(result.output)
+    return json.loads(result.stdout)
+
+
+def names(run: Run) -> list[str]:
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        return arrays["names"].tolist()
+
+
+def test_val_images_come_class_by_turn(run: Run) -> None:
+    results = attn_viz(run, "--count", "3", "--masks")
+    assert (results["images"], results["heads"]) == (3, 3)
+    assert Path(results["page"]).is_file()
+    assert names(run) == ["k0 (cat)", "k3 (dog)", "k1 (cat)"]
+    assert "attention hint" in Path(results["page"]).read_text()
+    assert len(list(run.folder("attn-viz").glob("*.png"))) == 3
+    assert attn_viz(run, "--count", "3", "--masks")["up_to_date"]
+    with pytest.raises(SslkitError, match="count was 3, now 4"):
+        attn_viz(run, "--count", "4", "--masks")
+
+
+def test_count_beyond_the_split_shows_all(run: Run) -> None:
+    assert attn_viz(run, "--count", "99")["images"] == 6
+
+
+def test_own_photos_of_any_size_and_no_data(run: Run, tmp_path: Path) -> None:
+    run.manifest.unlink()
+    folder = tmp_path / "photos"
+    png(folder / "b" / "wide.png", 200, 64)
+    png(folder / "a.PNG", 40, 40)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (folder / "notes.txt").write_text("no photo")
+    assert attn_viz(run, "--images", str(folder))["images"] == 2
+    assert names(run) == ["a.PNG", "b/wide.png"]
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        assert arrays["map_0001"].shape == (3, 8, 25)
+
+
+def test_a_larger_size_gives_a_finer_map(run: Run, tmp_path: Path) -> None:
+    attn_viz(run, "--images", str(png(tmp_path / "one.png", 90, 90)), "--image-size", "64")
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        assert arrays["maps"].shape == (1, 3, 16, 16)
+
+
+def test_other_weights(run: Run, tmp_path: Path) -> None:
+    attn_viz(run, "--count", "1")
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        own = arrays["maps"]
+    # The run's own weights by file name, in another place, give the same maps; random ones do not.
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in (run.encoder, run.encoder_info):
+        (other / path.name).write_bytes(path.read_bytes())
+    attn_viz(run, "--count", "1", "--weights", str(other / run.encoder.name), "--force")
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        assert np.array_equal(arrays["maps"], own)
+    attn_viz(run, "--count", "1", "--weights", "random", "--seed", "5", "--force")
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        assert not np.allclose(arrays["maps"], own)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["--images", "/nowhere"], SslkitError, "no photo and no folder at /nowhere"),
+        (["--weights", "/nowhere"], SslkitError, "no checkpoint at /nowhere"),
+        (["--weights", "pixels"], UsageError, "pixels has no attention"),
+        (["--weights", "random", "--arch", "resnet10t"], SslkitError, "resnet10t is no ViT"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(run: Run, words: list[str], kind: type, message: str) -> None:
+    with pytest.raises(SslkitError, match=message) as caught:
+        attn_viz(run, *words)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_photos_and_a_damaged_photo(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SslkitError, match="no photo in"):
+        attn_viz(run, "--images", str(tmp_path / "empty"))
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    with pytest.raises(SslkitError, match=r"bad\.jpg: not an image"):
+        attn_viz(run, "--images", str(tmp_path / "bad.jpg"))
+
+
+def test_without_an_encoder_or_data_the_missing_stage_is_named(run: Run) -> None:
+    run.manifest.unlink()
+    with pytest.raises(SslkitError, match="sslkit prepare"):
+        attn_viz(run)
+    run.encoder.unlink()
+    with pytest.raises(SslkitError, match="sslkit pretrain"):
+        attn_viz(run)

@@ -1,0 +1,132 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslkit.data import images
+from sslkit.errors import SslkitError
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+PHOTO = Image.fromarray(PIXELS)
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def by_pillow(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def decoded(data):
+    image = images.decode(data)
+    assert image.dtype == torch.uint8 and image.shape[0] == 3
+    return image.permute(1, 2, 0).numpy()
+
+
+FORMATS = {
+    "jpeg": encoded(PHOTO, "JPEG"),
+    "gray jpeg": encoded(PHOTO.convert("L"), "JPEG"),
+    "cmyk jpeg": encoded(PHOTO.convert("CMYK"), "JPEG"),
+    "png": encoded(PHOTO, "PNG"),
+    "rgba png": encoded(Image.fromarray(RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8)), "PNG"),
+    "palette png": encoded(PHOTO.convert("P"), "PNG"),
+    "transparent palette png": encoded(PHOTO.convert("P"), "PNG", transparency=bytes(range(256))),
+    "gray alpha png": encoded(PHOTO.convert("LA"), "PNG"),
+    "1-bit png": encoded(PHOTO.convert("1"), "PNG"),
+    "webp": encoded(PHOTO, "WEBP"),
+    "rgba webp": encoded(PHOTO.convert("RGBA"), "WEBP", lossless=True),
+    "animated webp": encoded(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(90)]),
+    "bmp": encoded(PHOTO, "BMP"),
+    "gif": encoded(PHOTO, "GIF"),
+    "animated gif": encoded(PHOTO, "GIF", save_all=True, append_images=[PHOTO.rotate(90)]),
+    "tiff": encoded(PHOTO, "TIFF"),
+    "cmyk tiff": encoded(PHOTO.convert("CMYK"), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_comes_out_as_pillow_shows_it(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, in the expectation
+        expected = by_pillow(FORMATS[name])
+    np.testing.assert_array_equal(decoded(FORMATS[name]), expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_and_not_clipped(kind):
+    wide = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
+    wide[0, :3] = 0, 255, 65535
+    expected = np.rint(wide.astype(float) * 255 / 65535).astype(np.uint8)
+    image = decoded(encoded(Image.fromarray(wide), kind))
+    np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind, orientation):
+    # Four flat quadrants survive JPEG; where they end up tells the rotation.
+    block = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8))
+    exif = Image.Exif()
+    exif[274] = orientation
+    upright = {
+        1: block,
+        2: block[:, ::-1],
+        3: block[::-1, ::-1],
+        4: block[::-1],
+        5: block.T,
+        6: block.T[:, ::-1],
+        7: block.T[::-1, ::-1],
+        8: block.T[::-1],
+    }[orientation]
+    image = decoded(encoded(Image.fromarray(block).convert("RGB"), kind, exif=exif))[..., 0]
+    assert image.shape == upright.shape
+    np.testing.assert_allclose(image[4::8, 4::8].astype(int), upright[4::8, 4::8], atol=6)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "gif", "cmyk jpeg"])
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.9])
+def test_a_truncated_file_is_an_error_of_one_line(name, keep):
+    data = FORMATS[name]
+    with pytest.raises(SslkitError) as caught:
+        images.decode(data[: int(len(data) * keep)])
+    assert "\n" not in str(caught.value) and " at 0x" not in str(caught.value) and str(caught.value)
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(SslkitError, match="not an image in a known format"):
+        images.decode(b"these are words and no image")
+
+
+def test_extension_is_read_from_the_bytes():
+    found = {name: images.extension(data) for name, data in FORMATS.items()}
+    assert (found["jpeg"], found["png"], found["webp"], found["bmp"], found["gif"]) == ("jpg", "png", "webp", "", "")
+
+
+@pytest.mark.parametrize(("size", "side", "expected"), [
+    ((300, 400), 150, (150, 200)), ((400, 300), 150, (200, 150)), ((100, 90), 128, (100, 90)), ((2, 900), 1, (1, 450)),
+])  # fmt: skip
+def test_shrink_brings_the_shorter_side_down_and_never_enlarges(size, side, expected):
+    image = torch.full((3, *size), 77, dtype=torch.uint8)
+    small = images.shrink(image, side)
+    assert small.shape == (3, *expected) and small.dtype == torch.uint8
+    assert (small == 77).all()
+
+
+def test_png_loses_nothing_and_jpeg_little():
+    smooth = torch.arange(64, dtype=torch.uint8).expand(3, 64, 64).contiguous()
+    assert torch.equal(images.decode(images.encode_png(smooth)), smooth)
+    assert (images.decode(images.encode_jpeg(smooth)).int() - smooth.int()).abs().max() <= 4
+
+
+def test_a_mask_keeps_its_values_when_resized():
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:40] = 255
+    small = np.asarray(Image.open(io.BytesIO(images.resize_mask(images.encode_png(mask), 20, 30))))
+    assert small.shape == (20, 30) and set(np.unique(small)) == {0, 255}

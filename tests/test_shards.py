@@ -1,0 +1,162 @@
+import gc
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+
+from sslkit.data import images, shards
+from sslkit.data.shard_index import index_path, is_complete, read_index
+from sslkit.data.shards import Record, open_split, write_shard
+from sslkit.errors import SslkitError
+from sslkit.files import write_json
+
+RNG = np.random.default_rng(0)
+PICTURES = [torch.from_numpy(RNG.integers(0, 256, (3, 9, 5 + i), dtype=np.uint8)) for i in range(7)]
+
+
+def record(i):
+    members = {"png": images.encode_png(PICTURES[i]), "json": json.dumps({"i": i}).encode()}
+    if i % 2:
+        members["mask.png"] = b"mask %d" % i * (i * 100)
+    return Record(f"train-{i:08d}", -1 if i == 3 else i, members)
+
+
+def prepared(folder, parts=((0, 1, 2), (), (3, 4, 5, 6))):
+    files = []
+    for path, part in zip(shards.shard_paths(folder, "train", len(parts)), parts, strict=True):
+        write_shard(path, (record(i) for i in part), [])
+        files.append({"file": path.name})
+    write_json(folder / "manifest.json", {"classes": list("abcdefg"), "splits": {"train": {"shards": files}}})
+    return open_split(folder, "train")
+
+
+def test_every_member_comes_back(tmp_path):
+    split = prepared(tmp_path)
+    assert len(split) == 7 and split.classes == list("abcdefg") and split.name == "train"
+    assert split.labels.tolist() == [0, 1, 2, -1, 4, 5, 6] and split.labels.dtype == np.int64
+    assert split.keys == [f"train-{i:08d}" for i in range(7)]
+    for i in reversed(range(7)):
+        assert torch.equal(split.image(i), PICTURES[i])
+        assert split.image_bytes(i) == record(i).members["png"]
+        assert split.member(i, "mask.png") == record(i).members.get("mask.png")
+        assert json.loads(split.member(i, "json")) == {"i": i}
+        assert split.member(i, "nothing") is None
+    for outside in (7, -1):
+        with pytest.raises(IndexError):
+            split.image_bytes(outside)
+
+
+# webdataset leaves the files it reads to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_webdataset_reads_the_tars(tmp_path):
+    prepared(tmp_path)
+    urls = [str(tmp_path / "train-000000.tar"), str(tmp_path / "train-000002.tar")]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    gc.collect()
+    assert [s["__key__"] for s in samples] == [f"train-{i:08d}" for i in range(7)]
+    for i, sample in enumerate(samples):
+        expected = dict(record(i).members) | ({} if i == 3 else {"cls": str(i).encode()})
+        assert {k: v for k, v in sample.items() if not k.startswith("__")} == expected
+
+
+def test_bytes_depend_on_the_samples_alone(tmp_path, monkeypatch):
+    prepared(tmp_path / "one")
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    prepared(tmp_path / "two")
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_split_can_be_sent_to_another_process(tmp_path):
+    split = prepared(tmp_path)
+    split.image(0), split.member(0, "json"), split.keys
+    sent = pickle.dumps(split)
+    assert len(sent) < 3000  # no image, no open file
+    assert torch.equal(pickle.loads(sent).image(5), PICTURES[5])
+
+
+def test_few_files_stay_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN_FILES", 2)
+    split = prepared(tmp_path, [(i,) for i in range(7)])
+    for i in (0, 1, 2, 3, 4, 5, 6, 0, 3):
+        assert torch.equal(split.image(i), PICTURES[i])
+        split.member(i, "json")
+        assert len(split._handles) <= 2 and len(split._members) <= 2
+
+
+def stale_by_truncation(shard):
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def stale_by_growth(shard):
+    shard.write_bytes(shard.read_bytes() + bytes(10240))
+
+
+@pytest.mark.parametrize("damage", [stale_by_truncation, stale_by_growth])
+def test_a_shard_of_another_size_makes_its_index_stale(tmp_path, damage):
+    prepared(tmp_path)
+    damage(tmp_path / "train-000002.tar")
+    assert not is_complete(tmp_path / "train-000002.tar")
+    with pytest.raises(SslkitError, match=r"train-000002.tar is stale .* `sslkit prepare --force`"):
+        open_split(tmp_path, "train")
+
+
+def test_a_shard_replaced_by_one_of_equal_size_is_noticed_at_reading(tmp_path):
+    split = prepared(tmp_path)
+    shard = tmp_path / "train-000000.tar"
+    content = shard.read_bytes()
+    shard.write_bytes(content[5120:] + content[:5120])
+    with pytest.raises(SslkitError, match="stale"):
+        split.image_bytes(1)
+
+
+def test_damaged_and_missing_indexes(tmp_path):
+    prepared(tmp_path)
+    index = index_path(tmp_path / "train-000000.tar")
+    assert index.name == "train-000000.idx.npz"
+    index.write_bytes(index.read_bytes()[:50])
+    with pytest.raises(SslkitError, match="is damaged"):
+        open_split(tmp_path, "train")
+    index.unlink()
+    with pytest.raises(SslkitError, match=r"train-000000.idx.npz is missing"):
+        open_split(tmp_path, "train")
+
+
+def test_what_is_not_there_says_what_to_do(tmp_path):
+    with pytest.raises(SslkitError, match=f"run `sslkit prepare {re.escape(str(tmp_path))}` first"):
+        open_split(tmp_path / "data", "train")
+    prepared(tmp_path)
+    with pytest.raises(SslkitError, match=r"no split 'val' \(it has: train\)"):
+        open_split(tmp_path, "val")
+
+
+def test_a_failure_leaves_neither_shard_nor_index(tmp_path):
+    def records():
+        yield record(0)
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        write_shard(tmp_path / "train-000000.tar", records(), [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_index_knows_the_tar_and_what_was_left_out(tmp_path):
+    from sslkit.files import sha256
+
+    path = tmp_path / "train-000000.tar"
+    skipped = []
+
+    def records():
+        yield record(0)
+        skipped.append({"image": "x"})
+
+    write_shard(path, records(), skipped)
+    facts = read_index(path).facts
+    assert facts == {"bytes": path.stat().st_size, "sha256": sha256(path), "skipped": [{"image": "x"}]}
