@@ -98,8 +98,9 @@ def read_checkpoint(path: Path) -> Any:
             f"{path} {what}: only tensors and plain data are loaded, code in a file is never run; "
             "save its state_dict() alone and use that"
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise SslkitError(f"{path} is no readable checkpoint ({str(error).splitlines()[0][:120]})") from error
+    except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise SslkitError(f"{path} is no readable checkpoint, cut short perhaps ({why})") from error
 
 
 def load_checkpoint(encoder: Encoder, path: Path) -> Coverage:

@@ -57,7 +57,10 @@ def extract(
         Optional[int],  # noqa: UP045
         typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
     ] = None,
-    last_blocks: Annotated[int, typer.Option("--last-blocks", min=1, help="Keep the CLS of so many blocks.")] = 4,
+    last_blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--last-blocks", min=1, help="Keep the CLS of so many blocks; default: 4, or all of fewer."),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass.")] = 64,
     data: DataOption = None,
     device: DeviceOption = Device.auto,
@@ -134,6 +137,8 @@ class Job:
         from sslkit.files import atomic, sha256, write_json
         from sslkit.probes.extraction import row_shapes
 
+        for litter in folder.rglob(".*.tmp"):  # of a try that was killed while it wrote a small file
+            litter.unlink()
         self.run.remember_data()
         splits = {name: self._images(name) for name in SPLITS}
         embedding, about = self._build()

@@ -175,7 +175,7 @@ class _Job:
         from sslkit.weights import save_encoder
 
         recipe, images = self.recipe, in_memory(self.images)
-        self._compile()
+        self._suit_device()
         if self.world.leads:
             self.run.recipe.write_text(dump(recipe))
             self._draw_views(images)
@@ -211,13 +211,18 @@ class _Job:
             "warnings": last.get("warnings", []),
         }
 
-    def _compile(self) -> None:
-        """Block by block: short to compile, and the same code for every crop size's shapes."""
+    def _suit_device(self) -> None:
+        """Attention that is fast in training on a CPU; compiled blocks where that pays, on CUDA."""
+        from sslkit.encoder import Encoder
+
         wanted = self.recipe.train.compile
-        if wanted == "off" or (wanted == "auto" and self.device.type != "cuda"):
-            return
         for module in self.method.modules():
-            if type(module).__name__ == "Block":
+            if isinstance(module, Encoder) and self.device.type == "cpu":
+                module.unfuse_attention()
+            # Block by block: short to compile, and one piece of code for all blocks of a shape.
+            if type(module).__name__ == "Block" and (
+                wanted == "on" or (wanted == "auto" and self.device.type == "cuda")
+            ):
                 module.compile()
 
     def _draw_views(self, images: Images) -> None:

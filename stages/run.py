@@ -240,7 +240,7 @@ class Run:
         finally:
             # Seconds over all tries of this stage.
             record["seconds"] = round(before + time.time() - began, 2)
-            record["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            record["peak_memory_mb"] = peak_memory_mb()
             record["outputs"] = _outputs(folder)
             # On a full disk the reason why the work failed is worth more than the failure to note it.
             with nullcontext() if record["status"] == "done" else suppress(OSError):
@@ -355,6 +355,17 @@ def outputs_intact(folder: Path, record: Mapping[str, Any]) -> bool:
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in record["outputs"].items()
     )
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process held resident so far."""
+    try:
+        # On Linux ru_maxrss is inherited from the process that started this one; the high-water mark is not.
+        words = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()
+        return int(words[0]) // 1024
+    except (OSError, IndexError, ValueError):
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def versions() -> dict[str, str]:

@@ -4,17 +4,23 @@ The draws lie on the host, so which images an operation touches is known without
 are touched. Order as in DINO (arXiv:2104.14294): colour jitter, grayscale, blur, solarize, normalise.
 """
 
+import math
+from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sslkit.data.views import PHOTOMETRIC
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 COLUMN = {name: index for index, name in enumerate(PHOTOMETRIC)}
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): jitter's operations in the order they are applied
+TWO = torch.tensor(2.0)
+MAX_RADIUS = 6  # pixels; three of the papers' largest sigma
+CACHED_FLOATS = 1 << 18  # 1 MiB of pixels and as much of what an operation makes of them
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
 
 
@@ -26,119 +32,123 @@ def photometric(crops: Tensor, draw: Tensor) -> Tensor:
         draw: (V, B, P) float32 on the host, see ``views.PHOTOMETRIC``.
 
     Returns:
-        (V, B, 3, S, S) float32 with ImageNet's mean and standard deviation taken out.
+        (V, B, 3, S, S) float32 with ImageNet's mean and standard deviation taken out. Never under autocast: a blur
+        in bf16 would cost two of the eight bits of a pixel.
     """
-    images = crops.flatten(0, 1).contiguous().float().div_(255)
-    rows = draw.flatten(0, 1).numpy()
-    _jitter(images, rows)
-    _on(images, rows[:, COLUMN["gray"]] > 0, lambda x, _: grayscale(x).expand_as(x))
-    _on(images, rows[:, COLUMN["blur"]] > 0, lambda x, chosen: blur(x, _column(rows, chosen, "blur", x)))
-    _on(images, rows[:, COLUMN["solarize"]] > 0, lambda x, _: solarize(x))
-    return normalise(images).unflatten(0, crops.shape[:2])
+    with torch.autocast(crops.device.type, enabled=False):
+        images = crops.flatten(0, 1).contiguous() * (1 / 255)
+        rows = draw.flatten(0, 1).numpy()
+        _jitter(images, rows)
+        _on(images, rows[:, COLUMN["gray"]] > 0, grayscale_)
+        _on(images, rows[:, COLUMN["blur"]] > 0, blur_, rows[:, COLUMN["blur"]])
+        _on(images, rows[:, COLUMN["solarize"]] > 0, solarize_)
+        return normalise(images).unflatten(0, crops.shape[:2])
 
 
 def normalise(images: Tensor) -> Tensor:
     """(..., 3, H, W) in [0, 1] -> ImageNet's mean 0 and standard deviation 1, in place."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
-    return images.sub_(mean).div_(std)
+    scale = 1 / torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
+    return torch.addcmul(-mean * scale, images, scale, out=images)
 
 
-def _on(images: Tensor, where: np.ndarray, operation) -> None:
-    """Replace the chosen images by what the operation makes of them."""
-    chosen = np.flatnonzero(where)
-    if len(chosen):
+def _on(images: Tensor, where: np.ndarray, operation: Callable[..., object], values: np.ndarray | None = None) -> None:
+    """Apply an in-place operation to the chosen images, each with its own value."""
+    for chosen in _in_parts(np.flatnonzero(where), images):
+        parameters = [] if values is None else [torch.from_numpy(values[chosen])[:, None, None, None]]
+        parameters = [p.to(images.device, non_blocking=True) for p in parameters]
+        if len(chosen) == 1:
+            operation(images[chosen[0] : chosen[0] + 1], *parameters)
+            continue
         index = torch.from_numpy(chosen).to(images.device, non_blocking=True)
-        images[index] = operation(images[index], chosen)
+        picked = images[index]
+        operation(picked, *parameters)
+        images[index] = picked
 
 
-def _column(rows: np.ndarray, chosen: np.ndarray, name: str, like: Tensor) -> Tensor:
-    """(n, 1, 1, 1) parameters of the chosen images on the device."""
-    return torch.from_numpy(rows[chosen, COLUMN[name]].copy()).to(like.device, non_blocking=True)[:, None, None, None]
+def _in_parts(chosen: np.ndarray, images: Tensor) -> list[np.ndarray]:
+    """All at once on an accelerator; on a CPU as many as stay in its cache from one pass over them to the next."""
+    if not len(chosen):
+        return []
+    at_once = len(chosen) if images.device.type != "cpu" else max(1, CACHED_FLOATS // images[0].numel())
+    return np.array_split(chosen, math.ceil(len(chosen) / at_once))
 
 
 def _jitter(images: Tensor, rows: np.ndarray) -> None:
-    operations = (("brightness", brightness), ("contrast", contrast), ("saturation", saturation), ("hue", hue))
+    operations = (("brightness", brightness_), ("contrast", contrast_), ("saturation", saturation_), ("hue", hue_))
     active = rows[:, COLUMN["jitter"]] > 0
     order = ORDERS[rows[:, COLUMN["order"]].astype(np.int64)]
-    neutral = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
     for turn in range(4):
-        for number, (name, function) in enumerate(operations):
-            where = active & (order[:, turn] == number) & (rows[:, COLUMN[name]] != neutral[name])
-            _on(images, where, lambda x, chosen, f=function, n=name: f(x, _column(rows, chosen, n, x)))
+        for number, (name, operation) in enumerate(operations):
+            values = rows[:, COLUMN[name]]
+            neutral = 0.0 if name == "hue" else 1.0
+            _on(images, active & (order[:, turn] == number) & (values != neutral), operation, values)
 
 
-def grayscale(x: Tensor) -> Tensor:
-    """(n, 3, H, W) -> (n, 1, H, W) luma."""
-    red, green, blue = x.unbind(1)
-    return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]
+# Every operation below changes (n, 3, H, W) images in [0, 1] in place; a factor is (n, 1, 1, 1).
 
 
-def brightness(x: Tensor, factor: Tensor) -> Tensor:
+def luma(x: Tensor) -> Tensor:
+    """(n, 3, H, W) -> (n, 1, H, W)."""
+    red, green, blue = x.split(1, 1)
+    return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+
+
+def grayscale_(x: Tensor) -> None:
+    """Luma in all three channels."""
+    x.copy_(luma(x))
+
+
+def brightness_(x: Tensor, factor: Tensor) -> None:
     """Scale towards black."""
-    return (x * factor).clamp_(0, 1)
+    x.mul_(factor).clamp_(0, 1)
 
 
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
+def contrast_(x: Tensor, factor: Tensor) -> None:
     """Scale towards the mean luma of the image."""
-    mean = grayscale(x).mean((1, 2, 3), keepdim=True)
-    return (x * factor).add_(mean * (1 - factor)).clamp_(0, 1)
+    mean = luma(x).mean((1, 2, 3), keepdim=True)
+    torch.addcmul(mean * (1 - factor), x, factor, out=x).clamp_(0, 1)
 
 
-def saturation(x: Tensor, factor: Tensor) -> Tensor:
+def saturation_(x: Tensor, factor: Tensor) -> None:
     """Scale towards the pixel's luma."""
-    return (x * factor).add_(grayscale(x) * (1 - factor)).clamp_(0, 1)
+    torch.addcmul(luma(x).mul_(1 - factor), x, factor, out=x).clamp_(0, 1)
 
 
-def hue(x: Tensor, shift: Tensor) -> Tensor:
+def hue_(x: Tensor, shift: Tensor) -> None:
     """Turn the hue of HSV by a share of a whole turn; value and saturation stay.
 
     With value V, chroma C and hue H in sixths of a turn, channel n of the result is V - C max(0, min(k, 4 - k, 1)),
     k = (n + H) mod 6, for n = 5, 3, 1 (red, green, blue).
     """
-    red, green, blue = x.unbind(1)
-    value, _ = x.max(1)
-    chroma = value - x.amin(1)
-    safe = chroma.clamp_min(1e-12)
+    red, green, blue = x.split(1, 1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    inverse = 1 / chroma.clamp_min(1e-12)
     # The largest channel decides which sixth the hue lies in.
-    sixths = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, (blue - red).div_(safe).add_(2), (red - green).div_(safe).add_(4)),
-    )
-    sixths = sixths.add_(shift[:, 0] * 6)
-    out = torch.empty_like(x)
+    of_green = torch.addcmul(TWO.to(x.device), blue - red, inverse)
+    of_blue = torch.addcmul(TWO.to(x.device) * 2, red - green, inverse)
+    sixths = torch.where(value == red, (green - blue).mul_(inverse), torch.where(value == green, of_green, of_blue))
+    sixths.add_(shift * 6)
     for channel, n in enumerate((5, 3, 1)):
-        k = (sixths + n).remainder_(6)
-        k = torch.minimum(k, 4 - k).clamp_(0, 1)
-        out[:, channel] = value - k.mul_(chroma)
-    return out
+        # min(k, 4 - k) is a tent around k = 2; with k in [0, 6) its distance to 2 gives it in one go.
+        k = (sixths + n).remainder_(6).sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
+        torch.addcmul(value, k, chroma, value=-1, out=x[:, channel : channel + 1])
 
 
-def solarize(x: Tensor) -> Tensor:
+def solarize_(x: Tensor) -> None:
     """Invert what is brighter than half."""
-    return torch.where(x >= 128 / 255, 1 - x, x)
+    torch.where(x >= 128 / 255, 1 - x, x, out=x)
 
 
-def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of each image by its own sigma, as one small matrix product for each direction.
-
-    Args:
-        x: (n, 3, S, S).
-        sigma: (n, 1, 1, 1) pixels. The border is mirrored.
-    """
-    rows, columns = (_gaussian_matrix(side, sigma[:, 0, 0, 0])[:, None] for side in x.shape[-2:])
-    return (rows @ x @ columns.transpose(-2, -1)).clamp_(0, 1)
-
-
-def _gaussian_matrix(side: int, sigma: Tensor) -> Tensor:
-    """(n,) -> (n, side, side): row i holds the weights of all pixels for pixel i, mirrored at the border; sums to 1."""
-    at = torch.arange(side, device=sigma.device, dtype=torch.float32)
-    scale = -0.5 / sigma[:, None, None] ** 2
-    distance = at[:, None] - at[None]
-    before, after = at[:, None] + at[None], 2 * (side - 1) - at[:, None] - at[None]
-    weights = (distance**2 * scale).exp()
-    # A pixel at the very border is its own mirror image and must not count twice.
-    weights[:, :, 1:] += (before**2 * scale).exp()[:, :, 1:]
-    weights[:, :, :-1] += (after**2 * scale).exp()[:, :, :-1]
-    return weights / weights.sum(-1, keepdim=True)
+def blur_(x: Tensor, sigma: Tensor) -> None:
+    """Gaussian blur of each image by its own sigma in pixels, mirrored at the border, cut at MAX_RADIUS."""
+    radius = min(MAX_RADIUS, x.shape[-1] - 1, x.shape[-2] - 1)
+    at = torch.arange(-radius, radius + 1, device=x.device)
+    taps = (-0.5 * (at / sigma[:, :, 0]) ** 2).exp_()  # (n, 1, taps)
+    taps /= taps.sum(-1, keepdim=True)
+    kernel = taps.repeat_interleave(x.shape[1], 0)  # one row for each image and channel
+    flat = F.pad(x.flatten(0, 1)[None], (radius,) * 4, mode="reflect")
+    flat = F.conv2d(flat, kernel[:, :, None], groups=len(kernel))
+    flat = F.conv2d(flat, kernel[:, :, :, None], groups=len(kernel))
+    x.copy_(flat[0].view_as(x))

@@ -100,7 +100,7 @@ class EncoderEmbedding:
 
     Args:
         encoder: moved to the device, in eval mode.
-        last: blocks whose CLS is kept.
+        last: blocks whose CLS is kept; None keeps 4, or all of fewer.
         device: where.
         precision: of the matrix products; features are float32 all the same.
         mean: of the normalisation, per channel, of pixels in 0 ... 1.
@@ -110,14 +110,16 @@ class EncoderEmbedding:
     def __init__(
         self,
         encoder: Encoder,
-        last: int,
+        last: int | None,
         device: torch.device,
         precision: Precision,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ):
-        if encoder.vit and not 1 <= last <= encoder.depth:
-            raise SslkitError(f"--last-blocks {last}: {encoder.spec.arch} has {encoder.depth} blocks")
+        depth = encoder.depth if encoder.vit else 1
+        last = min(4, depth) if last is None else last
+        if encoder.vit and not 1 <= last <= depth:
+            raise SslkitError(f"--last-blocks {last}: {encoder.spec.arch} has {depth} blocks")
         self.encoder, self.last, self.device = encoder.to(device).eval(), last, device
         self.precision: Precision = precision
         self.image_size = encoder.spec.image_size

@@ -4,6 +4,7 @@ Any program can write them: ``cls.npy`` (N, D) and ``labels.npy`` (N,), -1 where
 ``knn`` and ``linear``. What such files can have wrong is found here, and said in one line.
 """
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,15 @@ class Features:
                     "look at the encoder, then extract again"
                 )
             yield where, batch
+            for part in self.parts:
+                _release(part)
+
+
+def _release(array: np.ndarray) -> None:
+    """Give the pages of a memory map back: read once, they would count as memory of the process."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_features(files: Sequence[Path], labels: Path, last: int | None = None) -> Features:

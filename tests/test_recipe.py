@@ -1,0 +1,105 @@
+"""Recipes merge, refuse what they do not know, and say what is nearest."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sslkit.errors import UsageError
+from sslkit.recipe import Recipe, as_dict, dump, merge, override, resolve, validated
+from sslkit.schedules import Moment, cosine, in_epochs, linear, warmup_cosine
+from stages.recipes import find, names
+
+METHODS = ["dino", "ibot", "attmask", "attmask-hint", "attmask-low", "ibot-random"]
+SCALES = ["demo", "small32", "imagenet-subset", "imagenet"]
+values = st.recursive(
+    st.integers() | st.lists(st.integers()), lambda v: st.dictionaries(st.sampled_from("abc"), v), max_leaves=8
+)
+sections = st.dictionaries(st.sampled_from("abc"), values)
+
+
+@given(sections, sections, sections)
+def test_merging_is_associative_and_the_right_side_wins(a, b, c):
+    assert merge(merge(a, b), c) == merge(a, merge(b, c))
+    assert merge(a, a) == a and merge({}, a) == a
+    for key, value in b.items():
+        if not isinstance(value, dict):
+            assert merge(a, b)[key] == value
+
+
+def test_a_question_mark_touches_only_what_is_there():
+    scale = {"heads?": {"prototypes?": {"out": 3}, "other?": {"out": 4}}}
+    assert merge({"heads": {"prototypes": {"out": 1, "hidden": 2}}}, scale) == {
+        "heads": {"prototypes": {"out": 3, "hidden": 2}}
+    }
+    assert merge({}, scale) == {}
+    assert merge({"teacher": None}, {"teacher?": {"momentum": 1}}) == {"teacher": None}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_shipped_pair_resolves_and_survives_a_round_trip(method, scale):
+    recipe = resolve([find(method), find(scale)])
+    again = validated(Recipe, yaml.safe_load(dump(recipe)))
+    assert as_dict(again) == as_dict(recipe)
+
+
+def test_the_shipped_recipes_are_all_tested_here():
+    assert set(names()) == {*METHODS, *SCALES}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("mask.rato=1", "unknown key 'mask.rato' in the recipe: did you mean 'ratio'?"),
+        ("objectives.dino.temprature_warmup_epochs=1", "did you mean 'temperature_warmup_epochs'?"),
+        ("train.epoch=1", "unknown key 'train.epoch' in the recipe: did you mean 'epochs'?"),
+        ("views.globl.size=1", "unknown key 'views.globl' in the recipe: did you mean 'global'?"),
+        ("views.global.sise=1", "did you mean 'size'?"),
+        ("heads.prototypes.outt=1", "did you mean 'out'?"),
+        ("optimm.lr=1", "did you mean 'optim'?"),
+        ("train.epochs=many", "train.epochs in the recipe: input should be a valid number"),
+        ("train.epochs=-1", "greater than 0"),
+        ("mask.strategy=atention", "did you mean 'attention'?"),
+        ("objectives.dyno.weight=1", "did you mean 'dino'?"),
+        ("objectives.dino.head=prototype", "did you mean 'prototypes'?"),
+        ("optim.warmup_epochs=200", "optim.warmup_epochs of 200.0 epochs exceeds the run of 100"),
+        ("optim.warmup_epochs=soon", "'soon' is no duration"),
+        ("train.accumulate=7", "no multiple of accumulate"),
+        ("nonsense", "sets nothing"),
+        ("a=[", "no YAML value"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_says_so(assignment, message):
+    with pytest.raises(UsageError) as error:
+        resolve([find("attmask"), find("small32")], [assignment])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_set_wins_over_recipes_and_null_takes_a_section_away():
+    recipe = resolve([find("attmask"), find("small32")], ["mask=null", "objectives.ibot=null", "train.epochs=7"])
+    assert recipe.mask is None and list(recipe.objectives) == ["dino"] and recipe.train.epochs == 7
+
+
+def test_override_reads_yaml():
+    assert override({}, "a.b=[1, 10%]") == {"a": {"b": [1, "10%"]}}
+
+
+def test_durations_are_epochs_or_shares():
+    assert in_epochs("10%", 200) == 20 and in_epochs(3, 200) == 3
+
+
+@given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
+def test_schedules_stay_between_their_ends(step, start, end):
+    at = Moment(step, steps_per_epoch=10, epochs=100)
+    low, high = min(start, end) - 1e-9, max(start, end) + 1e-9
+    assert low <= cosine(start, end, step / 1000) <= high
+    assert low <= linear(start, end, "30%", at) <= high
+    assert 0 <= warmup_cosine(1.0, 0.0, "10%", at) <= 1
+
+
+def test_warmup_rises_to_the_peak_and_the_cosine_ends_at_the_end():
+    lr = [warmup_cosine(2.0, 0.5, 10, Moment(step, 5, 100)) for step in range(501)]
+    assert lr[0] == 0 and lr[25] == pytest.approx(1.0) and lr[50] == 2.0 and lr[500] == pytest.approx(0.5)
+    assert lr[:51] == sorted(lr[:51]) and lr[50:] == sorted(lr[50:], reverse=True)
+    assert lr[275] == pytest.approx(1.25)  # half way down the cosine
