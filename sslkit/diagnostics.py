@@ -17,8 +17,10 @@ def effective_rank(features: Tensor) -> float:
         features: (N, D).
 
     Returns:
-        Between 1 (all on a line) and min(N, D).
+        Between 1 (all on a line) and min(N, D); NaN where a feature is not finite.
     """
+    if not torch.isfinite(features).all():
+        return math.nan
     singular = torch.linalg.svdvals(features.float())
     share = singular / singular.sum().clamp_min(1e-12) + 1e-7
     return float((-(share * share.log()).sum()).exp())

@@ -137,6 +137,11 @@ class Recipe(Strict):
     train: TrainSection = TrainSection()
     monitor: MonitorSection = MonitorSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null_sections(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+
     @field_validator("mask", mode="before")
     @classmethod
     def _mask(cls, value: Any) -> Any:

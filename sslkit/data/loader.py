@@ -1,5 +1,6 @@
 """Micro-batches of views, made by worker processes whose number never changes a result."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -102,12 +103,15 @@ def batches(
         pin: page-locked memory, for CUDA.
     """
     # One iterator for the whole run: no pause between epochs, and the workers stay.
-    loader = DataLoader(
-        ViewBatches(images, views),
-        sampler=_Keys(order, start, stop),  # type: ignore[arg-type]  any iterable serves
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=pin,
-        prefetch_factor=3 if workers else None,
-    )
-    return iter(loader)
+    with warnings.catch_warnings():
+        # How many workers are worth it is for the user to say.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader = DataLoader(
+            ViewBatches(images, views),
+            sampler=_Keys(order, start, stop),
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=pin,
+            prefetch_factor=3 if workers else None,
+        )
+        return iter(loader)

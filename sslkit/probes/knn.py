@@ -22,7 +22,6 @@ from sslkit.probes.features import Features, check_pair, ranks_of_truth
 SWEEP = (10, 20, 100, 200)
 HEADLINE = 20  # fixed beforehand: a k chosen by its val accuracy would be chosen on the test set
 QUERIES = 2048  # per search
-VOTERS = 128  # queries counted at once: their votes for a thousand classes stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -96,17 +95,14 @@ def knn(
     bar = tqdm(total=len(val), desc="knn", unit=" images", disable=None if progress else True, leave=False)
     for where, rows in val.chunks(QUERIES):
         similarity, neighbours = faiss.knn(F.normalize(rows).numpy(), bank, max(used), faiss.METRIC_INNER_PRODUCT)
-        for start in range(0, len(rows), VOTERS):
-            few = slice(start, start + VOTERS)
-            weights = torch.from_numpy(similarity[few]).double().div_(temperature).exp_()
-            queries = np.arange(where.start, where.stop)[few]
-            truth = torch.from_numpy(val.labels[queries])
-            for k, votes in _votes(weights, labels[torch.from_numpy(neighbours[few])], classes, used):
-                ranks = ranks_of_truth(votes, truth)
-                hits[k] += np.array([int((ranks < 1).sum()), int((ranks < 5).sum())])
-                if k == headline:
-                    # NumPy's argmax takes the first of equals, the lowest class.
-                    predicted[queries] = votes.numpy().argmax(1)
+        weights = torch.from_numpy(similarity).double().div_(temperature).exp_()
+        truth = torch.from_numpy(val.labels[where])
+        for k, votes in _votes(weights, labels[torch.from_numpy(neighbours)], classes, used):
+            ranks = ranks_of_truth(votes, truth)
+            hits[k] += np.array([int((ranks < 1).sum()), int((ranks < 5).sum())])
+            if k == headline:
+                # NumPy's argmax takes the first of equals, the lowest class.
+                predicted[where] = votes.numpy().argmax(1)
         bar.update(len(rows))
     bar.close()
     sweep = [{"k": k, "temperature": temperature, **_percent(hits[k], len(val))} for k in used]

@@ -1,6 +1,7 @@
 """Metrics of a log interval: summed on the device, read once, written as one JSON line."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ class Meter:
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one line to a metrics file."""
+    """Add one line to a metrics file; JSON has no number for what is not finite, so that becomes null."""
+    row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
     with path.open("a") as handle:
         handle.write(json.dumps(row) + "\n")
 

@@ -80,7 +80,7 @@ def paint(texture: str, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     image = _clutter(draw)
     for _ in range(draw.integers(2, 5)):
         image[_outline(draw, 0.05, 0.14)[0]] = draw.uniform(0, 1, 3)
-    mask, u, v = _outline(draw, 0.26, 0.42)
+    mask, u, v = _outline(draw, 0.32, 0.48)
     light = TEXTURES[texture](u, v)[..., None] > 0
     first = draw.uniform(0, 1, 3)
     # The two colours differ enough to be told apart, whatever they are.
@@ -96,8 +96,9 @@ def _clutter(draw: np.random.Generator) -> np.ndarray:
     frequency[0, 0] = 1
     noise = np.fft.irfft2(np.fft.rfft2(draw.normal(size=(3, SIDE, SIDE))) / frequency, s=(SIDE, SIDE))
     noise /= noise.std((1, 2), keepdims=True)
-    mixed = np.einsum("cd,dhw->hwc", np.eye(3) + 0.5 * draw.normal(size=(3, 3)), noise)
-    return (draw.uniform(0.3, 0.7, 3) + 0.16 * mixed).clip(0, 1)
+    # Mostly one brightness for all channels, as in photographs, so that colour alone does not tell images apart.
+    mixed = noise[0][..., None] + 0.3 * np.einsum("cd,dhw->hwc", draw.normal(size=(3, 3)), noise)
+    return (draw.uniform(0.4, 0.6, 3) + 0.16 * mixed).clip(0, 1)
 
 
 def _outline(draw: np.random.Generator, smallest: float, largest: float) -> tuple[np.ndarray, Grid, Grid]:

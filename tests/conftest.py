@@ -1,0 +1,67 @@
+"""A small prepared dataset and the command line, for the tests that run stages."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Two test processes on two cores: more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY = """
+encoder: {arch: vit_tiny_patch16_224, image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, drop_path: 0.1}
+views:
+  global: {count: 2, size: 32, scale: [0.4, 1.0]}
+  local: {count: 2, size: 16, scale: [0.1, 0.4]}
+heads?:
+  prototypes?: {out: 32, hidden: 32, bottleneck: 16, frozen: 1%}
+optim: {warmup_epochs: 10%}
+train: {epochs: 2, batch_size: 16}
+monitor: {every_epochs: 1, queries: 8, bank: 24, log_steps: 1}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_scale(tmp_path_factory) -> Path:
+    """A scale recipe whose steps take milliseconds."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shapes_run(tmp_path_factory) -> Path:
+    """A run with 80 + 40 prepared `shapes` images; tests use it by --data."""
+    run = tmp_path_factory.mktemp("shapes") / "run"
+    spawn("prepare", run, "--source", "shapes", "--per-class", 8, "--workers", 0).check_returncode()
+    return run
+
+
+def command(*words: object) -> list[str]:
+    """An sslkit command line for a process of its own."""
+    return [sys.executable, "-m", "stages.cli", *map(str, words)]
+
+
+def spawn(*words: object, **options) -> subprocess.CompletedProcess:
+    """Run sslkit in a process of its own."""
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, **options)
+
+
+@pytest.fixture
+def sslkit(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process: words -> (exit code, standard output, standard error)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        from stages import cli
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["sslkit", *map(str, words)])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, *capsys.readouterr()
+
+    return call

@@ -1,0 +1,196 @@
+"""The training stage: the same bytes whatever happens, progress that can be read, mistakes that are said."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from conftest import command, spawn
+from safetensors.torch import load_file
+
+QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
+
+
+@pytest.fixture
+def train(shapes_run, tiny_scale):
+    """Words of a short AttMask training on the prepared images, without the run."""
+    return lambda *more: ["--data", shapes_run, "--recipe", "attmask", "--recipe", tiny_scale, *QUICK, *more]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shapes_run, tiny_scale, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    words = ["--data", shapes_run, "--recipe", "attmask", "--recipe", tiny_scale, *QUICK]
+    spawn("pretrain", run, *words).check_returncode()
+    return run
+
+
+def weights(run: Path) -> bytes:
+    return (run / "pretrain" / "encoder.safetensors").read_bytes()
+
+
+def rows(run: Path) -> list[dict]:
+    """Log lines without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in lines]
+
+
+def test_what_is_written(undisturbed):
+    folder = undisturbed / "pretrain"
+    expected = {"recipe.yaml", "metrics.jsonl", "checkpoint.pt", "encoder.safetensors", "encoder.json", "views.png"}
+    assert {p.name for p in folder.iterdir()} == {*expected, "stage.json"}
+    record = json.loads((folder / "stage.json").read_text())
+    assert record["status"] == "done" and record["config"]["train"]["precision"] == "fp32"
+    log = rows(undisturbed)
+    assert [row["step"] for row in log] == list(range(1, 11))
+    assert {"loss", "lr", "dino/teacher_entropy", "dino/kl", "dino/ln_k", "ibot/loss", "feature_std"} <= set(log[0])
+    assert "knn" in log[4] and "knn" in log[9] and "knn" not in log[0]
+
+
+def test_plain_timm_loads_the_encoder_back(undisturbed):
+    info = json.loads((undisturbed / "pretrain" / "encoder.json").read_text())
+    model = timm.create_model(info["arch"], **info["timm_kwargs"])
+    model.load_state_dict(load_file(undisturbed / "pretrain" / "encoder.safetensors"), strict=True)
+    assert info["branch"] == "teacher" and model(torch.zeros(1, 3, 32, 32)).shape == (1, 24)
+
+
+def test_the_written_branch_is_the_teacher_of_the_checkpoint(undisturbed):
+    state = torch.load(undisturbed / "pretrain" / "checkpoint.pt", weights_only=True)
+    written = load_file(undisturbed / "pretrain" / "encoder.safetensors")
+    key = "blocks.0.mlp.fc1.weight"
+    assert torch.equal(written[key], state["method"][f"teacher.encoder.model.{key}"])
+    assert not torch.equal(written[key], state["method"][f"student.encoder.model.{key}"])
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_change_no_byte(undisturbed, train, sslkit, tmp_path, workers):
+    code, _, _ = sslkit("pretrain", tmp_path / "run", *train("--workers", workers))
+    assert (
+        code == 0 and weights(tmp_path / "run") == weights(undisturbed) and rows(tmp_path / "run") == rows(undisturbed)
+    )
+
+
+def test_again_is_up_to_date_and_other_settings_are_refused(undisturbed, train, sslkit):
+    before = weights(undisturbed)
+    code, out, err = sslkit("pretrain", undisturbed, *train())
+    assert code == 0 and "up to date" in err and "encoder.safetensors" in out
+    code, _, err = sslkit("pretrain", undisturbed, *train("--lr", "0.1"))
+    assert code == 1 and "optim.lr was 0.0005, now 0.1" in err and "--force" in err
+    assert weights(undisturbed) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed, train, sslkit, tmp_path, number):
+    run = tmp_path / "run"
+    # Every step is kept and logged, so that there is a middle to be killed in.
+    process = subprocess.Popen(
+        command("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9")),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = run / "pretrain" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+        pass
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -9
+    else:
+        assert process.returncode == 128 + number and "the same command goes on" in err.splitlines()[-1]
+        assert json.loads((run / "pretrain" / "stage.json").read_text())["status"] == "interrupted"
+    assert not (run / "pretrain" / "encoder.safetensors").exists()
+    code, _, err = sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))
+    assert code == 0 and "going on at step" in err
+    assert weights(run) == weights(undisturbed) and rows(run) == rows(undisturbed)
+
+
+def test_accumulation_gives_the_same_training(undisturbed, train, sslkit, tmp_path):
+    code, _, _ = sslkit("pretrain", tmp_path / "run", *train("--set", "train.accumulate=2"))
+    assert code == 0
+    for a, b in zip(rows(tmp_path / "run"), rows(undisturbed), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+
+
+def test_two_processes_give_the_losses_of_one(undisturbed, train, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = [*launcher, "-m", *command("pretrain", tmp_path / "run", *train())[2:]]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    two, one = rows(tmp_path / "run"), rows(undisturbed)
+    assert len(two) == len(one) == 10
+    for a, b in zip(two, one, strict=True):
+        for key in ("loss", "dino/loss", "ibot/loss", "dino/center_norm", "gradient_norm"):
+            assert a[key] == pytest.approx(b[key], rel=1e-4), (a["step"], key)
+
+
+def test_dry_run_says_what_would_run_and_writes_nothing(train, sslkit, tmp_path):
+    code, out, _ = sslkit("pretrain", tmp_path / "run", *train("--dry-run", "--json"))
+    plan = json.loads(out)
+    assert (
+        code == 0
+        and plan["steps"] == 10
+        and plan["encoder parameters"] > 10_000
+        and plan["GFLOPs per image, training"] > 0
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--set", "mask.rato=0.1"], 2, "unknown key 'mask.rato' in the recipe: did you mean 'ratio'?"),
+        (["--set", "encoder.patch_size=5"], 2, "patch size 5 does not divide image size 32"),
+        (["--batch-size", "999"], 2, "exceeds the 80 training images"),
+        (["--recipe", "attmusk"], 2, "did you mean 'attmask"),
+        (["--arch", "vit_tinny_patch16_224"], 2, "did you mean 'vit_tiny_patch16_224'"),
+        (["--set", "optim.warmup_epochs=50"], 2, "exceeds the run of 2"),
+        (["--lr", "1e30", "--epochs", "6"], 1, "steps in a row gave a loss that is not finite"),
+    ],
+)
+def test_mistakes_end_in_one_line(train, sslkit, tmp_path, words, code, message):
+    got, out, err = sslkit("pretrain", tmp_path / "run", *train(*words))
+    assert (got, out) == (code, "")
+    last = err.strip().splitlines()[-1]
+    assert message in last and last.startswith("sslkit: ")
+
+
+def test_a_missing_stage_is_named(tiny_scale, sslkit, tmp_path):
+    code, _, err = sslkit("pretrain", tmp_path / "run", "--recipe", "dino", "--recipe", tiny_scale)
+    assert code == 1 and f"run `sslkit prepare {tmp_path / 'run'}` first" in err
+
+
+def test_a_damaged_checkpoint_is_one_line(undisturbed, train, sslkit, tmp_path):
+    run = tmp_path / "run"
+    (run / "pretrain").mkdir(parents=True)
+    record = json.loads((undisturbed / "pretrain" / "stage.json").read_text()) | {"status": "interrupted"}
+    for was in record["inputs"].values():
+        was["path"] = str((undisturbed / was["path"]).resolve())
+    (run / "pretrain" / "stage.json").write_text(json.dumps(record))
+    (run / "pretrain" / "checkpoint.pt").write_bytes(b"PK not a checkpoint")
+    code, _, err = sslkit("pretrain", run, *train())
+    assert code == 1 and "checkpoint.pt cannot be read" in err and "--force" in err
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_samples_kept(train, sslkit, tmp_path, monkeypatch):
+    from sslkit.objectives import dino
+
+    calls, honest = [], dino.loss
+
+    def sometimes_nan(*arguments):
+        calls.append(1)
+        value = honest(*arguments)
+        return value * float("nan") if len(calls) == 5 else value
+
+    monkeypatch.setattr(dino, "loss", sometimes_nan)
+    code, _, _ = sslkit("pretrain", tmp_path / "run", *train("--set", "monitor.every_epochs=0"))
+    log = rows(tmp_path / "run")
+    skipped = [row for row in log if "skipped" in row]
+    assert code == 0 and [row["step"] for row in skipped] == [4] and len(skipped[0]["samples"]) == 16
+    assert all(
+        torch.isfinite(v).all() for v in load_file(tmp_path / "run" / "pretrain" / "encoder.safetensors").values()
+    )
+    assert all(row["loss"] == row["loss"] for row in log if row["step"] > 5 and "loss" in row)
