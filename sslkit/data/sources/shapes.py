@@ -52,7 +52,7 @@ class Shapes(Source):
         """Draw image ``index`` of a split, with its object's mask as ``mask.png``."""
         label = index % len(TEXTURES)
         draw = rng.generator(self.seed, f"shapes-{split}", index)
-        image, mask = paint(self.classes[label], draw)
+        image, mask = compose(self.classes[label], draw)
         return Sample(
             key=f"{self.classes[label]}/{split}{index:05d}",
             image=_encoded(image, "JPEG", quality=95),
@@ -67,7 +67,7 @@ class Shapes(Source):
         return f"shapes-{self.seed}"
 
 
-def paint(texture: str, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def compose(texture: str, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One image.
 
     Args:
@@ -77,17 +77,24 @@ def paint(texture: str, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     Returns:
         (SIDE, SIDE, 3) uint8, and (SIDE, SIDE) bool, True on the object.
     """
-    image = _clutter(draw)
+    clutter = _clutter(draw)
+    image = clutter.copy()
     for _ in range(draw.integers(2, 5)):
-        image[_outline(draw, 0.05, 0.14)[0]] = draw.uniform(0, 1, 3)
-    mask, u, v = _outline(draw, 0.32, 0.48)
+        image[_outline(draw, 0.05, 0.14)[0]] = _colour(draw.uniform(0.2, 0.8), draw)
+    mask, u, v = _outline(draw, 0.28, 0.44)
     light = TEXTURES[texture](u, v)[..., None] > 0
-    first = draw.uniform(0, 1, 3)
-    # The two colours differ enough to be told apart, whatever they are.
-    second = (first + draw.choice([-1, 1], 3) * draw.uniform(0.3, 0.6, 3)) % 1
-    image[mask] = np.where(light, first, second)[mask]
-    image += draw.normal(0, 0.02, image.shape)
+    # Two brightnesses that can be told apart, either one in front, under the same dirt as the background.
+    dark = draw.uniform(0.1, 0.35)
+    pair = draw.permutation([dark, dark + draw.uniform(0.4, 0.55)])
+    paint = np.where(light, _colour(pair[0], draw), _colour(pair[1], draw))
+    image[mask] = (paint + 0.6 * (clutter - clutter.mean()))[mask]
+    image += draw.normal(0, 0.03, image.shape)
     return (image.clip(0, 1) * 255).astype(np.uint8), mask
+
+
+def _colour(brightness: float, draw: np.random.Generator) -> np.ndarray:
+    """(3,) a muted colour: were they vivid, colour alone would tell two images apart, and nothing else be learnt."""
+    return brightness + draw.uniform(-0.05, 0.05, 3)
 
 
 def _clutter(draw: np.random.Generator) -> np.ndarray:
@@ -97,8 +104,8 @@ def _clutter(draw: np.random.Generator) -> np.ndarray:
     noise = np.fft.irfft2(np.fft.rfft2(draw.normal(size=(3, SIDE, SIDE))) / frequency, s=(SIDE, SIDE))
     noise /= noise.std((1, 2), keepdims=True)
     # Mostly one brightness for all channels, as in photographs, so that colour alone does not tell images apart.
-    mixed = noise[0][..., None] + 0.3 * np.einsum("cd,dhw->hwc", draw.normal(size=(3, 3)), noise)
-    return (draw.uniform(0.4, 0.6, 3) + 0.16 * mixed).clip(0, 1)
+    mixed = noise[0][..., None] + 0.1 * np.einsum("cd,dhw->hwc", draw.normal(size=(3, 3)), noise)
+    return (_colour(0.5, draw) + 0.2 * mixed).clip(0, 1)
 
 
 def _outline(draw: np.random.Generator, smallest: float, largest: float) -> tuple[np.ndarray, Grid, Grid]:
