@@ -1,7 +1,7 @@
 """The teacher as an exponential moving average of the student (arXiv:1703.01780)."""
 
 import torch
-from torch import nn
+from torch import Tensor, _foreach_lerp_, nn  # pyright: ignore[reportPrivateImportUsage]
 
 
 @torch.no_grad()
@@ -15,8 +15,9 @@ def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         student: a module with the same parameters in the same order.
         momentum: in [0, 1].
     """
-    old, new = list(teacher.parameters()), list(student.parameters())
+    old: list[Tensor] = list(teacher.parameters())
+    new: list[Tensor] = list(student.parameters())
     if old:
-        torch._foreach_lerp_(old, new, 1 - momentum)
+        _foreach_lerp_(old, new, 1 - momentum)
     for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
         target.copy_(source)

@@ -231,8 +231,8 @@ class Encoder(nn.Module):
         as long with it, one of a small ViT at 48 pixels 1.6 times (torch 2.15); its forward pass is as fast.
         """
         for module in self.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = False
+            if isinstance(module, Attention):
+                module.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue]
 
     def drop_scales(self, uniforms: Tensor) -> Tensor | None:
         """Scales for ``drop`` from uniform numbers in [0, 1) of shape (2L, B); None when nothing is ever dropped."""

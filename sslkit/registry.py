@@ -7,7 +7,6 @@ file name. It holds exactly one public subclass of the folder's base class.
 import importlib
 import inspect
 import pkgutil
-from pathlib import Path
 from typing import TypeVar
 
 from sslkit.errors import UsageError, did_you_mean
@@ -20,8 +19,8 @@ def names(package: str) -> list[str]:
 
     Only the folder is listed: nothing in it is imported, so ``--help`` stays fast.
     """
-    root = Path(__file__).resolve().parent.joinpath(*package.split(".")[1:])
-    return sorted(m.name for m in pkgutil.iter_modules([str(root)]) if m.name != "base" and not m.name.startswith("_"))
+    folders = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(folders) if m.name != "base" and not m.name.startswith("_"))
 
 
 def load(package: str, name: str, base: type[T]) -> type[T]:

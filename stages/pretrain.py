@@ -175,7 +175,7 @@ class _Job:
         from sslkit.weights import save_encoder
 
         recipe, images = self.recipe, in_memory(self.images)
-        self._suit_device()
+        self.method.suit_device(self.device, recipe.train.compile)
         if self.world.leads:
             self.run.recipe.write_text(dump(recipe))
             self._draw_views(images)
@@ -210,20 +210,6 @@ class _Job:
             "images_per_second": last["images_per_second"],
             "warnings": last.get("warnings", []),
         }
-
-    def _suit_device(self) -> None:
-        """Attention that is fast in training on a CPU; compiled blocks where that pays, on CUDA."""
-        from sslkit.encoder import Encoder
-
-        wanted = self.recipe.train.compile
-        for module in self.method.modules():
-            if isinstance(module, Encoder) and self.device.type == "cpu":
-                module.unfuse_attention()
-            # Block by block: short to compile, and one piece of code for all blocks of a shape.
-            if type(module).__name__ == "Block" and (
-                wanted == "on" or (wanted == "auto" and self.device.type == "cuda")
-            ):
-                module.compile()
 
     def _draw_views(self, images: Images) -> None:
         """``views.png``: what the model sees at its first step."""

@@ -95,7 +95,7 @@ def test_autocast_does_not_touch_pixels():
 
 def test_the_order_of_the_jitter_matters_and_all_24_occur():
     crops = torch.randint(0, 256, (1, 1, 3, 8, 8), dtype=torch.uint8)
-    settings = dict(jitter=1, brightness=1.4, contrast=0.6, saturation=0.7, hue=0.1)
+    settings = {"jitter": 1, "brightness": 1.4, "contrast": 0.6, "saturation": 0.7, "hue": 0.1}
     outs = [augment.photometric(crops, rows(order=float(o), **settings)[None, None]) for o in range(24)]
     assert len({o.numpy().tobytes() for o in outs}) > 12
     assert len({tuple(o) for o in augment.ORDERS}) == 24

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslkit.data.views import Batch
@@ -35,6 +37,16 @@ class Method(nn.Module, ABC):
         """Build everything the recipe asks for, or raise ``UsageError`` for what contradicts itself."""
         super().__init__()
         self.recipe = recipe
+
+    def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
+        """Attention that trains fast on a CPU; compiled transformer blocks where that pays, on CUDA."""
+        compiles = compile_blocks == "on" or (compile_blocks == "auto" and device.type == "cuda")
+        for module in self.modules():
+            if isinstance(module, Encoder) and device.type == "cpu":
+                module.unfuse_attention()
+            # Block by block: short to compile, and one piece of code for all blocks of a shape.
+            if isinstance(module, Block) and compiles:
+                module.compile()
 
     @abstractmethod
     def forward(self, batch: Batch, at: Moment) -> Losses:

@@ -24,7 +24,7 @@ def _wave(phase: Grid) -> Grid:
     return np.sin(2 * np.pi * phase)
 
 
-# From coordinates in pixels, turned and shifted with the object, to a number whose sign picks the colour.
+# From coordinates in pixels, turned, stretched and bent with the object, to a number whose sign picks a brightness.
 TEXTURES: dict[str, Callable[[Grid, Grid], Grid]] = {
     "stripes": lambda u, v: _wave(u / 6),
     "bands": lambda u, v: _wave(u / 14),
@@ -34,7 +34,7 @@ TEXTURES: dict[str, Callable[[Grid, Grid], Grid]] = {
     "zigzag": lambda u, v: _wave((u + 3 * np.abs((v / 6) % 2 - 1)) / 7),
     "rings": lambda u, v: _wave(np.hypot(u, v) / 7),
     "rays": lambda u, v: np.sin(8 * np.arctan2(v, u)),
-    "bricks": lambda u, v: np.maximum(_wave(v / 7), _wave((u + 7 * np.floor(v / 7 + 0.25)) / 14) + 0.1) - 0.8,
+    "maze": lambda u, v: _wave(u / 9) + _wave((u + 2 * v) / 17) + _wave((2 * u - v) / 19) + _wave(v / 11),
     "plain": lambda u, v: np.ones_like(u),
 }
 
@@ -81,15 +81,22 @@ def compose(texture: str, draw: np.random.Generator) -> tuple[np.ndarray, np.nda
     image = clutter.copy()
     for _ in range(draw.integers(2, 5)):
         image[_outline(draw, 0.05, 0.14)[0]] = _colour(draw.uniform(0.2, 0.8), draw)
-    mask, u, v = _outline(draw, 0.28, 0.44)
-    light = TEXTURES[texture](u, v)[..., None] > 0
+    mask, u, v = _outline(draw, 0.32, 0.48)
+    light = TEXTURES[texture](*_bent(u, v, draw))[..., None] > 0
     # Two brightnesses that can be told apart, either one in front, under the same dirt as the background.
-    dark = draw.uniform(0.1, 0.35)
-    pair = draw.permutation([dark, dark + draw.uniform(0.4, 0.55)])
+    pair = draw.permutation([draw.uniform(0.1, 0.25), draw.uniform(0.7, 0.85)])
     paint = np.where(light, _colour(pair[0], draw), _colour(pair[1], draw))
-    image[mask] = (paint + 0.6 * (clutter - clutter.mean()))[mask]
+    image[mask] = (paint + 0.2 * (clutter - clutter.mean()))[mask]
     image += draw.normal(0, 0.03, image.shape)
     return (image.clip(0, 1) * 255).astype(np.uint8), mask
+
+
+def _bent(u: Grid, v: Grid, draw: np.random.Generator) -> tuple[Grid, Grid]:
+    """Coordinates shifted, stretched and gently bent: the texture stays, but no two objects agree pixel by pixel."""
+    stretch, shift = draw.uniform(0.75, 1.3), draw.uniform(-6, 6, 2)
+    phases, lengths = draw.uniform(0, 1, 2), draw.uniform(24, 48, 2)
+    bend_u, bend_v = 2.5 * _wave(v / lengths[0] + phases[0]), 2.5 * _wave(u / lengths[1] + phases[1])
+    return stretch * (u + shift[0] + bend_u), stretch * (v + shift[1] + bend_v)
 
 
 def _colour(brightness: float, draw: np.random.Generator) -> np.ndarray:
@@ -105,7 +112,7 @@ def _clutter(draw: np.random.Generator) -> np.ndarray:
     noise /= noise.std((1, 2), keepdims=True)
     # Mostly one brightness for all channels, as in photographs, so that colour alone does not tell images apart.
     mixed = noise[0][..., None] + 0.1 * np.einsum("cd,dhw->hwc", draw.normal(size=(3, 3)), noise)
-    return (_colour(0.5, draw) + 0.2 * mixed).clip(0, 1)
+    return (_colour(0.5, draw) + 0.14 * mixed).clip(0, 1)
 
 
 def _outline(draw: np.random.Generator, smallest: float, largest: float) -> tuple[np.ndarray, Grid, Grid]:

@@ -1,0 +1,107 @@
+"""The README's examples, dropped into their folders as shown, pass what the shipped files pass."""
+
+import importlib
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslkit import registry
+from sslkit.data.sources.base import Source
+from stages import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n# (sslkit/\S+\.py)\n(.*?)```", README, re.DOTALL)
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
+
+
+@pytest.fixture
+def dropped(tmp_path, monkeypatch):
+    """Drop the README's example into its package's folder: path -> module name."""
+
+    def drop(package: str) -> str:
+        path, code = next((p, c) for p, c in BLOCKS if p.startswith(package.replace(".", "/")))
+        assert len(code.splitlines()) < 40
+        name = Path(path).stem
+        folder = tmp_path / "dropped"
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(code)
+        module = importlib.import_module(package)
+        monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
+        monkeypatch.delitem(sys.modules, f"{package}.{name}", raising=False)
+        return name
+
+    return drop
+
+
+def test_the_three_examples_are_there():
+    assert [path.rsplit("/", 1)[0] for path, _ in BLOCKS] == ["sslkit/masks", "sslkit/objectives", "sslkit/data/sources"]
+
+
+def test_the_mask_meets_the_conformance_of_masks(dropped):
+    import test_masks
+
+    name = dropped("sslkit.masks")
+    assert name in registry.names("sslkit.masks")
+    test_masks.test_counts_tell_the_truth_on_any_grid.hypothesis.inner_test(name, (7, 5), 3, 0.5)
+    test_masks.test_a_mask_is_a_function_of_seed_step_sample_and_view(name)
+
+
+def test_the_objective_trains_and_mixes_with_dino(dropped, sslkit, shapes_run, tiny_scale, tmp_path):
+    name = dropped("sslkit.objectives")
+    words = ["--data", shapes_run, "--recipe", "dino", "--recipe", tiny_scale, *QUICK]
+    code, _, err = sslkit("pretrain", tmp_path / "run", *words, "--set", f"objectives.{name}.weight=0.5")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "run/pretrain/metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["dino/loss"] + 0.5 * row[f"{name}/loss"], rel=1e-5)
+
+
+def test_the_source_can_be_prepared(dropped, sslkit, tmp_path):
+    name = dropped("sslkit.data.sources")
+    source = registry.load("sslkit.data.sources", name, Source)(None, 0)
+    splits = source.splits()
+    assert all(source.read(s, 0).label == labels[0] for s, labels in splits.items())
+    code, out, err = sslkit("prepare", tmp_path / "run", "--source", name, "--workers", 0)
+    assert code == 0, err
+    from sslkit.data.shards import open_split
+
+    split = open_split(tmp_path / "run" / "data", "train")
+    assert len(split) == len(splits["train"]) and split.image(0).shape[0] == 3
+    assert sorted(np.unique(split.labels)) == sorted(np.unique(splits["train"]))
+
+
+def test_every_command_and_option_in_the_readme_exists(sslkit):
+    lines = [line.split("#")[0].split("torchrun")[-1] for line in SHELL if "sslkit " in line]
+    commands = [shlex.split(line[line.index("sslkit ") :]) for line in lines if "sslkit " in line]
+    assert {words[1] for words in commands} >= {"prepare", "pretrain", "extract", "knn", "linear", "attn-viz", "status"}
+    for words in commands:
+        code, out, err = sslkit(*words[1:2], "--help")
+        assert code == 0, (words, err)
+        for option in (w.split("=")[0] for w in words if w.startswith("--")):
+            assert option in out, f"`{' '.join(words)}`: {option}"
+
+
+def test_every_recipe_named_in_the_readme_exists():
+    from stages.recipes import names
+
+    for line in SHELL:
+        for recipe in re.findall(r"--recipe ([\w.-]+)", line):
+            assert recipe in names() or recipe.endswith(".yaml")
+
+
+def test_the_help_lists_every_stage(sslkit):
+    _, out, _ = sslkit("--help")
+    for stage in ("prepare", "pretrain", "extract", "knn", "linear", "attn-viz", "compare", "status", "recipes"):
+        assert stage in out and f"sslkit {stage}" in README
+    assert cli.app.registered_commands
+
+
+def test_pictures_of_the_readme_exist():
+    pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", README)
+    assert pictures and all((Path(__file__).parents[1] / path).is_file() and text for text, path in pictures)
