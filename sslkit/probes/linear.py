@@ -21,7 +21,7 @@ from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, check_pair, ranks_of_truth
 
-LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)  # per 256 images: times batch_size / 256
+LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # per 256 images: times batch_size / 256
 WEIGHT_DECAYS = (0.0, 1e-4, 1e-3, 1e-2)
 HELD_OUT = 0.1
 MOMENTUM = 0.9
