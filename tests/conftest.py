@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # Two test processes on two cores: more threads only wait for each other.
@@ -48,6 +49,16 @@ def command(*words: object) -> list[str]:
 def spawn(*words: object, **options) -> subprocess.CompletedProcess:
     """Run sslkit in a process of its own."""
     return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, **options)
+
+
+def write_features(run: Path, train: tuple, val: tuple) -> Path:
+    """Features of another program: (N, D) and labels (N,) of both splits, nothing else."""
+    for name, (features, labels) in {"train": train, "val": val}.items():
+        folder = run / "features" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "cls.npy", features)
+        np.save(folder / "labels.npy", labels)
+    return run
 
 
 @pytest.fixture

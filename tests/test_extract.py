@@ -22,23 +22,6 @@ RANDOM = ["--weights", "random", "--batch-size", "4"]  # with --like, which know
 QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
 
 
-def call(*words: object, capsys=None, monkeypatch=None) -> tuple[int, str, str]:
-    from stages import cli
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "argv", ["sslkit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    code = ended.value.code
-    return code if isinstance(code, int) else 0, *capsys.readouterr()
-
-
-@pytest.fixture
-def sslkit(monkeypatch, capsys):
-    """The command line in this process: words -> (exit code, standard output, standard error)."""
-    return lambda *words: call(*words, capsys=capsys, monkeypatch=monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A run with 18 + 6 prepared images of two classes and several sizes, and a trained encoder."""

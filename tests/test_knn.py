@@ -1,11 +1,11 @@
 """k-NN against the papers' numbers, a naive loop, and what can be wrong with features."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_features
 
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, open_features
@@ -113,33 +113,8 @@ def test_the_sweep_keeps_the_ks_that_fit():
 # From here on: the command.
 
 
-def write(run: Path, train: tuple, val: tuple) -> Path:
-    for name, (features, labels) in {"train": train, "val": val}.items():
-        folder = run / "features" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "cls.npy", features)
-        np.save(folder / "labels.npy", labels)
-    return run
-
-
-@pytest.fixture
-def sslkit(monkeypatch, capsys):
-    """The command line in this process: words -> (exit code, standard output, standard error)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        from stages import cli
-
-        monkeypatch.setattr(sys, "argv", ["sslkit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return code if isinstance(code, int) else 0, *capsys.readouterr()
-
-    return call
-
-
 def test_command_on_features_of_another_program(tmp_path, sslkit):
-    run = write(tmp_path, blobs(300, 3, 0), blobs(60, 3, 1))
+    run = write_features(tmp_path, blobs(300, 3, 0), blobs(60, 3, 1))
     code, out, _ = sslkit("knn", run, "--json")
     results = json.loads(out)
     assert code == 0 and [row["k"] for row in results["sweep"]] == [10, 20, 100, 200]
@@ -153,7 +128,7 @@ def test_command_on_features_of_another_program(tmp_path, sslkit):
 
 def test_results_are_the_same_bytes(tmp_path, sslkit):
     for name in ("a", "b"):
-        assert sslkit("knn", write(tmp_path / name, blobs(60, 3, 0), blobs(30, 3, 1)))[0] == 0
+        assert sslkit("knn", write_features(tmp_path / name, blobs(60, 3, 0), blobs(30, 3, 1)))[0] == 0
     for file in ("results.json", "predictions.npz"):
         assert (tmp_path / "a/knn" / file).read_bytes() == (tmp_path / "b/knn" / file).read_bytes()
 
@@ -201,7 +176,7 @@ def bad(kind: str) -> tuple[tuple, tuple, list[str], int, str]:
 )
 def test_bad_features_are_one_line(tmp_path, sslkit, kind):
     train, val, words, expected, says = bad(kind)
-    code, out, err = sslkit("knn", write(tmp_path, train, val), *words)
+    code, out, err = sslkit("knn", write_features(tmp_path, train, val), *words)
     assert code == expected and not out
     assert says in err and err.count("\n") == 1, err
 
@@ -212,7 +187,7 @@ def test_missing_stage_is_one_line(tmp_path, sslkit):
 
 
 def test_labels_absent_is_one_line(tmp_path, sslkit):
-    run = write(tmp_path, blobs(60, 3, 0), blobs(30, 3, 1))
+    run = write_features(tmp_path, blobs(60, 3, 0), blobs(30, 3, 1))
     (run / "features/train/labels.npy").unlink()
     code, _, err = sslkit("knn", run)
     assert code == 1 and "labels.npy is missing" in err and err.count("\n") == 1

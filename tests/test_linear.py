@@ -1,13 +1,13 @@
 """The batched linear probe against torch's own optimizer, scikit-learn, and its promises."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import write_features
 from torch.nn import functional as F
 
 from sslkit import rng
@@ -130,35 +130,10 @@ def test_layers_and_patch_mean_are_joined_in_order(tmp_path):
         open_features(files, tmp_path / "labels.npy", last=4)
 
 
-def write(run: Path, train: tuple, val: tuple) -> Path:
-    for name, (features, labels) in {"train": train, "val": val}.items():
-        folder = run / "features" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "cls.npy", features)
-        np.save(folder / "labels.npy", labels)
-    return run
-
-
-@pytest.fixture
-def sslkit(monkeypatch, capsys):
-    """The command line in this process: words -> (exit code, standard output, standard error)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        from stages import cli
-
-        monkeypatch.setattr(sys, "argv", ["sslkit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return code if isinstance(code, int) else 0, *capsys.readouterr()
-
-    return call
-
-
 def test_command(tmp_path, sslkit):
     words = ("--epochs", 5, "--device", "cpu", "--json")
     for name in ("a", "b"):
-        run = write(tmp_path / name, blobs(300, 3, 0, spread=0.3), blobs(60, 3, 1, spread=0.3))
+        run = write_features(tmp_path / name, blobs(300, 3, 0, spread=0.3), blobs(60, 3, 1, spread=0.3))
         code, out, _ = sslkit("linear", run, *words)
         assert code == 0
     results = json.loads(out)
@@ -172,7 +147,7 @@ def test_command(tmp_path, sslkit):
 
 
 def test_a_sweep_of_ones_own(tmp_path, sslkit):
-    run = write(tmp_path, blobs(100, 3, 0), blobs(60, 3, 1))
+    run = write_features(tmp_path, blobs(100, 3, 0), blobs(60, 3, 1))
     code, out, _ = sslkit("linear", run, "--lr", 0.1, "--lr", 1, "--weight-decay", 0, "--epochs", 2, "--json")
     assert code == 0 and [row["lr"] for row in json.loads(out)["sweep"]] == [0.1, 1.0]
 
@@ -191,6 +166,6 @@ def test_a_sweep_of_ones_own(tmp_path, sslkit):
 def test_bad_features_are_one_line(tmp_path, sslkit, labels, value, words, says):
     x, _ = blobs(60, 3, 0)
     x[3, 3] += value
-    code, out, err = sslkit("linear", write(tmp_path, (x, labels), blobs(30, 3, 1)), "--epochs", 1, *words)
+    code, out, err = sslkit("linear", write_features(tmp_path, (x, labels), blobs(30, 3, 1)), "--epochs", 1, *words)
     assert code == 1 and not out
     assert says in err and err.count("\n") == 1, err

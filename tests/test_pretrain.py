@@ -1,6 +1,7 @@
 """The training stage: the same bytes whatever happens, progress that can be read, mistakes that are said."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -106,6 +107,21 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed
     code, _, err = sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))
     assert code == 0 and "going on at step" in err
     assert weights(run) == weights(undisturbed) and rows(run) == rows(undisturbed)
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_workers_and_still_keeps_the_step(undisturbed, train, sslkit, tmp_path):
+    run = tmp_path / "run"
+    words = train("--workers", "2", "--epochs", "40", "--set", "monitor.every_epochs=0")
+    process = subprocess.Popen(
+        command("pretrain", run, *words), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics = run / "pretrain" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert (run / "pretrain" / "checkpoint.pt").exists()
 
 
 def test_accumulation_gives_the_same_training(undisturbed, train, sslkit, tmp_path):

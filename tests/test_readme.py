@@ -40,7 +40,11 @@ def dropped(tmp_path, monkeypatch):
 
 
 def test_the_three_examples_are_there():
-    assert [path.rsplit("/", 1)[0] for path, _ in BLOCKS] == ["sslkit/masks", "sslkit/objectives", "sslkit/data/sources"]
+    assert [path.rsplit("/", 1)[0] for path, _ in BLOCKS] == [
+        "sslkit/masks",
+        "sslkit/objectives",
+        "sslkit/data/sources",
+    ]
 
 
 def test_the_mask_meets_the_conformance_of_masks(dropped):
@@ -67,7 +71,7 @@ def test_the_source_can_be_prepared(dropped, sslkit, tmp_path):
     source = registry.load("sslkit.data.sources", name, Source)(None, 0)
     splits = source.splits()
     assert all(source.read(s, 0).label == labels[0] for s, labels in splits.items())
-    code, out, err = sslkit("prepare", tmp_path / "run", "--source", name, "--workers", 0)
+    code, _, err = sslkit("prepare", tmp_path / "run", "--source", name, "--workers", 0)
     assert code == 0, err
     from sslkit.data.shards import open_split
 

@@ -1,5 +1,6 @@
 """Micro-batches of views, made by worker processes whose number never changes a result."""
 
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import Protocol
@@ -88,6 +89,12 @@ class _Keys:
         return self.order.micro_batches(self.start, self.stop)
 
 
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker that dies of it would take the step down with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def batches(
     images: Images, views: ViewMaker, order: Order, start: int, stop: int, workers: int, pin: bool
 ) -> Iterator[Batch]:
@@ -113,5 +120,6 @@ def batches(
             num_workers=workers,
             pin_memory=pin,
             prefetch_factor=3 if workers else None,
+            worker_init_fn=_leave_signals_to_parent,
         )
         return iter(loader)

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from sslkit.masks.base import Masks
+from sslkit.prototypes import moved_center, sharpen
 from sslkit.recipe import Strict
-from sslkit.schedules import Moment
+from sslkit.schedules import Duration, Moment, linear
 
 
 @dataclass(frozen=True)
@@ -128,3 +130,34 @@ class Objective(nn.Module, ABC):
 
     def after_step(self, statistics: Mapping[str, Tensor]) -> None:
         """Move the objective's state, once after each optimizer step."""
+
+
+class PrototypeObjective(Objective):
+    """An objective whose targets are the teacher's centred and sharpened prototypes (arXiv:2104.14294, section 3.1)."""
+
+    needs_teacher = True
+
+    class Config(Objective.Config):
+        """Temperatures and the centre's momentum."""
+
+        student_temperature: float = Field(default=0.1, gt=0)
+        teacher_temperature: tuple[float, float] = (0.04, 0.04)  # start, and after the warm-up
+        temperature_warmup_epochs: Duration = 0.0
+        center_momentum: float = Field(default=0.9, ge=0, le=1)
+
+    center: Tensor
+
+    def __init__(self, config: Config, out: int):
+        super().__init__(config, out)
+        self.settings = config
+        self.register_buffer("center", torch.zeros(out))
+
+    def targets(self, logits: Tensor, at: Moment) -> Tensor:
+        """(..., K) logits of the teacher -> (..., K) probabilities at the temperature of the moment."""
+        c = self.settings
+        temperature = linear(*c.teacher_temperature, c.temperature_warmup_epochs, at)
+        return sharpen(logits, self.center, temperature)
+
+    def after_step(self, statistics: Mapping[str, Tensor]) -> None:
+        """Move the centre towards ``mean_logits`` of the batch."""
+        self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))

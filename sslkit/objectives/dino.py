@@ -8,15 +8,10 @@ prototypes. With P_t = softmax((g_t - c) / tau_t) and P_s = softmax(g_s / tau_s)
 The centre c and the low temperature tau_t together keep both trivial solutions away.
 """
 
-from collections.abc import Mapping
-
-import torch
-from pydantic import Field
 from torch import Tensor
 
-from sslkit.objectives.base import Objective, Scene, Term
-from sslkit.prototypes import assignment_metrics, moved_center, sharpen
-from sslkit.schedules import Duration, linear
+from sslkit.objectives.base import PrototypeObjective, Scene, Term
+from sslkit.prototypes import assignment_metrics
 
 
 def loss(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -36,41 +31,20 @@ def loss(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
     return (same - every).mean() / pairs
 
 
-class Dino(Objective):
+class Dino(PrototypeObjective):
     """DINO's cross-entropy on CLS tokens."""
 
     reads_cls = True
-    needs_teacher = True
-
-    class Config(Objective.Config):
-        """Temperatures and the centre's momentum."""
-
-        student_temperature: float = Field(default=0.1, gt=0)
-        teacher_temperature: tuple[float, float] = (0.04, 0.04)  # start, and after the warm-up
-        temperature_warmup_epochs: Duration = 0.0
-        center_momentum: float = Field(default=0.9, ge=0, le=1)
-
-    center: Tensor
-
-    def __init__(self, config: Config, out: int):
-        super().__init__(config, out)
-        self.settings = config
-        self.register_buffer("center", torch.zeros(out))
 
     def forward(self, scene: Scene) -> Term:
         """See the module."""
         c = self.settings
         assert scene.teacher is not None
         logits = scene.teacher.heads[c.head].logits
-        temperature = linear(*c.teacher_temperature, c.temperature_warmup_epochs, scene.at)
-        targets = sharpen(logits, self.center, temperature)
+        targets = self.targets(logits, scene.at)
         value = loss(scene.student.heads[c.head].logits, targets, c.student_temperature)
         return Term(
             value,
             metrics=assignment_metrics(targets.flatten(0, 1), value.detach(), self.center),
             statistics={"mean_logits": logits.mean((0, 1))},
         )
-
-    def after_step(self, statistics: Mapping[str, Tensor]) -> None:
-        """Move the centre towards the batch's mean logits."""
-        self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))

@@ -8,15 +8,10 @@ prototypes that the teacher assigns to the same patch of the unmasked crop:
 a crop without a mask counting 0. The centre is that of ALL patches: the hidden ones alone would bias it.
 """
 
-from collections.abc import Mapping
-
-import torch
-from pydantic import Field
 from torch import Tensor
 
-from sslkit.objectives.base import Objective, Scene, Term
-from sslkit.prototypes import assignment_metrics, cross_entropy, moved_center, sharpen
-from sslkit.schedules import Duration, linear
+from sslkit.objectives.base import PrototypeObjective, Scene, Term
+from sslkit.prototypes import assignment_metrics, cross_entropy
 
 
 def loss(student: Tensor, targets: Tensor, token_weights: Tensor, crops: int, temperature: float) -> Tensor:
@@ -33,26 +28,10 @@ def loss(student: Tensor, targets: Tensor, token_weights: Tensor, crops: int, te
     return (cross_entropy(targets, log_q) * token_weights).sum() / crops
 
 
-class Ibot(Objective):
+class Ibot(PrototypeObjective):
     """iBOT's cross-entropy on hidden patch tokens."""
 
     reads_hidden = True
-    needs_teacher = True
-
-    class Config(Objective.Config):
-        """Temperatures and the centre's momentum."""
-
-        student_temperature: float = Field(default=0.1, gt=0)
-        teacher_temperature: tuple[float, float] = (0.04, 0.04)  # start, and after the warm-up
-        temperature_warmup_epochs: Duration = 0.0
-        center_momentum: float = Field(default=0.9, ge=0, le=1)
-
-    center: Tensor
-
-    def __init__(self, config: Config, out: int):
-        super().__init__(config, out)
-        self.settings = config
-        self.register_buffer("center", torch.zeros(out))
 
     def forward(self, scene: Scene) -> Term:
         """See the module."""
@@ -60,8 +39,7 @@ class Ibot(Objective):
         assert scene.teacher is not None and scene.masks is not None
         student, teacher = scene.student.hidden[c.head].logits, scene.teacher.hidden[c.head]
         assert teacher.mean_logits is not None
-        temperature = linear(*c.teacher_temperature, c.temperature_warmup_epochs, scene.at)
-        targets = sharpen(teacher.logits, self.center, temperature)
+        targets = self.targets(teacher.logits, scene.at)
         crops = len(scene.masks.counts)
         value = loss(student, targets, scene.masks.token_weights, crops, c.student_temperature)
         metrics = {"center_norm": self.center.norm()}
@@ -69,7 +47,3 @@ class Ibot(Objective):
             # A crop without a mask adds 0 to the loss; the entropies are those of the crops that have one.
             metrics = assignment_metrics(targets, value.detach() * crops / masked, self.center)
         return Term(value, metrics, statistics={"mean_logits": teacher.mean_logits})
-
-    def after_step(self, statistics: Mapping[str, Tensor]) -> None:
-        """Move the centre towards the mean logits of all patches."""
-        self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))

@@ -1,0 +1,86 @@
+"""What ``stage.json`` records of a stage: what went in, what came out, with which versions, at what cost."""
+
+import importlib.metadata
+import json
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sslkit.files import sha256
+
+RECORDED_PACKAGES = ("sslkit", "torch", "torchvision", "timm", "numpy", "webdataset", "faiss-cpu")
+
+
+def fingerprints(inputs: Mapping[str, Path], relative_to: Path) -> dict[str, dict[str, str]]:
+    """``{name: {path, sha256}}`` of input files; paths are relative to the run, so a moved run stays valid."""
+    return {
+        name: {"path": os.path.relpath(path.resolve(), relative_to.resolve()), "sha256": sha256(path)}
+        for name, path in inputs.items()
+    }
+
+
+def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs between two records' config and inputs, in words; empty when nothing does."""
+    words = [
+        f"{key} was {json.dumps(_at(old['config'], key))}, now {json.dumps(_at(new['config'], key))}"
+        for key in sorted(_leaves(old["config"]) | _leaves(new["config"]))
+        if _at(old["config"], key) != _at(new["config"], key)
+    ]
+    for name in sorted({*old["inputs"], *new["inputs"]}):
+        was, now = old["inputs"].get(name), new["inputs"].get(name)
+        if was is None or now is None or was["sha256"] != now["sha256"]:
+            words.append(f"the input {name} changed")
+    return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if len(words) > 4 else "")
+
+
+def _leaves(value: Any, prefix: str = "") -> set[str]:
+    if isinstance(value, dict) and value:
+        return set().union(*(_leaves(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()))
+    return {prefix}
+
+
+def _at(value: Any, key: str) -> Any:
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def outputs(folder: Path) -> dict[str, int]:
+    """Size in bytes of every file a stage wrote."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "stage.json" and not path.name.startswith(".")
+    }
+
+
+def outputs_intact(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether every file that a finished stage wrote is still there, at its size."""
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in record["outputs"].items()
+    )
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process held resident so far."""
+    try:
+        # On Linux ru_maxrss is inherited from the process that started this one; the high-water mark is not.
+        words = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()
+        return int(words[0]) // 1024
+    except (OSError, IndexError, ValueError):
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, and of Python."""
+    found = {"python": sys.version.split()[0]}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
