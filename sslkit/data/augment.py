@@ -19,8 +19,8 @@ from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD
 COLUMN = {name: index for index, name in enumerate(PHOTOMETRIC)}
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): jitter's operations in the order they are applied
 TWO = torch.tensor(2.0)
-MAX_RADIUS = 6  # pixels; three of the papers' largest sigma
-CACHED_FLOATS = 1 << 18  # 1 MiB of pixels and as much of what an operation makes of them
+MAX_RADIUS = 6  # pixels, three of the papers' largest sigma: where the device cannot be asked for the largest drawn
+CACHED_FLOATS = 1 << 15  # 128 KiB of pixels, and several times as much of what the operations make of them
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
 
 
@@ -36,13 +36,23 @@ def photometric(crops: Tensor, draw: Tensor) -> Tensor:
         in bf16 would cost two of the eight bits of a pixel.
     """
     with torch.autocast(crops.device.type, enabled=False):
-        images = crops.flatten(0, 1).contiguous() * (1 / 255)
-        rows = draw.flatten(0, 1).numpy()
-        _jitter(images, rows)
-        _on(images, rows[:, COLUMN["gray"]] > 0, grayscale_)
-        _on(images, rows[:, COLUMN["blur"]] > 0, blur_, rows[:, COLUMN["blur"]])
-        _on(images, rows[:, COLUMN["solarize"]] > 0, solarize_)
-        return normalise(images).unflatten(0, crops.shape[:2])
+        pixels, rows = crops.flatten(0, 1), draw.flatten(0, 1).numpy()
+        out = torch.empty(pixels.shape, device=pixels.device)
+        # On a CPU so few images at a time that they stay in its cache from the first operation to the last.
+        at_once = max(1, CACHED_FLOATS // pixels[0].numel()) if pixels.device.type == "cpu" else len(pixels)
+        for part in range(0, len(pixels), at_once):
+            some = slice(part, part + at_once)
+            _augment(torch.mul(pixels[some], 1 / 255, out=out[some]), rows[some])
+        return out.unflatten(0, crops.shape[:2])
+
+
+def _augment(images: Tensor, rows: np.ndarray) -> None:
+    """(n, 3, H, W) float32 in [0, 1], and the draws of each: all operations in place."""
+    _jitter(images, rows)
+    _on(images, rows[:, COLUMN["gray"]] > 0, grayscale_)
+    _on(images, rows[:, COLUMN["blur"]] > 0, blur_, rows[:, COLUMN["blur"]])
+    _on(images, rows[:, COLUMN["solarize"]] > 0, solarize_)
+    normalise(images)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -54,24 +64,18 @@ def normalise(images: Tensor) -> Tensor:
 
 def _on(images: Tensor, where: np.ndarray, operation: Callable[..., object], values: np.ndarray | None = None) -> None:
     """Apply an in-place operation to the chosen images, each with its own value."""
-    for chosen in _in_parts(np.flatnonzero(where), images):
-        parameters = [] if values is None else [torch.from_numpy(values[chosen])[:, None, None, None]]
-        parameters = [p.to(images.device, non_blocking=True) for p in parameters]
-        if len(chosen) == 1:
-            operation(images[chosen[0] : chosen[0] + 1], *parameters)
-            continue
-        index = torch.from_numpy(chosen).to(images.device, non_blocking=True)
-        picked = images[index]
-        operation(picked, *parameters)
-        images[index] = picked
-
-
-def _in_parts(chosen: np.ndarray, images: Tensor) -> list[np.ndarray]:
-    """All at once on an accelerator; on a CPU as many as stay in its cache from one pass over them to the next."""
+    chosen = np.flatnonzero(where)
     if not len(chosen):
-        return []
-    at_once = len(chosen) if images.device.type != "cpu" else max(1, CACHED_FLOATS // images[0].numel())
-    return np.array_split(chosen, math.ceil(len(chosen) / at_once))
+        return
+    parameters = [] if values is None else [torch.from_numpy(values[chosen])[:, None, None, None]]
+    parameters = [p.to(images.device, non_blocking=True) for p in parameters]
+    if len(chosen) == len(images):
+        operation(images, *parameters)
+        return
+    index = torch.from_numpy(chosen).to(images.device, non_blocking=True)
+    picked = images[index]
+    operation(picked, *parameters)
+    images[index] = picked
 
 
 def _jitter(images: Tensor, rows: np.ndarray) -> None:
@@ -79,10 +83,9 @@ def _jitter(images: Tensor, rows: np.ndarray) -> None:
     active = rows[:, COLUMN["jitter"]] > 0
     order = ORDERS[rows[:, COLUMN["order"]].astype(np.int64)]
     for turn in range(4):
-        for number, (name, operation) in enumerate(operations):
-            values = rows[:, COLUMN[name]]
-            neutral = 0.0 if name == "hue" else 1.0
-            _on(images, active & (order[:, turn] == number) & (values != neutral), operation, values)
+        for number in set(order[active, turn].tolist()):
+            name, operation = operations[number]
+            _on(images, active & (order[:, turn] == number), operation, rows[:, COLUMN[name]])
 
 
 # Every operation below changes (n, 3, H, W) images in [0, 1] in place; a factor is (n, 1, 1, 1).
@@ -128,11 +131,16 @@ def hue_(x: Tensor, shift: Tensor) -> None:
     # The largest channel decides which sixth the hue lies in.
     of_green = torch.addcmul(TWO.to(x.device), blue - red, inverse)
     of_blue = torch.addcmul(TWO.to(x.device) * 2, red - green, inverse)
-    sixths = torch.where(value == red, (green - blue).mul_(inverse), torch.where(value == green, of_green, of_blue))
+    # where() is slow on a CPU; lerp by 0 or 1 is the same choice.
+    chosen = torch.empty_like(value)
+    sixths = of_blue.lerp_(of_green, torch.eq(value, green, out=chosen))
+    sixths.lerp_((green - blue).mul_(inverse), torch.eq(value, red, out=chosen))
     sixths.add_(shift * 6)
     for channel, n in enumerate((5, 3, 1)):
         # min(k, 4 - k) is a tent around k = 2; with k in [0, 6) its distance to 2 gives it in one go.
-        k = (sixths + n).remainder_(6).sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
+        k = sixths + n
+        k.sub_((k * (1 / 6)).floor_(), alpha=6)  # remainder() takes three times as long
+        k.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
         torch.addcmul(value, k, chroma, value=-1, out=x[:, channel : channel + 1])
 
 
@@ -142,13 +150,19 @@ def solarize_(x: Tensor) -> None:
 
 
 def blur_(x: Tensor, sigma: Tensor) -> None:
-    """Gaussian blur of each image by its own sigma in pixels, mirrored at the border, cut at MAX_RADIUS."""
-    radius = min(MAX_RADIUS, x.shape[-1] - 1, x.shape[-2] - 1)
-    at = torch.arange(-radius, radius + 1, device=x.device)
-    taps = (-0.5 * (at / sigma[:, :, 0]) ** 2).exp_()  # (n, 1, taps)
-    taps /= taps.sum(-1, keepdim=True)
-    kernel = taps.repeat_interleave(x.shape[1], 0)  # one row for each image and channel
-    flat = F.pad(x.flatten(0, 1)[None], (radius,) * 4, mode="reflect")
-    flat = F.conv2d(flat, kernel[:, :, None], groups=len(kernel))
-    flat = F.conv2d(flat, kernel[:, :, :, None], groups=len(kernel))
-    x.copy_(flat[0].view_as(x))
+    """Gaussian blur of each image by its own sigma in pixels, mirrored at the border, cut at three sigma."""
+    # Three sigma of the widest; a narrower kernel's taps beyond its own three sigma are 0, whatever its neighbours are.
+    widest = math.ceil(3 * float(sigma.max())) if sigma.device.type == "cpu" else MAX_RADIUS
+    radius = min(widest, x.shape[-1] - 1, x.shape[-2] - 1)
+    at = torch.arange(radius + 1, device=x.device)
+    taps = (-0.5 * (at / sigma) ** 2).exp_() * (at <= (3 * sigma).ceil())  # (n, 1, 1, radius + 1)
+    taps /= 2 * taps.sum(-1, keepdim=True) - taps[..., :1]
+    for axis in (-1, -2):
+        side = x.shape[axis]
+        border = (radius, radius, 0, 0) if axis == -1 else (0, 0, radius, radius)
+        padded = F.pad(x, border, mode="reflect")
+        # Shifted copies added up: a depthwise convolution of this width takes five times as long on a CPU.
+        torch.mul(padded.narrow(axis, radius, side), taps[..., :1], out=x)
+        for k in range(1, radius + 1):
+            pair = padded.narrow(axis, radius - k, side) + padded.narrow(axis, radius + k, side)
+            x.add_(pair.mul_(taps[..., k : k + 1]))
