@@ -9,10 +9,14 @@ from tqdm import tqdm
 
 
 def interleave(contenders: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of every call, per contender; each round calls each contender once, in turn."""
+    """Seconds of every call, per contender; each round calls each contender once.
+
+    Each round starts with another contender: what ran just before leaves its mark on caches and memory.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in tqdm(range(-warm_up, rounds), desc="rounds", leave=False):
-        for name, call in contenders.items():
+        first = number % len(contenders)
+        for name, call in [*contenders.items()][first:] + [*contenders.items()][:first]:
             began = time.perf_counter()
             call()
             if number >= 0:
