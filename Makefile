@@ -7,9 +7,9 @@ BIN    := $(VENV)/bin
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -qq --upgrade pip
 	# One resolution for all, so that torch and torchvision fit each other.
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	$(BIN)/python -m pip install -qq --editable '.[test,check]'
 	touch $@
 
 # Six stages on images made on the fly, two baselines beside them, a table and pictures at the end.
@@ -26,7 +26,7 @@ check: $(VENV)/installed
 
 # Ratios of the README; lightly is the PIL pipeline they are measured against.
 benchmark: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[benchmark]'
+	$(BIN)/python -m pip install -qq --editable '.[benchmark]'
 	for script in cli data step extract knn linear; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
 
 clean:

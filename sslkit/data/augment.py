@@ -18,7 +18,6 @@ from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 COLUMN = {name: index for index, name in enumerate(PHOTOMETRIC)}
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): jitter's operations in the order they are applied
-TWO = torch.tensor(2.0)
 MAX_RADIUS = 6  # pixels, three of the papers' largest sigma: where the device cannot be asked for the largest drawn
 CACHED_FLOATS = 1 << 15  # 128 KiB of pixels, and several times as much of what the operations make of them
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
@@ -129,8 +128,8 @@ def hue_(x: Tensor, shift: Tensor) -> None:
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     inverse = 1 / chroma.clamp_min(1e-12)
     # The largest channel decides which sixth the hue lies in.
-    of_green = torch.addcmul(TWO.to(x.device), blue - red, inverse)
-    of_blue = torch.addcmul(TWO.to(x.device) * 2, red - green, inverse)
+    of_green = torch.addcmul(shift.new_full((), 2.0), blue - red, inverse)
+    of_blue = torch.addcmul(shift.new_full((), 4.0), red - green, inverse)
     # where() is slow on a CPU; lerp by 0 or 1 is the same choice.
     chosen = torch.empty_like(value)
     sixths = of_blue.lerp_(of_green, torch.eq(value, green, out=chosen))
