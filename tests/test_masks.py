@@ -45,6 +45,9 @@ def test_counts_tell_the_truth_on_any_grid(name, grid, step, probability):
         assert masks.counts.sum() == 0
     picked = masks.mask.flatten().nonzero()[:, 0]
     assert torch.equal(masks.index, picked)
+    padded, unit = masks.padded_index, max(1, masks.mask.numel() // 32)
+    assert torch.equal(padded[: len(picked)], picked) and (padded[len(picked) :] == 0).all()
+    assert len(padded) % unit == 0 and len(padded) - len(picked) < unit
     crop = picked // masks.mask.shape[1]
     assert torch.allclose(masks.token_weights, 1 / torch.from_numpy(masks.counts)[crop].float())
 

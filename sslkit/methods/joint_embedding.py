@@ -114,7 +114,8 @@ class JointEmbedding(Method):
             for name in self._heads_reading("hidden"):
                 head = self._head("teacher", name)
                 embedding = head.embed(tokens.patches.flatten(0, 1))
-                hidden[name] = PatchOutput(head.logits(embedding[masks.index]), head.mean_logits(embedding))
+                logits = head.logits(embedding[masks.padded_index])[: len(masks.index)]
+                hidden[name] = PatchOutput(logits, head.mean_logits(embedding))
         return self._branch("teacher", tokens, views, tokens.cls, hidden)
 
     def _student_branch(self, views: list[Tensor], masks: Masks | None, batch: Batch, at: Moment) -> Branch:
@@ -131,10 +132,10 @@ class JointEmbedding(Method):
             )
         tokens, hidden = groups[0], {}
         if masks is not None and tokens.patches is not None:
-            picked = tokens.patches.flatten(0, 1)[masks.index]
+            picked = tokens.patches.flatten(0, 1)[masks.padded_index]
             for name in self._heads_reading("hidden"):
                 head = self._head("student", name)
-                hidden[name] = PatchOutput(head.logits(head.embed(picked)))
+                hidden[name] = PatchOutput(head.logits(head.embed(picked))[: len(masks.index)])
         return self._branch("student", tokens, len(views[0]), torch.cat([g.cls for g in groups]), hidden)
 
     # What they are made of.
