@@ -39,7 +39,11 @@ class EncoderSpec:
         sizes = {key: value for key, value in sizes.items() if value is not None}
         if not is_vit(self.arch):
             if sizes:
-                raise UsageError(f"{self.arch} is no plain ViT: encoder.{', '.join(sizes)} cannot be set")
+                names = {"embed_dim": "width", "num_heads": "heads"}
+                raise UsageError(
+                    f"{self.arch} is no plain ViT: encoder.{', '.join(names.get(key, key) for key in sizes)} of the "
+                    f"recipe do not fit it; set them to null"
+                )
             return {"num_classes": 0}
         return {"num_classes": 0, "img_size": self.image_size, "dynamic_img_size": True, **sizes}
 

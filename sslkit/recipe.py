@@ -208,7 +208,9 @@ def validated(model: type[M], data: Any, where: str = "") -> M:
             raise UsageError(
                 f"unknown key '{path}' in the recipe: {did_you_mean(str(first['loc'][-1]), known)}"
             ) from None
-        raise UsageError(f"{path} in the recipe: {first['msg'].lower()}, not {first['input']!r}") from None
+        raise UsageError(
+            f"{path} in the recipe: {first['msg'].lower().replace('tuple', 'list')}, not {first['input']!r}"
+        ) from None
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
@@ -293,11 +295,26 @@ def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
         UsageError: an unreadable file, an unknown key, a wrong value or a contradiction.
     """
     settings: dict[str, Any] = {}
-    for path in paths:
-        settings = merge(settings, read(path))
-    for assignment in overrides:
-        settings = override(settings, assignment)
+    for layer in [*map(read, paths), *(override({}, assignment) for assignment in overrides)]:
+        settings = merge(_without_other_strategy(settings, layer), layer)
     return validated(Recipe, settings)
+
+
+def _without_other_strategy(settings: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` without the keys that only its own mask strategy knows, where ``layer`` chooses another.
+
+    What all strategies share, such as the ratio, stays: only the choice of tokens changes.
+    """
+    old, new = settings.get("mask"), layer.get("mask")
+    if (
+        not isinstance(old, Mapping)
+        or not isinstance(new, Mapping)
+        or new.get("strategy") in (None, old.get("strategy"))
+    ):
+        return settings
+    from sslkit.masks.base import Masking
+
+    return {**settings, "mask": {key: value for key, value in old.items() if key in Masking.model_fields}}
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -19,6 +19,9 @@ def compare(
     rows = [summary(Run(path)) for path in runs]
     if len({row["data"] for row in rows if row["data"]}) > 1:
         say("note: these runs were judged on different data; their figures do not compare")
+    if len({row["k"] for row in rows if row["k"]}) > 1:
+        ks = ", ".join(f"{row['run']} {row['k']}" for row in rows if row["k"])
+        say(f"note: k-NN at different k, which do not compare: {ks}")
     if json:
         import json as encoder
 
@@ -45,6 +48,7 @@ def summary(run: Run) -> Result:
     return {
         "run": run.path.name,
         "knn": results["knn"].get("top1"),
+        "k": results["knn"].get("k"),
         "linear": results["linear"].get("top1"),
         "epochs": results["pretrain"].get("epochs"),
         "minutes": round(training["seconds"] / 60, 1) if training and results["pretrain"] else None,

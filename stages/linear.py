@@ -27,7 +27,7 @@ def linear(
     standardize: Annotated[bool, typer.Option("--standardize/--no-standardize", help=STANDARDIZE_HELP)] = True,
     lr: Annotated[
         Optional[list[float]],  # noqa: UP045
-        typer.Option("--lr", help="Learning rate per 256 images; repeatable. Default: 0.001 to 0.1."),
+        typer.Option("--lr", help="Learning rate per 256 images; repeatable. Default: 0.003 to 0.3."),
     ] = None,
     weight_decay: Annotated[
         Optional[list[float]],  # noqa: UP045

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -198,7 +199,8 @@ class _Job:
         if not self.world.leads:
             return {}
         save_encoder(encoder, self.run.encoder, self.run.encoder_info, branch)
-        last = [row for row in rows(self.run.metrics) if "loss" in row][-1]
+        log = rows(self.run.metrics)
+        last = [row for row in log if "loss" in row][-1]
         return {
             "encoder": str(self.run.encoder),
             "branch": branch,
@@ -207,7 +209,7 @@ class _Job:
             "loss": last["loss"],
             "knn": last.get("knn"),
             "effective_rank": last.get("effective_rank"),
-            "images_per_second": last["images_per_second"],
+            "images_per_second": median(row["images_per_second"] for row in log if "images_per_second" in row),
             "warnings": last.get("warnings", []),
         }
 

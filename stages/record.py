@@ -25,7 +25,7 @@ def fingerprints(inputs: Mapping[str, Path], relative_to: Path) -> dict[str, dic
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two records' config and inputs, in words; empty when nothing does."""
     words = [
-        f"{key} was {json.dumps(_at(old['config'], key))}, now {json.dumps(_at(new['config'], key))}"
+        f"{key} was {_shown(_at(old['config'], key))}, now {_shown(_at(new['config'], key))}"
         for key in sorted(_leaves(old["config"]) | _leaves(new["config"]))
         if _at(old["config"], key) != _at(new["config"], key)
     ]
@@ -34,6 +34,12 @@ def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if was is None or now is None or was["sha256"] != now["sha256"]:
             words.append(f"the input {name} changed")
     return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if len(words) > 4 else "")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON; of a fingerprint as much as tells it from another."""
+    text = json.dumps(value)
+    return f"{text[:11]}..." if len(text) > 60 and isinstance(value, str) else text
 
 
 def _leaves(value: Any, prefix: str = "") -> set[str]:

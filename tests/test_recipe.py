@@ -81,6 +81,16 @@ def test_set_wins_over_recipes_and_null_takes_a_section_away():
     assert recipe.mask is None and list(recipe.objectives) == ["dino"] and recipe.train.epochs == 7
 
 
+@pytest.mark.parametrize("strategy", ["random", "block"])
+def test_another_strategy_keeps_the_ratio_and_drops_what_it_does_not_know(strategy):
+    mask = resolve([find("attmask"), find("small32")], [f"mask.strategy={strategy}", "mask.probability=0.7"]).mask
+    assert mask is not None and "order" not in mask.model_dump()
+    assert mask.model_dump()["ratio_per"] == "step" and mask.model_dump()["probability"] == 0.7
+    # A key of one's own that the strategy does not know is still an error.
+    with pytest.raises(UsageError, match=r"unknown key 'mask.order'"):
+        resolve([find("attmask")], [f"mask={{strategy: {strategy}, order: low}}"])
+
+
 def test_override_reads_yaml():
     assert override({}, "a.b=[1, 10%]") == {"a": {"b": [1, "10%"]}}
 

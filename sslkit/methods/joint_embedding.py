@@ -208,7 +208,9 @@ class JointEmbedding(Method):
         recipe, encoder = self.recipe, self._encoder("student")
         if not self.objectives:
             names = ", ".join(registry.names("sslkit.objectives"))
-            raise UsageError(f"the recipe has no objectives: name some of {names}")
+            raise UsageError(
+                f"the recipe has no objectives: add a method's recipe (--recipe dino), or name some of {names}"
+            )
         for name, objective in zip(self.objectives, self._objectives(), strict=True):
             if objective.needs_teacher and recipe.teacher is None:
                 raise UsageError(f"objective {name} needs a teacher: add `teacher: {{momentum: [0.996, 1.0]}}`")

@@ -98,6 +98,7 @@ class Trainer:
                 self._recent.append((self.step, samples, bad))
                 self.meter.add({"gradient_norm": norm})
                 self.step += 1
+                bar.update()
                 if self.step % self.recipe.monitor.log_steps == 0 or self.step == self.total:
                     self._log(rates, clock, bar)
                 self._keep_or_leave(signals, clock)
@@ -150,7 +151,6 @@ class Trainer:
             f"epoch {at.epoch:.1f}/{at.epochs:g}, loss {row.get('loss', math.nan):.3f}, "
             f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data"
         )
-        bar.update(self.step - bar.n)
 
     def _evaluation_due(self) -> bool:
         """Whether an evaluation falls into the log interval that ends now, or the run ends."""
