@@ -1,21 +1,30 @@
 """Recipes merge, refuse what they do not know, and say what is nearest."""
 
+import doctest
+import importlib
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sslkit.errors import UsageError
-from sslkit.recipe import Recipe, as_dict, dump, merge, override, resolve, validated
+from sslkit.merging import merge, override
+from sslkit.recipe import Recipe, as_dict, dump, resolve, validated
 from sslkit.schedules import Moment, cosine, in_epochs, linear, warmup_cosine
 from stages.recipes import find, names
 
 METHODS = ["dino", "ibot", "attmask", "attmask-hint", "attmask-low", "ibot-random"]
 SCALES = ["demo", "small32", "imagenet-subset", "imagenet"]
-values = st.recursive(
-    st.integers() | st.lists(st.integers()), lambda v: st.dictionaries(st.sampled_from("abc"), v), max_leaves=8
+# As in recipes, a key is either a value or a section, the same in every file.
+values = st.dictionaries(st.sampled_from("abc"), st.integers() | st.lists(st.integers()))
+sections = st.recursive(
+    values,
+    lambda below: st.builds(
+        lambda own, inner: {**own, **inner}, values, st.dictionaries(st.sampled_from("xyz"), below)
+    ),
+    max_leaves=8,
 )
-sections = st.dictionaries(st.sampled_from("abc"), values)
 
 
 @given(sections, sections, sections)
@@ -113,3 +122,9 @@ def test_warmup_rises_to_the_peak_and_the_cosine_ends_at_the_end():
     assert lr[0] == 0 and lr[25] == pytest.approx(1.0) and lr[50] == 2.0 and lr[500] == pytest.approx(0.5)
     assert lr[:51] == sorted(lr[:51]) and lr[50:] == sorted(lr[50:], reverse=True)
     assert lr[275] == pytest.approx(1.25)  # half way down the cosine
+
+
+@pytest.mark.parametrize("module", ["errors", "rng", "schedules", "merging"])
+def test_docstring_examples_run(module):
+    found = doctest.testmod(importlib.import_module(f"sslkit.{module}"))
+    assert found.attempted and not found.failed
