@@ -8,9 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # Two test processes on two cores: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In CI the examples are the same each time; at a desk they are new ones.
+settings.register_profile("ci", derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 TINY = """
 encoder: {arch: vit_tiny_patch16_224, image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, drop_path: 0.1}

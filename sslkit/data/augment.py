@@ -124,8 +124,9 @@ def hue_(x: Tensor, shift: Tensor) -> None:
     k = (n + H) mod 6, for n = 5, 3, 1 (red, green, blue).
     """
     red, green, blue = x.split(1, 1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    # clamp() by a tensor is maximum() at a quarter of its time.
+    value = red.clamp_min(green).clamp_min_(blue)
+    chroma = value - red.clamp_max(green).clamp_max_(blue)
     inverse = 1 / chroma.clamp_min(1e-12)
     # The largest channel decides which sixth the hue lies in.
     of_green = torch.addcmul(shift.new_full((), 2.0), blue - red, inverse)
@@ -156,6 +157,7 @@ def blur_(x: Tensor, sigma: Tensor) -> None:
     at = torch.arange(radius + 1, device=x.device)
     taps = (-0.5 * (at / sigma) ** 2).exp_() * (at <= (3 * sigma).ceil())  # (n, 1, 1, radius + 1)
     taps /= 2 * taps.sum(-1, keepdim=True) - taps[..., :1]
+    pair = torch.empty_like(x)  # one buffer: fresh memory costs a CPU more than the sum that goes into it
     for axis in (-1, -2):
         side = x.shape[axis]
         border = (radius, radius, 0, 0) if axis == -1 else (0, 0, radius, radius)
@@ -163,5 +165,5 @@ def blur_(x: Tensor, sigma: Tensor) -> None:
         # Shifted copies added up: a depthwise convolution of this width takes five times as long on a CPU.
         torch.mul(padded.narrow(axis, radius, side), taps[..., :1], out=x)
         for k in range(1, radius + 1):
-            pair = padded.narrow(axis, radius - k, side) + padded.narrow(axis, radius + k, side)
+            torch.add(padded.narrow(axis, radius - k, side), padded.narrow(axis, radius + k, side), out=pair)
             x.add_(pair.mul_(taps[..., k : k + 1]))
