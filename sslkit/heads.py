@@ -1,14 +1,35 @@
 """Heads on top of an encoder's tokens.
 
 A head is used in two parts, because they cost differently: ``embed`` runs the MLP, ``logits`` the K-wide last
-layer. Objectives that need few tokens' logits, or only their mean, pay for just those.
+layer. Objectives that need few tokens' logits, or only their mean, pay for just those. A projector ends with its
+embedding and has no logits.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkit.recipe import HeadSection
+from sslkit.recipe import HeadSection, ProjectorSection, PrototypesSection
+from sslkit.reduction import standardised
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm over the batch of all processes, each view by itself; it keeps no running statistics.
+
+    ``torch.nn.SyncBatchNorm`` refuses tensors on the CPU and would mix the views. A head is used in training only.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., B, D) -> the same shape, float32."""
+        return standardised(x) * self.weight + self.bias
 
 
 class PrototypeHead(nn.Module):
@@ -20,9 +41,9 @@ class PrototypeHead(nn.Module):
         trunk: another head whose MLP is shared (iBOT's heads that are not shared still share the MLP).
     """
 
-    def __init__(self, width: int, section: HeadSection, trunk: "PrototypeHead | None" = None):
+    def __init__(self, width: int, section: PrototypesSection, trunk: "PrototypeHead | None" = None):
         super().__init__()
-        self.mlp = trunk.mlp if trunk else _mlp(width, section.hidden, section.bottleneck, section.layers)
+        self.mlp = trunk.mlp if trunk else mlp(width, section.hidden, section.bottleneck, section.layers)
         bottleneck = trunk.prototypes.shape[1] if trunk else section.bottleneck
         self.prototypes = nn.Parameter(torch.empty(section.out, bottleneck))
         nn.init.trunc_normal_(self.prototypes, std=0.02)
@@ -56,22 +77,58 @@ class PrototypeHead(nn.Module):
     forward = embed
 
 
-def _mlp(width: int, hidden: int, out: int, layers: int) -> nn.Sequential:
+class Projector(nn.Module):
+    """The MLP of SimCLR, BYOL, Barlow Twins and VICReg: BatchNorm after every layer but the last.
+
+    Args:
+        width: D, the encoder's.
+        section: sizes.
+    """
+
+    def __init__(self, width: int, section: ProjectorSection):
+        super().__init__()
+        self.mlp = mlp(width, section.hidden, section.out, section.layers, section.batch_norm)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(..., B, D) -> (..., B, E); BatchNorm's statistics are those of the B of all processes."""
+        return self.mlp(tokens)
+
+    forward = embed
+
+
+Head = PrototypeHead | Projector
+
+
+def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False) -> nn.Sequential:
+    """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, as its papers have it."""
     widths = [width, *[hidden] * (layers - 1), out]
     modules: list[nn.Module] = []
     for index in range(layers):
-        linear = nn.Linear(widths[index], widths[index + 1])
-        nn.init.trunc_normal_(linear.weight, std=0.02)
-        nn.init.zeros_(linear.bias)
-        modules += [linear, nn.GELU()]
-    return nn.Sequential(*modules[:-1])
+        # BatchNorm takes a bias away again.
+        linear = nn.Linear(widths[index], widths[index + 1], bias=not batch_norm or index == layers - 1)
+        if batch_norm:
+            modules += [linear, BatchNorm(widths[index + 1]), nn.ReLU()]
+        else:
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            modules += [linear, nn.GELU()]
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+    return nn.Sequential(*modules[: -2 if batch_norm else -1])
 
 
-def build(width: int, sections: dict[str, HeadSection]) -> nn.ModuleDict:
+def build(width: int, sections: Mapping[str, HeadSection]) -> nn.ModuleDict:
     """All heads of a branch, by name; a head with a ``trunk`` comes after the one whose MLP it shares."""
     heads = nn.ModuleDict()
-    for name, section in sorted(sections.items(), key=lambda item: item[1].trunk is not None):
-        trunk = heads[section.trunk] if section.trunk else None
-        assert trunk is None or isinstance(trunk, PrototypeHead)
-        heads[name] = PrototypeHead(width, section, trunk)
+
+    def trunk(section: Any) -> str | None:
+        return getattr(section, "trunk", None)
+
+    for name, section in sorted(sections.items(), key=lambda item: trunk(item[1]) is not None):
+        if isinstance(section, ProjectorSection):
+            heads[name] = Projector(width, section)
+            continue
+        assert isinstance(section, PrototypesSection)
+        shared = heads[section.trunk] if section.trunk else None
+        assert shared is None or isinstance(shared, PrototypeHead)
+        heads[name] = PrototypeHead(width, section, shared)
     return heads

@@ -4,8 +4,12 @@ With p the teacher's and q the student's distribution over K prototypes, H(p, q)
 collapse: h -> 0 when one prototype takes all (no centring), h -> ln K when all are alike (no sharpening).
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from sslkit.reduction import log_sum_exp
 
 
 def sharpen(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
@@ -30,20 +34,45 @@ def moved_center(center: Tensor, batch_mean: Tensor, momentum: float) -> Tensor:
 
 
 @torch.no_grad()
-def assignment_metrics(targets: Tensor, cross_entropies: Tensor, center: Tensor) -> dict[str, Tensor]:
+def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
+    """Targets that use all prototypes equally: Sinkhorn-Knopp (arXiv:2006.09882, section 3.1 and appendix A).
+
+    Rows and columns of exp(logits / temperature) are normalised in turn, so that over the batch of all processes each
+    prototype gets the same mass and each token a distribution.
+
+    Args:
+        logits: (..., B, K); every leading index (a view) is balanced by itself.
+        temperature: the papers' epsilon.
+        iterations: the papers use 3.
+
+    Returns:
+        (..., B, K) float32 without gradient, rows sum to 1.
+    """
+    # Logarithms: a prototype far from every token, or a token far from every prototype, would vanish in float32.
+    log_q = logits.float() / temperature
+    for _ in range(iterations):
+        log_q = log_q - log_sum_exp(log_q)
+        log_q = log_q.log_softmax(-1)
+    return log_q.exp()
+
+
+@torch.no_grad()
+def assignment_metrics(targets: Tensor, cross_entropies: Tensor, center: Tensor | None = None) -> dict[str, Tensor]:
     """What the monitor needs; every value is a 0-dim tensor on the device, in nats where it is an entropy.
 
     Args:
         targets: (M, K), the teacher's distributions.
         cross_entropies: mean H(p, q), 0-dim.
-        center: (K,).
+        center: (K,); None where there is none, and its norm is not logged.
     """
     entropy = -(targets * targets.clamp_min(1e-12).log()).sum(-1).mean()
     marginal = targets.mean(0)
+    centring = {} if center is None else {"center_norm": center.norm()}
     return {
         "teacher_entropy": entropy,
         "kl": cross_entropies - entropy,
         "marginal_entropy": -(marginal * marginal.clamp_min(1e-12).log()).sum(),
         "prototypes_in_use": targets.argmax(-1).bincount(minlength=targets.shape[-1]).gt(0).float().sum(),
-        "center_norm": center.norm(),
+        **centring,
+        "ln_k": entropy.new_full((), math.log(targets.shape[-1])),
     }

@@ -60,13 +60,19 @@ class AugmentSection(Strict):
     blur: Probability = [1.0, 0.1, 0.5]
     blur_sigma: Range = (0.1, 2.0)  # pixels
     solarize: Probability = [0.0, 0.2, 0.0]
+    rotate: Probability = 0.0  # by 90, 180 or 270 degrees
+    noise: Probability = 0.0
+    noise_sigma: Range = (0.02, 0.1)  # of pixels in [0, 1]
+    sobel: Probability = 0.0  # gradients in the place of colours
+    cutout: Probability = 0.0
+    cutout_area: Range = (0.05, 0.25)  # share of the crop's area
 
 
 class ViewsSection(Strict):
     """The views that are made of each image."""
 
     global_: CropSection = Field(default=CropSection(), alias="global")
-    local: CropSection = CropSection(count=6, scale=(0.05, 0.25))
+    local: CropSection = CropSection(count=0, scale=(0.05, 0.25))  # none unless a recipe asks for them
     augment: AugmentSection = AugmentSection()
 
 
@@ -77,7 +83,16 @@ class TeacherSection(Strict):
 
 
 class HeadSection(Strict):
-    """A head of the branch; see ``sslkit.heads``."""
+    """A head of the branch; see ``sslkit.heads``. Its ``kind`` says which."""
+
+    @property
+    def embedding(self) -> int:
+        """E, the width of the embedding."""
+        raise NotImplementedError
+
+
+class PrototypesSection(HeadSection):
+    """DINO's head, which ends in prototypes."""
 
     kind: Literal["dino"] = "dino"
     out: int = Field(default=8192, gt=0)  # prototypes K
@@ -87,6 +102,29 @@ class HeadSection(Strict):
     norm: Literal["fixed", "free"] = "fixed"  # of each prototype's weight vector
     frozen: Duration = 1.0  # epochs in which the last layer does not move
     trunk: str | None = None  # the head whose MLP this one shares
+
+    @property
+    def embedding(self) -> int:
+        """The bottleneck."""
+        return self.bottleneck
+
+
+class ProjectorSection(HeadSection):
+    """An MLP, mostly with BatchNorm, which ends in an embedding."""
+
+    kind: Literal["projector"] = "projector"
+    out: int = Field(default=2048, gt=0)  # E
+    hidden: int = Field(default=2048, gt=0)
+    layers: int = Field(default=3, gt=0)
+    batch_norm: bool = True
+
+    @property
+    def embedding(self) -> int:
+        """Its output."""
+        return self.out
+
+
+HEADS: dict[str, type[HeadSection]] = {"dino": PrototypesSection, "projector": ProjectorSection}
 
 
 class OptimSection(Strict):
@@ -122,17 +160,24 @@ class MonitorSection(Strict):
     bank: int = Field(default=4500, gt=0)
     log_steps: int = Field(default=10, gt=0)
     grace: Duration = "25%"  # no verdict of collapse before this
+    gradient_steps: int = Field(default=500, ge=0)  # between looks at each objective's gradient; 0 = never
+
+
+class MethodSection(Strict):
+    """The method; a method's file adds keys of its own. ``method: dino`` is short for ``method: {name: dino}``."""
+
+    name: str = "joint_embedding"
 
 
 class Recipe(Strict):
     """A complete, checked recipe."""
 
-    method: str = "joint_embedding"
+    method: SerializeAsAny[MethodSection] = MethodSection()
     encoder: EncoderSection = EncoderSection()
     views: ViewsSection = ViewsSection()
     mask: SerializeAsAny[BaseModel] | None = None
     teacher: TeacherSection | None = None
-    heads: dict[str, HeadSection] = {}
+    heads: dict[str, SerializeAsAny[HeadSection]] = {}
     objectives: dict[str, SerializeAsAny[BaseModel]] = {}
     optim: OptimSection = OptimSection()
     train: TrainSection = TrainSection()
@@ -142,6 +187,24 @@ class Recipe(Strict):
     @classmethod
     def _without_null_sections(cls, value: Any) -> Any:
         return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method(cls, value: Any) -> Any:
+        section = _named(value)
+        if not isinstance(section, Mapping):
+            return value
+        from sslkit.methods.base import Method
+
+        kind = registry.load("sslkit.methods", str(section.get("name", "joint_embedding")), Method)
+        return validated(kind.Config, section, "method")
+
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _heads(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: _head(name, section) for name, section in value.items() if section is not None}
 
     @field_validator("mask", mode="before")
     @classmethod
@@ -185,12 +248,30 @@ class Recipe(Strict):
 
     def _durations(self) -> dict[str, Duration]:
         found: dict[str, Duration] = {"optim.warmup_epochs": self.optim.warmup_epochs}
-        found |= {f"heads.{name}.frozen": head.frozen for name, head in self.heads.items()}
+        found |= {
+            f"heads.{name}.frozen": head.frozen
+            for name, head in self.heads.items()
+            if isinstance(head, PrototypesSection)
+        }
         for name, objective in self.objectives.items():
             for key in type(objective).model_fields:
                 if key.endswith("warmup_epochs"):
                     found[f"objectives.{name}.{key}"] = getattr(objective, key)
         return found
+
+
+def _named(method: Any) -> Any:
+    """A method's section, where only its name may have been written."""
+    return {"name": method} if isinstance(method, str) else method
+
+
+def _head(name: str, section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    kind = str(section.get("kind", "dino"))
+    if kind not in HEADS:
+        raise UsageError(f"heads.{name}.kind is '{kind}': {did_you_mean(kind, HEADS)}")
+    return validated(HEADS[kind], section, f"heads.{name}")
 
 
 def validated(model: type[M], data: Any, where: str = "") -> M:
@@ -235,7 +316,9 @@ def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
     """
     settings: dict[str, Any] = {}
     for layer in [*map(read, paths), *(override({}, assignment) for assignment in overrides)]:
-        settings = merge(_without_other_strategy(settings, layer), layer)
+        if "method" in layer:
+            layer = {**layer, "method": _named(layer["method"])}
+        settings = merge(_without_other_method(_without_other_strategy(settings, layer), layer), layer)
     return validated(Recipe, settings)
 
 
@@ -254,6 +337,14 @@ def _without_other_strategy(settings: dict[str, Any], layer: Mapping[str, Any]) 
     from sslkit.masks.base import Masking
 
     return {**settings, "mask": {key: value for key, value in old.items() if key in Masking.model_fields}}
+
+
+def _without_other_method(settings: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` without the keys of its method, where ``layer`` chooses another."""
+    old, new = settings.get("method"), layer.get("method")
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping) or new.get("name") in (None, old.get("name")):
+        return settings
+    return {key: value for key, value in settings.items() if key != "method"}
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -24,14 +24,17 @@ from stages.recipes import find
 from stages.run import Run, open_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from sslkit.data.loader import Images
-    from sslkit.data.views import ViewMaker
+    from sslkit.data.views import Batch
     from sslkit.device import Precision as Bits
-    from sslkit.methods.base import Method
+    from sslkit.encoder import Encoder
     from sslkit.recipe import Recipe
     from sslkit.training.distributed import World
+    from sslkit.training.loop import Trainer
 
 # Flags that are short for a recipe key.
 SHORT = {
@@ -66,6 +69,10 @@ def pretrain(
     precision: Annotated[Optional[Precision], typer.Option(help="auto, bf16 or fp32.")] = None,  # noqa: UP045
     workers: WorkersOption = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print what would run, and stop.")] = False,
+    minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.01, help="With --dry-run: time some steps, and say how many epochs fit."),
+    ] = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -74,6 +81,8 @@ def pretrain(
     from sslkit.recipe import resolve
     from sslkit.training import distributed
 
+    if minutes is not None and not dry_run:
+        raise UsageError("--minutes tells how many epochs fit: add --dry-run, then train with --epochs")
     if not recipes:
         raise UsageError("name a recipe: --recipe dino, and a scale: --recipe small32 (`sslkit recipes` lists them)")
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "image_size": image_size, "arch": arch}
@@ -87,7 +96,7 @@ def pretrain(
     with distributed.world(where) as world:
         job = _Job(place, recipe, where, devices.workers(workers, where), world)
         if dry_run:
-            results = job.describe()
+            results = job.describe() | (job.fit(minutes) if minutes else {})
             if world.leads:
                 show(results, [f"{key:>28}  {value}" for key, value in results.items()], json)
             return
@@ -107,24 +116,15 @@ class _Job:
     """Everything a run needs, built before any data is read so that contradictions come first."""
 
     def __init__(self, run: Run, recipe: Recipe, device: torch.device, workers: int, world: World):
-        import torch
-
-        from sslkit import registry
         from sslkit.data.order import Order
-        from sslkit.data.shards import open_split
-        from sslkit.data.views import ViewMaker
         from sslkit.device import resolve_precision
-        from sslkit.methods.base import Method
+        from stages.training import open_method
 
         self.run, self.recipe, self.device, self.workers, self.world = run, recipe, device, workers, world
         self.precision: Bits = resolve_precision(recipe.train.precision, device)
-        torch.manual_seed(recipe.train.seed)  # the initial weights; everything else has its own key
-        kind: type[Method] = registry.load("sslkit.methods", recipe.method, Method)
-        self.method: Method = kind(recipe).to(device)
-        encoder, _ = self.method.exported()
-        patch = encoder.patch_size if encoder.vit else 1
-        self.views: ViewMaker = ViewMaker(recipe.views, recipe.encoder.image_size, patch, recipe.train.seed)
-        self.images: Images = open_split(run.data, "train")
+        self.opened = open_method(run, recipe, device)
+        self.method, self.views = self.opened.method, self.opened.views
+        self.images: Images = self.opened.images
         self.order = Order(
             samples=len(self.images),
             batch_size=recipe.train.batch_size,
@@ -168,34 +168,22 @@ class _Job:
                 distributed.from_leader(False)
 
     def _train(self, folder: Path) -> dict[str, Any]:
-        from sslkit.data.loader import batches, in_memory
+        from sslkit.data.loader import in_memory
+        from sslkit.diagnostics import collapses
+        from sslkit.files import atomic
         from sslkit.recipe import dump
         from sslkit.training.log import rows
-        from sslkit.training.loop import Trainer
-        from sslkit.training.monitor import watcher
         from sslkit.weights import save_encoder
 
         recipe, images = self.recipe, in_memory(self.images)
         self.method.suit_device(self.device, recipe.train.compile)
         if self.world.leads:
-            self.run.recipe.write_text(dump(recipe))
-            self._draw_views(images)
+            with atomic(self.run.recipe) as handle:
+                handle.write(dump(recipe).encode())
+            self._draw_views()
         encoder, branch = self.method.exported()
-        size, seed = recipe.encoder.image_size, recipe.train.seed
-        trainer = Trainer(
-            recipe=recipe,
-            method=self.method,
-            steps_per_epoch=self.order.steps_per_epoch,
-            device=self.device,
-            precision=self.precision,
-            world=self.world,
-            checkpoint_path=self.run.checkpoint,
-            metrics_path=self.run.metrics,
-            evaluate=watcher(encoder, images, recipe.monitor, size, seed, self.device, self.precision),
-            say=say,
-        )
-        pin = self.device.type == "cuda"
-        trainer.train(batches(images, self.views, self.order, trainer.step, trainer.total, self.workers, pin))
+        trainer = self._trainer(images, folder)
+        trainer.train(self._batches(images, trainer.step, trainer.total))
         if not self.world.leads:
             return {}
         save_encoder(encoder, self.run.encoder, self.run.encoder_info, branch)
@@ -211,29 +199,79 @@ class _Job:
             "effective_rank": last.get("effective_rank"),
             "images_per_second": median(row["images_per_second"] for row in log if "images_per_second" in row),
             "warnings": last.get("warnings", []),
+            "collapse": collapses(last),
         }
 
-    def _draw_views(self, images: Images) -> None:
+    def _trainer(self, images: Images, folder: Path) -> Trainer:
+        """The loop, with its files in a folder."""
+        from sslkit.training.loop import Trainer
+        from sslkit.training.monitor import watcher
+
+        recipe, (encoder, _) = self.recipe, self.method.exported()
+        size, seed = recipe.encoder.image_size, recipe.train.seed
+        return Trainer(
+            recipe=recipe,
+            method=self.method,
+            steps_per_epoch=self.order.steps_per_epoch,
+            device=self.device,
+            precision=self.precision,
+            world=self.world,
+            checkpoint_path=folder / self.run.checkpoint.name,
+            metrics_path=folder / self.run.metrics.name,
+            evaluate=watcher(encoder, images, recipe.monitor, size, seed, self.device, self.precision),
+            features=lambda: self._all_features(encoder, images),
+            say=say,
+        )
+
+    def _batches(self, images: Images, start: int, stop: int) -> Iterator[Batch]:
+        from sslkit.data.loader import batches
+
+        pin = self.device.type == "cuda"
+        return batches(images, self.views, self.order, start, stop, self.workers, pin, self.opened.wants_objects)
+
+    def _draw_views(self) -> None:
         """``views.png``: what the model sees at its first step."""
         if self.run.views.exists():
             return
-        import numpy as np
         import torch
 
-        from sslkit.data.loader import ViewBatches
-        from sslkit.plots.views import draw_views
         from sslkit.schedules import Moment
 
-        count = min(6, len(images))
-        batch = ViewBatches(images, self.views)[0, np.arange(count)].to(self.device)
+        start = Moment(0, self.order.steps_per_epoch, self.recipe.train.epochs)
         with torch.no_grad():
-            views, masks = self.method.preview(batch, Moment(0, self.order.steps_per_epoch, self.recipe.train.epochs))
-        encoder, _ = self.method.exported()
-        grid = encoder.grid(*views[0].shape[-2:]) if masks is not None else None
-        draw_views(views, masks, grid, self.run.views)
+            self.opened.draw(self.method.preview(self.opened.batch(6), start), self.run.views)
+
+    def _all_features(self, encoder: Encoder, images: Images) -> torch.Tensor:
+        """CLS of all training images, in the order of the dataset; each process computes its share."""
+        import numpy as np
+
+        from sslkit.training import distributed
+        from sslkit.training.monitor import features_of
+
+        mine = np.arange(self.world.rank, len(images), self.world.size)
+        size = self.recipe.encoder.image_size
+        rows = features_of(encoder, images, mine, size, self.device, self.precision)
+        return distributed.gathered_rows(rows, len(images))
 
     def describe(self) -> dict[str, Any]:
         """What ``--dry-run`` prints."""
         from sslkit.training.estimate import estimate
 
         return estimate(self.method, self.views, self.recipe, self.order, self.precision)
+
+    def fit(self, minutes: float) -> dict[str, Any]:
+        """How many epochs fit into so many minutes on this machine, by some steps that are thrown away."""
+        from tempfile import TemporaryDirectory
+
+        from sslkit.data.loader import in_memory
+        from sslkit.training.timing import TIMED, WARM, measure
+
+        self.method.suit_device(self.device, self.recipe.train.compile)
+        with TemporaryDirectory() as folder:
+            images = in_memory(self.images)
+            timing = measure(self._trainer(images, Path(folder)), self._batches(images, 0, WARM + TIMED))
+        return {
+            "images per second": round(self.order.batch_size / timing.step, 1),
+            "minutes per epoch": round(timing.epoch / 60, 3),
+            "epochs that fit": round(60 * minutes / timing.epoch, 2),
+        }

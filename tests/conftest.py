@@ -20,10 +20,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 TINY = """
 encoder: {arch: vit_tiny_patch16_224, image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, drop_path: 0.1}
 views:
-  global: {count: 2, size: 32, scale: [0.4, 1.0]}
-  local: {count: 2, size: 16, scale: [0.1, 0.4]}
+  global: {size: 32, scale: [0.4, 1.0]}
+  local?: {count: 2, size: 16, scale: [0.1, 0.4]}
 heads?:
   prototypes?: {out: 32, hidden: 32, bottleneck: 16, frozen: 1%}
+  projector?: {out: 24, hidden: 32}
+method?:
+  decoder?: {width: 24, depth: 1, heads: 3}
 optim: {warmup_epochs: 10%}
 train: {epochs: 2, batch_size: 16}
 monitor: {every_epochs: 1, queries: 8, bank: 24, log_steps: 1}

@@ -12,12 +12,13 @@ from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.joint_embedding import JointEmbedding
-from sslkit.recipe import HeadSection, Recipe, resolve
+from sslkit.recipe import PrototypesSection, Recipe, resolve
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.recipes import find, names
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
-METHODS = ["dino", "ibot", "attmask", "attmask-hint", "attmask-low", "ibot-random"]
+SCALES = ("demo", "small32", "imagenet", "imagenet-subset")
+METHODS = [n for n in names() if n not in SCALES and resolve([find(n)]).method.name == "joint_embedding"]
 
 
 @pytest.fixture(autouse=True)
@@ -138,13 +139,15 @@ def test_the_teacher_has_no_drop_path_and_ignores_the_mask(build):
 
 
 def test_heads_that_are_not_shared_share_the_mlp():
-    built = heads.build(24, {"b": HeadSection(out=8, trunk="a"), "a": HeadSection(out=16, hidden=32, bottleneck=8)})
+    built = heads.build(
+        24, {"b": PrototypesSection(out=8, trunk="a"), "a": PrototypesSection(out=16, hidden=32, bottleneck=8)}
+    )
     assert built["b"].mlp is built["a"].mlp and built["b"].prototypes.shape == (8, 8)
 
 
 @pytest.mark.parametrize(("norm", "learned"), [("fixed", False), ("free", True)])
 def test_prototype_scores_are_cosines_times_a_learned_length(norm, learned):
-    head = heads.PrototypeHead(24, HeadSection(out=16, hidden=32, bottleneck=8, norm=norm))
+    head = heads.PrototypeHead(24, PrototypesSection(out=16, hidden=32, bottleneck=8, norm=norm))
     embedding = head.embed(torch.randn(5, 24))
     assert head.logits(embedding).abs().max() <= 1 + 1e-6 and (head.length is not None) == learned
     torch.testing.assert_close(head.mean_logits(embedding), head.logits(embedding).mean(0))

@@ -1,5 +1,6 @@
 """Every masking strategy: the conformance all must meet, and what each promises by itself."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from sslkit import registry, rng
 from sslkit.errors import UsageError
 from sslkit.masks.attention import AttentionMasking, rank
-from sslkit.masks.base import Masking, Masks
+from sslkit.masks.base import Crops, Masking, Masks
 from sslkit.masks.block import BlockMasking
+from sslkit.masks.oracle import OracleMasking
 from sslkit.masks.random import RandomMasking
+from sslkit.methods.base import masked_on_object
 from sslkit.recipe import validated
 
 NAMES = registry.names("sslkit.masks")
@@ -30,7 +33,7 @@ def draw(masking: Masking, grid=(8, 8), step=3, samples=range(6), views=2, seed=
     # Attention is a function of the crop, as a teacher's would be.
     rows = [rng.generator(9, "test", int(s), v).random(patches) for v in range(views) for s in samples]
     attention = torch.from_numpy(np.array(rows)).view(crops, patches)
-    return masking.draw(seed, step, samples, views, grid, attention)
+    return masking.draw(seed, step, samples, views, grid, attention, objects=attention.float())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +94,7 @@ def test_high_and_low_meet_the_authors_masks():
         count = int(float(o["ratio"]) * attention.shape[1])
     counts = np.full(len(attention), count)
     for order, expected in (("high", high), ("low", low)):
-        chosen = AttentionMasking(order=order).choose(counts, (7, 7), [], rng.generator(0, ""), attention)
+        chosen = AttentionMasking(order=order).choose(Crops(counts, (7, 7), [], rng.generator(0, ""), attention))
         assert torch.equal(chosen.mask, expected)
 
 
@@ -121,7 +124,7 @@ def test_a_hint_of_nothing_on_a_small_grid_equals_high():
 @settings(max_examples=40, deadline=None)
 def test_blocks_never_hide_more_than_asked(grid, count, seed):
     count = min(count, grid[0] * grid[1])
-    masks = BlockMasking().choose(np.array([count]), grid, [rng.generator(seed, "b")], rng.generator(0, ""), None)
+    masks = BlockMasking().choose(Crops(np.array([count]), grid, [rng.generator(seed, "b")], rng.generator(0, "")))
     assert 0 < masks.mask.sum() <= count
 
 
@@ -149,3 +152,20 @@ def test_attention_without_a_teacher_is_refused():
 def test_ratios_out_of_order_are_refused(ratio):
     with pytest.raises(UsageError, match="ratio"):
         build("random", ratio=ratio)
+
+
+def test_the_oracle_hides_the_object_first_and_then_the_background_at_random():
+    objects = torch.zeros(2, 16)
+    objects[0, [3, 7]], objects[0, 5], objects[1] = 1.0, 0.5, 0.0
+    crops = Crops(np.array([3, 4]), (4, 4), [rng.generator(0, "a"), rng.generator(0, "b")], rng.generator(0, ""))
+    masks = OracleMasking().choose(dataclasses.replace(crops, objects=objects))
+    assert masks.mask[0].nonzero()[:, 0].tolist() == [3, 5, 7]
+    assert masks.mask[1].nonzero()[:, 0].tolist() != [0, 1, 2, 3] and masks.mask[1].sum() == 4
+
+
+def test_masks_are_told_where_they_fall():
+    mask = torch.tensor([[True, True, False, False], [False, False, False, False]])
+    objects = torch.tensor([[0.5, 0.4, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    found = masked_on_object(Masks(mask, np.array([2, 0])), objects)
+    assert found["masked_on_object"] == 0.5 and found["tokens_on_object"] == 6 / 8
+    assert masked_on_object(None, objects) == {} == masked_on_object(Masks(mask, np.array([2, 0])), None)

@@ -202,7 +202,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_samples_kept(train, sslkit
         return value * float("nan") if len(calls) == 5 else value
 
     monkeypatch.setattr(dino, "loss", sometimes_nan)
-    code, _, _ = sslkit("pretrain", tmp_path / "run", *train("--set", "monitor.every_epochs=0"))
+    code, _, _ = sslkit("pretrain", tmp_path / "run", *train("--set", "monitor.gradient_steps=0"))
     log = rows(tmp_path / "run")
     skipped = [row for row in log if "skipped" in row]
     assert code == 0 and [row["step"] for row in skipped] == [4] and len(skipped[0]["samples"]) == 16

@@ -5,7 +5,6 @@ the tokens. ``high`` hides the most attended ones, which makes the student's tas
 reveals a few of them; ``low`` hides the least attended ones, which makes it easy.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sslkit.masks.base import Masking, Masks
+from sslkit.masks.base import Crops, Masking, Masks
 
 
 class AttentionMasking(Masking):
@@ -26,33 +25,25 @@ class AttentionMasking(Masking):
 
     needs_attention = True
 
-    def choose(
-        self,
-        counts: np.ndarray,
-        grid: tuple[int, int],
-        crops: Sequence[np.random.Generator],
-        shared: np.random.Generator,
-        attention: Tensor | None,
-    ) -> Masks:
+    def choose(self, crops: Crops) -> Masks:
         """Exactly ``counts`` tokens of each crop, fewer for ``hint``; see the base class."""
+        attention = crops.attention
         assert attention is not None
         ranks = rank(attention if self.order != "low" else -attention)
-        mask = ranks < torch.from_numpy(counts).to(attention.device, non_blocking=True)[:, None]
+        mask = ranks < torch.from_numpy(crops.counts).to(attention.device, non_blocking=True)[:, None]
         if self.order != "hint":
-            return Masks(mask, counts)
-        shown = self._shown_ranks(counts, grid[0] * grid[1], crops, shared)
+            return Masks(mask, crops.counts)
+        shown = self._shown_ranks(crops)
         revealed = torch.from_numpy(shown).to(attention.device, non_blocking=True).gather(1, ranks)
-        return Masks(mask & ~revealed, counts - shown.sum(1))
+        return Masks(mask & ~revealed, crops.counts - shown.sum(1))
 
-    def _shown_ranks(
-        self, counts: np.ndarray, patches: int, crops: Sequence[np.random.Generator], shared: np.random.Generator
-    ) -> np.ndarray:
+    def _shown_ranks(self, crops: Crops) -> np.ndarray:
         """(C, N) bool: which ranks a hint reveals. Their number can be 0 on small grids."""
-        ratio = shared.uniform(*self.ratio)  # drawn anew, independent of the masking ratio
-        shown = np.zeros((len(counts), patches), dtype=bool)
-        for row, count, crop in zip(shown, counts, crops, strict=True):
-            top = min(int(self.hint_share * patches), int(count))
-            row[crop.permutation(top)[: int(self.hint_share * ratio * patches)]] = True
+        ratio = crops.shared.uniform(*self.ratio)  # drawn anew, independent of the masking ratio
+        shown = np.zeros((len(crops.counts), crops.patches), dtype=bool)
+        for row, count, generator in zip(shown, crops.counts, crops.generators, strict=True):
+            top = min(int(self.hint_share * crops.patches), int(count))
+            row[generator.permutation(top)[: int(self.hint_share * ratio * crops.patches)]] = True
         return shown
 
 

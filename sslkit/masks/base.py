@@ -61,6 +61,32 @@ class Masks:
         return torch.from_numpy(weights.astype(np.float32)).to(self.mask.device, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class Crops:
+    """What a strategy chooses by. C crops of N patches each, view by view.
+
+    Attributes:
+        counts: (C,) int64, how many tokens to hide of each crop; 0 must hide none.
+        grid: patch rows and columns; N is their product.
+        generators: one for each crop.
+        shared: a generator that is the same for every crop and process of this step.
+        attention: (C, N) the teacher's attention from CLS, mean over heads; given when ``needs_attention``.
+        objects: (C, N) float32, the share of each patch that the object covers; given when ``needs_objects``.
+    """
+
+    counts: np.ndarray
+    grid: tuple[int, int]
+    generators: Sequence[np.random.Generator]
+    shared: np.random.Generator
+    attention: Tensor | None = None
+    objects: Tensor | None = None
+
+    @property
+    def patches(self) -> int:
+        """N."""
+        return self.grid[0] * self.grid[1]
+
+
 class Masking(Strict, ABC):
     """A strategy; its fields are the keys of the recipe's ``mask`` section."""
 
@@ -70,6 +96,7 @@ class Masking(Strict, ABC):
     probability: float = Field(default=0.5, ge=0, le=1)  # that a crop is masked at all
 
     needs_attention: ClassVar[bool] = False
+    needs_objects: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _ratio_in_order(self) -> "Masking":
@@ -79,23 +106,8 @@ class Masking(Strict, ABC):
         return self
 
     @abstractmethod
-    def choose(
-        self,
-        counts: np.ndarray,
-        grid: tuple[int, int],
-        crops: Sequence[np.random.Generator],
-        shared: np.random.Generator,
-        attention: Tensor | None,
-    ) -> Masks:
-        """Choose which tokens to hide.
-
-        Args:
-            counts: (C,) how many tokens to hide of each crop; 0 must hide none.
-            grid: patch rows and columns; N is their product.
-            crops: C generators, one for each crop.
-            shared: a generator that is the same for every crop and process of this step.
-            attention: (C, N) the teacher's attention from CLS, mean over heads; given when ``needs_attention``.
-        """
+    def choose(self, crops: Crops) -> Masks:
+        """Choose which tokens to hide: as many of each crop as ``crops.counts`` says, or fewer."""
 
     def draw(
         self,
@@ -105,6 +117,7 @@ class Masking(Strict, ABC):
         views: int,
         grid: tuple[int, int],
         attention: Tensor | None = None,
+        objects: Tensor | None = None,
     ) -> Masks:
         """Masks of all global crops of a batch.
 
@@ -115,18 +128,21 @@ class Masking(Strict, ABC):
             views: V, global crops of each image.
             grid: patch rows and columns.
             attention: (V x B, N) on the device, view by view, when ``needs_attention``.
+            objects: (V x B, N) on the device, when ``needs_objects``.
 
         Returns:
             Masks of V x B crops, view by view.
         """
         if self.needs_attention and attention is None:
             raise UsageError(f"mask.strategy {self.strategy} needs a teacher's attention: add a teacher to the recipe")
+        if self.needs_objects and objects is None:
+            raise UsageError(f"mask.strategy {self.strategy} needs images with true object masks, such as shapes")
         shared = rng.generator(seed, "mask-step", step)
         step_ratio = shared.uniform(*self.ratio)
-        crops = [rng.generator(seed, "mask", step, int(s), view) for view in range(views) for s in samples]
-        counts = np.empty(len(crops), dtype=np.int64)
-        for index, crop in enumerate(crops):
-            coin, own_ratio = crop.random(), crop.uniform(*self.ratio)
+        generators = [rng.generator(seed, "mask", step, int(s), view) for view in range(views) for s in samples]
+        counts = np.empty(len(generators), dtype=np.int64)
+        for index, generator in enumerate(generators):
+            coin, own_ratio = generator.random(), generator.uniform(*self.ratio)
             ratio = step_ratio if self.ratio_per == "step" else own_ratio
             counts[index] = int(ratio * grid[0] * grid[1]) if coin < self.probability else 0
-        return self.choose(counts, grid, crops, shared, attention)
+        return self.choose(Crops(counts, grid, generators, shared, attention, objects))

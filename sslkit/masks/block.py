@@ -5,14 +5,12 @@ block is rarely of just the right size, so a crop may hide fewer tokens than ask
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from sslkit.masks.base import Masking, Masks
+from sslkit.masks.base import Crops, Masking, Masks
 
 ATTEMPTS = 10  # places tried for one block before the crop is left as it is
 
@@ -23,17 +21,11 @@ class BlockMasking(Masking):
     min_share: float = Field(default=1 / 12, gt=0, le=1)  # of the patches, smallest block: BEiT's 16 of 14 x 14
     min_aspect: float = Field(default=0.3, gt=0, le=1)  # height / width is log-uniform between this and its inverse
 
-    def choose(
-        self,
-        counts: np.ndarray,
-        grid: tuple[int, int],
-        crops: Sequence[np.random.Generator],
-        shared: np.random.Generator,
-        attention: Tensor | None,
-    ) -> Masks:
+    def choose(self, crops: Crops) -> Masks:
         """At most ``counts`` tokens of each crop; see the base class."""
-        masks = np.stack([self._blocks(int(c), grid, g) for c, g in zip(counts, crops, strict=True)])
-        masks = masks.reshape(len(crops), -1)
+        pairs = zip(crops.counts, crops.generators, strict=True)
+        masks = np.stack([self._blocks(int(count), crops.grid, generator) for count, generator in pairs])
+        masks = masks.reshape(len(masks), -1)
         return Masks(torch.from_numpy(masks), masks.sum(1))
 
     def _blocks(self, count: int, grid: tuple[int, int], crop: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What the training loop asks of a method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,9 +9,11 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from sslkit.data.augment import photometric
 from sslkit.data.views import Batch
 from sslkit.encoder import Encoder
-from sslkit.recipe import Recipe
+from sslkit.masks.base import Masks
+from sslkit.recipe import MethodSection, Recipe
 from sslkit.schedules import Moment
 
 
@@ -23,20 +25,54 @@ class Losses:
         loss: 0-dim with gradient.
         metrics: 0-dim tensors without gradient, to be logged.
         statistics: what ``after_step`` needs, averaged by the loop over micro-batches and processes.
+        terms: the weighted parts of ``loss`` by name, with gradient, where there are several.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a method may know about the training images before it sees any.
+
+    Attributes:
+        samples: their number.
+        classes: the number of classes; 0 where none is labelled.
+    """
+
+    samples: int = 0
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the model sees of a batch, for a picture with one row per image.
+
+    Attributes:
+        pictures: by title, (V, B, 3, S, S) float, normalised by ImageNet's mean and std, in the order they are drawn.
+        masks: (V, B, N) bool of the first entry of ``pictures``, True = hidden; None where nothing is.
+        captions: a line for each image, such as the right answer; empty for none.
+    """
+
+    pictures: dict[str, Tensor]
+    masks: Tensor | None = None
+    captions: Sequence[str] = ()
 
 
 class Method(nn.Module, ABC):
     """How a batch becomes a loss. Parameters that require a gradient are the optimizer's."""
 
-    def __init__(self, recipe: Recipe):
+    class Config(MethodSection):
+        """Keys of the recipe's ``method`` section."""
+
+    def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         """Build everything the recipe asks for, or raise ``UsageError`` for what contradicts itself."""
         super().__init__()
         self.recipe = recipe
+        self.facts = facts or DataFacts()
 
     def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
         """Attention that trains fast on a CPU; compiled transformer blocks where that pays, on CUDA."""
@@ -52,6 +88,19 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """The loss of one micro-batch, already on the device."""
 
+    def begin_epoch(self, at: Moment, features: Callable[[], Tensor]) -> Iterable[nn.Parameter]:
+        """Called before the first step of every epoch; what it learns must be in buffers, to survive a resume.
+
+        Args:
+            at: the first step of the epoch.
+            features: (samples, D) float32 on the host, the exported encoder's CLS of all training images in the order
+                of the dataset, the same in every process; costs a pass over the data.
+
+        Returns:
+            Parameters that start anew: the optimizer forgets what it knows of them.
+        """
+        return ()
+
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move what does not move by gradient: the teacher, centres. Called once after each optimizer step."""
 
@@ -60,9 +109,39 @@ class Method(nn.Module, ABC):
         return ()
 
     @abstractmethod
-    def preview(self, batch: Batch, at: Moment) -> tuple[list[Tensor], Tensor | None]:
-        """What the model sees: for each group of views (V, B, 3, S, S), and the masks (V, B, N) of the first group."""
+    def preview(self, batch: Batch, at: Moment) -> Preview:
+        """What the model sees of a batch."""
 
     @abstractmethod
     def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
         """The encoder that is written out, and which branch it is."""
+
+
+def augmented(batch: Batch) -> list[Tensor]:
+    """For each group of views (V, B, 3, S, S), augmented and normalised."""
+    return [photometric(crops, draw) for crops, draw in zip(batch.crops, batch.photometric, strict=True)]
+
+
+@torch.no_grad()
+def feature_std(features: Tensor) -> Tensor:
+    """(B, D) -> std over the batch of L2-normalised features, mean over D, times sqrt(D).
+
+    0 is collapse, near 1 is healthy.
+    """
+    unit = nn.functional.normalize(features.float(), dim=-1)
+    return unit.std(0, correction=0).mean() * features.shape[-1] ** 0.5
+
+
+@torch.no_grad()
+def masked_on_object(masks: Masks | None, objects: Tensor | None) -> dict[str, Tensor]:
+    """The share of hidden tokens that lie on the object, and that of all tokens: where masks fall by chance.
+
+    Args:
+        masks: of C crops.
+        objects: (C, N) the share of each patch that the object covers; a patch lies on it from one half on.
+    """
+    if masks is None or objects is None or not masks.counts.any():
+        return {}
+    on_object = objects >= 0.5
+    hidden = (on_object & masks.mask).sum() / masks.mask.sum().clamp_min(1)
+    return {"masked_on_object": hidden, "tokens_on_object": on_object.float().mean()}

@@ -14,22 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from sslkit import ema, heads, registry, rng
-from sslkit.data.augment import photometric
-from sslkit.data.views import Batch
+from sslkit.data.views import Batch, patch_coverage
 from sslkit.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
-from sslkit.methods.base import Losses, Method
-from sslkit.objectives.base import Branch, HeadOutput, Objective, PatchOutput, Scene
-from sslkit.recipe import Recipe
+from sslkit.methods.base import DataFacts, Losses, Method, Preview, augmented, feature_std, masked_on_object
+from sslkit.objectives.base import Branch, HeadOutput, Objective, PatchOutput, Scene, projected
+from sslkit.recipe import ProjectorSection, PrototypesSection, Recipe
 from sslkit.schedules import Moment, cosine
 
 
 class JointEmbedding(Method):
     """Student, optional teacher, optional masks, any weighted set of objectives."""
 
-    def __init__(self, recipe: Recipe):
-        super().__init__(recipe)
+    def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
+        super().__init__(recipe, facts)
         assert recipe.mask is None or isinstance(recipe.mask, Masking)
         self.masking = recipe.mask
         encoder = Encoder.from_section(recipe.encoder)
@@ -42,20 +41,22 @@ class JointEmbedding(Method):
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
-        views = _augmented(batch)
+        views = augmented(batch)
         teacher_tokens = self._teacher_tokens(views[0])
         masks = self._draw_masks(batch, teacher_tokens, at)
         teacher = self._teacher_branch(teacher_tokens, masks, len(batch.crops[0]))
         student = self._student_branch(views, masks, batch, at)
-        scene = Scene(student, teacher, masks, at)
+        scene = Scene(student, teacher, masks, at, len(views[0]))
         terms = {name: objective(scene) for name, objective in self.objectives.items()}
 
-        loss = torch.stack([terms[name].loss * self.recipe.objectives[name].weight for name in terms]).sum()  # type: ignore[attr-defined]
-        metrics = {"loss": loss.detach(), "feature_std": _feature_std(student.cls[0])}
+        weighted = {name: term.loss * self.recipe.objectives[name].weight for name, term in terms.items()}  # type: ignore[attr-defined]
+        loss = torch.stack(list(weighted.values())).sum()
+        metrics = {"loss": loss.detach(), "feature_std": feature_std(student.cls[0])}
+        metrics |= masked_on_object(masks, self._objects(batch))
         for name, term in terms.items():
             metrics |= {f"{name}/{key}": value for key, value in {"loss": term.loss.detach(), **term.metrics}.items()}
         statistics = {f"{name}/{key}": value for name, term in terms.items() for key, value in term.statistics.items()}
-        return Losses(loss, metrics, statistics)
+        return Losses(loss, metrics, statistics, weighted)
 
     @torch.no_grad()
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
@@ -70,14 +71,17 @@ class JointEmbedding(Method):
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
         """Last layers of heads in their first epochs."""
         for name, section in self.recipe.heads.items():
-            if at.reached(section.frozen) < 1:
-                yield from self._head("student", name).last_layer()
+            head = self._head("student", name)
+            if isinstance(section, PrototypesSection) and at.reached(section.frozen) < 1:
+                assert isinstance(head, heads.PrototypeHead)
+                yield from head.last_layer()
 
-    def preview(self, batch: Batch, at: Moment) -> tuple[list[Tensor], Tensor | None]:
+    def preview(self, batch: Batch, at: Moment) -> Preview:
         """Augmented views, and the masks of the global ones."""
-        views = _augmented(batch)
+        views = augmented(batch)
         masks = self._draw_masks(batch, self._teacher_tokens(views[0]), at)
-        return views, None if masks is None else masks.mask.unflatten(0, views[0].shape[:2])
+        pictures: dict[str, Tensor] = dict(zip(("global", "local"), views, strict=False))
+        return Preview(pictures, None if masks is None else masks.mask.unflatten(0, views[0].shape[:2]))
 
     def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
         """The teacher's encoder, the better one of the two (arXiv:2104.14294, section 5.2)."""
@@ -102,8 +106,14 @@ class JointEmbedding(Method):
         if self.masking.needs_attention and teacher is not None and teacher.attention is not None:
             attention = teacher.attention.mean(1)
         seed = self.recipe.train.seed
-        masks = self.masking.draw(seed, at.step, batch.samples.numpy(), len(crops), grid, attention)
-        return masks.to(crops.device)
+        samples, objects = batch.samples.numpy(), self._objects(batch)
+        return self.masking.draw(seed, at.step, samples, len(crops), grid, attention, objects).to(crops.device)
+
+    def _objects(self, batch: Batch) -> Tensor | None:
+        """(G x B, N) the share of each patch of the global crops that lies on the object."""
+        if batch.objects is None or self.masking is None:
+            return None
+        return patch_coverage(batch.objects, self._encoder("student").patch_size)
 
     @torch.no_grad()
     def _teacher_branch(self, tokens: Tokens | None, masks: Masks | None, views: int) -> Branch | None:
@@ -112,7 +122,7 @@ class JointEmbedding(Method):
         hidden = {}
         if masks is not None and tokens.patches is not None:
             for name in self._heads_reading("hidden"):
-                head = self._head("teacher", name)
+                head = self._prototypes("teacher", name)
                 embedding = head.embed(tokens.patches.flatten(0, 1))
                 logits = head.logits(embedding[masks.padded_index])[: len(masks.index)]
                 hidden[name] = PatchOutput(logits, head.mean_logits(embedding))
@@ -134,7 +144,7 @@ class JointEmbedding(Method):
         if masks is not None and tokens.patches is not None:
             picked = tokens.patches.flatten(0, 1)[masks.padded_index]
             for name in self._heads_reading("hidden"):
-                head = self._head("student", name)
+                head = self._prototypes("student", name)
                 hidden[name] = PatchOutput(head.logits(head.embed(picked))[: len(masks.index)])
         return self._branch("student", tokens, len(views[0]), torch.cat([g.cls for g in groups]), hidden)
 
@@ -149,19 +159,17 @@ class JointEmbedding(Method):
         hidden: Mapping[str, PatchOutput],
     ) -> Branch:
         """Fold (V x B, ...) to (V, B, ...) and run the heads on CLS."""
-        batch = len(tokens.cls) // global_views
-        fold = (-1, batch)
-        outputs = {}
-        for name in self._heads_reading("cls"):
-            head = self._head(side, name)
-            embedding = head.embed(cls)
-            outputs[name] = HeadOutput(embedding.unflatten(0, fold), head.logits(embedding).unflatten(0, fold))
+        fold = (-1, len(tokens.cls) // global_views)
+        cls = cls.unflatten(0, fold)
+        modules = {name: self._head(side, name) for name in self.recipe.heads}
+        outputs: dict[str, HeadOutput] = {name: projected(modules[name], cls) for name in self._heads_reading("cls")}
         return Branch(
-            cls=cls.unflatten(0, fold),
+            cls=cls,
             patches=None if tokens.patches is None else tokens.patches.unflatten(0, fold),
             attention=None if tokens.attention is None else tokens.attention.unflatten(0, fold),
             heads=outputs,
             hidden=hidden,
+            modules=modules,
         )
 
     def _drop(self, batch: Batch, group: int, views: int, at: Moment) -> Tensor | None:
@@ -183,8 +191,8 @@ class JointEmbedding(Method):
         return masks_need_it or any(o.reads_attention for o in self._objectives())
 
     def _heads_reading(self, what: Literal["cls", "hidden"]) -> list[str]:
-        wanted = {o.config.head for o in self._objectives() if (o.reads_cls if what == "cls" else o.reads_hidden)}
-        return sorted(wanted)
+        wanted = {o.head for o in self._objectives() if (o.reads_cls if what == "cls" else o.reads_hidden)}
+        return sorted(wanted - {""})
 
     def _objectives(self) -> list[Objective]:
         return [o for o in self.objectives.values() if isinstance(o, Objective)]
@@ -196,11 +204,16 @@ class JointEmbedding(Method):
         assert isinstance(encoder, Encoder)
         return encoder
 
-    def _head(self, side: Literal["student", "teacher"], name: str) -> heads.PrototypeHead:
+    def _head(self, side: Literal["student", "teacher"], name: str) -> heads.Head:
         branch = self.student if side == "student" else self.teacher
         assert branch is not None
         head = branch["heads"][name]  # type: ignore[index]
-        assert isinstance(head, heads.PrototypeHead)
+        assert isinstance(head, heads.PrototypeHead | heads.Projector)
+        return head
+
+    def _prototypes(self, side: Literal["student", "teacher"], name: str) -> heads.PrototypeHead:
+        head = self._head(side, name)
+        assert isinstance(head, heads.PrototypeHead)  # see _check
         return head
 
     def _check(self) -> None:
@@ -218,8 +231,14 @@ class JointEmbedding(Method):
                 raise UsageError(f"objective {name} needs a mask: add a `mask` section")
             if objective.couples_batch and recipe.train.accumulate > 1:
                 raise UsageError(f"objective {name} looks across the batch: train.accumulate must be 1")
-            if (objective.reads_hidden or objective.reads_attention) and not encoder.vit:
+            needs_patches = objective.reads_hidden or objective.reads_patches or objective.reads_attention
+            if needs_patches and not encoder.vit:
                 raise UsageError(f"objective {name} needs patch tokens, which {recipe.encoder.arch} does not have")
+            section = recipe.heads.get(objective.head)
+            if objective.reads_hidden and not isinstance(section, PrototypesSection):
+                raise UsageError(f"objective {name} needs prototypes, which heads.{objective.head} does not have")
+            if isinstance(section, ProjectorSection) and section.batch_norm and recipe.train.accumulate > 1:
+                raise UsageError(f"heads.{objective.head} has BatchNorm: train.accumulate must be 1")
         if self.masking is not None:
             if not encoder.vit:
                 raise UsageError(f"masks need patch tokens, which {recipe.encoder.arch} does not have")
@@ -227,22 +246,10 @@ class JointEmbedding(Method):
                 raise UsageError(f"mask.strategy {self.masking.strategy} needs a teacher's attention: add a teacher")
 
 
-def _augmented(batch: Batch) -> list[Tensor]:
-    """For each group of views (V, B, 3, S, S), normalised."""
-    return [photometric(crops, draw) for crops, draw in zip(batch.crops, batch.photometric, strict=True)]
-
-
 def _build_objectives(recipe: Recipe) -> dict[str, Objective]:
     built = {}
     for name, config in recipe.objectives.items():
         kind: type[Objective] = registry.load("sslkit.objectives", name, Objective)
         assert isinstance(config, Objective.Config)
-        built[name] = kind(config, recipe.heads[config.head].out)
+        built[name] = kind(config, recipe.heads.get(config.head or ""))
     return built
-
-
-@torch.no_grad()
-def _feature_std(cls: Tensor) -> Tensor:
-    """Std over the batch of L2-normalised features, mean over D, times sqrt(D): 0 is collapse, near 1 is healthy."""
-    unit = nn.functional.normalize(cls.float(), dim=-1)
-    return unit.std(0, correction=0).mean() * cls.shape[-1] ** 0.5

@@ -5,17 +5,20 @@ moves in ``after_step``, from statistics that the loss returned, averaged over m
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from sslkit.errors import UsageError
+from sslkit.heads import Head, PrototypeHead
 from sslkit.masks.base import Masks
-from sslkit.prototypes import moved_center, sharpen
-from sslkit.recipe import Strict
+from sslkit.prototypes import moved_center, sharpen, sinkhorn
+from sslkit.recipe import HeadSection, PrototypesSection, Strict
 from sslkit.schedules import Duration, Moment, linear
 
 
@@ -25,11 +28,17 @@ class HeadOutput:
 
     Attributes:
         embedding: (V, B, E), before the L2 normalisation.
-        logits: (V, B, K) float32.
+        logits: (V, B, K) float32; None for a projector, which has no prototypes.
     """
 
     embedding: Tensor
-    logits: Tensor
+    logits: Tensor | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """``logits`` of a head that is known to have prototypes."""
+        assert self.logits is not None
+        return self.logits
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Branch:
         attention: (G, B, H, N) of the global crops, when some objective or mask reads it.
         heads: CLS through each head, by name.
         hidden: hidden patch tokens through each head, by name.
+        modules: the heads themselves, for objectives that make tokens of their own, see ``project``.
     """
 
     cls: Tensor
@@ -62,6 +72,22 @@ class Branch:
     attention: Tensor | None = None
     heads: Mapping[str, HeadOutput] = field(default_factory=dict)
     hidden: Mapping[str, PatchOutput] = field(default_factory=dict)
+    modules: Mapping[str, Head] = field(default_factory=dict)
+
+    def project(self, head: str, tokens: Tensor) -> HeadOutput:
+        """(..., B, D) tokens, such as pooled patches, through one of the branch's heads."""
+        return projected(self.modules[head], tokens)
+
+
+def in_float32(x: Tensor) -> AbstractContextManager[None]:
+    """A context in which a loss's own matrix products, on the device of ``x``, are not rounded to bf16."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def projected(head: Head, tokens: Tensor) -> HeadOutput:
+    """(..., B, D) tokens through a head."""
+    embedding = head.embed(tokens)
+    return HeadOutput(embedding, head.logits(embedding) if isinstance(head, PrototypeHead) else None)
 
 
 @dataclass(frozen=True)
@@ -73,12 +99,14 @@ class Scene:
         teacher: saw the unmasked global crops, without gradient; None when the recipe has no teacher.
         masks: of the global crops, view by view; None when the recipe has no mask.
         at: where the run stands.
+        global_views: G, how many of the views are global crops.
     """
 
     student: Branch
     teacher: Branch | None
     masks: Masks | None
     at: Moment
+    global_views: int = 2
 
 
 @dataclass(frozen=True)
@@ -99,30 +127,33 @@ class Term:
 class Objective(nn.Module, ABC):
     """One term of the loss.
 
-    Class attributes tell the method what to compute:
+    Attributes tell the method what to compute; those of the class hold unless its settings decide otherwise:
         reads_cls: the head is applied to the CLS tokens of all views.
         reads_hidden: the head is applied to hidden patch tokens; needs a mask and a ViT.
-        reads_attention: both branches' CLS attention is computed.
+        reads_patches: patch tokens of the global crops are looked at; needs a ViT.
+        reads_attention: both branches' CLS attention is computed; needs a ViT.
         needs_teacher: the recipe must have a teacher.
         couples_batch: the loss of a batch is no mean over its images, so gradient accumulation is refused.
     """
 
-    reads_cls: ClassVar[bool] = False
-    reads_hidden: ClassVar[bool] = False
-    reads_attention: ClassVar[bool] = False
-    needs_teacher: ClassVar[bool] = False
-    couples_batch: ClassVar[bool] = False
+    reads_cls: bool = False
+    reads_hidden: bool = False
+    reads_patches: bool = False
+    reads_attention: bool = False
+    needs_teacher: bool = False
+    couples_batch: bool = False
 
     class Config(Strict):
         """Keys of the objective's section in a recipe."""
 
         weight: float = Field(default=1.0, ge=0)
-        head: str = "prototypes"
+        head: str | None = "prototypes"  # one of the recipe's heads; null for an objective that needs none
 
-    def __init__(self, config: Config, out: int):
-        """``out`` is K, the width of the objective's head."""
+    def __init__(self, config: Config, head: HeadSection | None):
+        """``head`` is the section of the objective's head."""
         super().__init__()
         self.config = config
+        self.head = config.head or ""
 
     @abstractmethod
     def forward(self, scene: Scene) -> Term:
@@ -133,31 +164,105 @@ class Objective(nn.Module, ABC):
 
 
 class PrototypeObjective(Objective):
-    """An objective whose targets are the teacher's centred and sharpened prototypes (arXiv:2104.14294, section 3.1)."""
+    """An objective whose targets are the teacher's centred and sharpened prototypes (arXiv:2104.14294, section 3.1).
+
+    ``centering: mean`` subtracts a moving average, ``sinkhorn`` spreads the batch evenly over the prototypes instead
+    (arXiv:2006.09882), ``none`` does neither.
+
+    Raises:
+        UsageError: the head has no prototypes.
+    """
 
     needs_teacher = True
 
     class Config(Objective.Config):
-        """Temperatures and the centre's momentum."""
+        """Temperatures and centring."""
 
         student_temperature: float = Field(default=0.1, gt=0)
         teacher_temperature: tuple[float, float] = (0.04, 0.04)  # start, and after the warm-up
         temperature_warmup_epochs: Duration = 0.0
+        centering: Literal["mean", "sinkhorn", "none"] = "mean"
         center_momentum: float = Field(default=0.9, ge=0, le=1)
 
     center: Tensor
 
-    def __init__(self, config: Config, out: int):
-        super().__init__(config, out)
+    def __init__(self, config: Config, head: HeadSection | None):
+        super().__init__(config, head)
+        if not isinstance(head, PrototypesSection):
+            raise UsageError(f"{type(self).__name__} needs a head with prototypes, and heads.{config.head} has none")
         self.settings = config
-        self.register_buffer("center", torch.zeros(out))
+        self.couples_batch = config.centering == "sinkhorn"
+        self.register_buffer("center", torch.zeros(head.out))
 
     def targets(self, logits: Tensor, at: Moment) -> Tensor:
-        """(..., K) logits of the teacher -> (..., K) probabilities at the temperature of the moment."""
+        """(..., M, K) logits of the teacher -> the same shape, probabilities at the temperature of the moment."""
         c = self.settings
         temperature = linear(*c.teacher_temperature, c.temperature_warmup_epochs, at)
+        if c.centering == "sinkhorn":
+            return sinkhorn(logits, temperature)
         return sharpen(logits, self.center, temperature)
 
     def after_step(self, statistics: Mapping[str, Tensor]) -> None:
         """Move the centre towards ``mean_logits`` of the batch."""
-        self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))
+        if self.settings.centering == "mean":
+            self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))
+
+
+class EmbeddingObjective(Objective):
+    """An objective that compares the embeddings of two views of each image.
+
+    ``against`` says whose embedding the other view's is: the teacher's, the student's own with gradient, or the
+    student's own without (``stopped``). ``views: all`` lets local crops take part; they meet global ones only.
+
+    Raises:
+        UsageError: no head is named, or there is one view only.
+    """
+
+    reads_cls = True
+
+    class Config(Objective.Config):
+        """Which pairs."""
+
+        head: str | None = "projector"
+        against: Literal["teacher", "student", "stopped"] = "student"
+        views: Literal["global", "all"] = "global"
+
+    def __init__(self, config: Config, head: HeadSection | None):
+        super().__init__(config, head)
+        if head is None:
+            raise UsageError(f"{type(self).__name__} needs a head: add `heads: {{projector: {{kind: projector}}}}`")
+        self.pairing = config
+        self.needs_teacher = config.against == "teacher"
+
+    @abstractmethod
+    def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one pair of views, and metrics.
+
+        Args:
+            online: (B, E) float32, the student's embedding of a view, with gradient.
+            target: (B, E) float32, the embedding of another view of the same images.
+        """
+
+    def forward(self, scene: Scene) -> Term:
+        """The mean over pairs."""
+        with in_float32(scene.student.cls):
+            answers = [self.compare(online.float(), target.float()) for online, target in self.pairs(scene)]
+        if not answers:
+            raise UsageError(f"{type(self).__name__} compares two views: views.global.count must be at least 2")
+        metrics = {key: torch.stack([m[key].detach() for _, m in answers]).mean() for key in answers[0][1]}
+        return Term(torch.stack([loss for loss, _ in answers]).mean(), metrics)
+
+    def pairs(self, scene: Scene) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs (online, target) of different views, (B, E) each; with ``student`` every pair comes once."""
+        students = scene.student.heads[self.head].embedding
+        against = self.pairing.against
+        whose = scene.teacher if against == "teacher" else scene.student
+        assert whose is not None
+        targets = whose.heads[self.head].embedding[: scene.global_views]
+        if against != "student":
+            targets = targets.detach()
+        views = len(students) if self.pairing.views == "all" else scene.global_views
+        for t in range(len(targets)):
+            for s in range(t + 1 if against == "student" else 0, views):
+                if s != t:
+                    yield students[s], targets[t]

@@ -40,9 +40,9 @@ class Dino(PrototypeObjective):
         """See the module."""
         c = self.settings
         assert scene.teacher is not None
-        logits = scene.teacher.heads[c.head].logits
+        logits = scene.teacher.heads[self.head].scores
         targets = self.targets(logits, scene.at)
-        value = loss(scene.student.heads[c.head].logits, targets, c.student_temperature)
+        value = loss(scene.student.heads[self.head].scores, targets, c.student_temperature)
         return Term(
             value,
             metrics=assignment_metrics(targets.flatten(0, 1), value.detach(), self.center),

@@ -37,7 +37,7 @@ class Ibot(PrototypeObjective):
         """See the module."""
         c = self.settings
         assert scene.teacher is not None and scene.masks is not None
-        student, teacher = scene.student.hidden[c.head].logits, scene.teacher.hidden[c.head]
+        student, teacher = scene.student.hidden[self.head].logits, scene.teacher.hidden[self.head]
         assert teacher.mean_logits is not None
         targets = self.targets(teacher.logits, scene.at)
         crops = len(scene.masks.counts)

@@ -55,6 +55,18 @@ def mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: part.view_as(value) for (key, value), part in zip(values.items(), parts, strict=True)}
 
 
+def gathered_rows(rows: Tensor, total: int) -> Tensor:
+    """Rows 0::W, 1::W, ... of W processes -> (total, D), in order and the same in every process."""
+    if not dist.is_initialized():
+        return rows
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, rows)
+    whole = rows.new_empty((total, *rows.shape[1:]))
+    for rank, part in enumerate(parts):
+        whole[rank :: len(parts)] = part
+    return whole
+
+
 def any_of(flag: Tensor) -> Tensor:
     """A 0-dim bool: true when it is true in any process."""
     if not dist.is_initialized():
@@ -80,9 +92,3 @@ def from_leader(value: T) -> T:
     box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if dist.is_initialized():
-        dist.barrier()

@@ -48,7 +48,7 @@ def estimate(method: Method, views: ViewMaker, recipe: Recipe, order: Order, pre
     micro = order.batch_size // (order.accumulate * order.world)
     encoder, _ = method.exported()
     return {
-        "method": recipe.method,
+        "method": recipe.method.name,
         "encoder": recipe.encoder.arch,
         "encoder parameters": sum(p.numel() for p in encoder.parameters()),
         "trained parameters": trained,

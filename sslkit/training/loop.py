@@ -23,7 +23,7 @@ from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.methods.base import Method
 from sslkit.recipe import Recipe
 from sslkit.schedules import Moment
-from sslkit.training import checkpoint, distributed, log
+from sslkit.training import checkpoint, distributed, gradients, log
 from sslkit.training.distributed import World
 
 
@@ -41,6 +41,7 @@ class Trainer:
         checkpoint_path: where the state is kept.
         metrics_path: where log lines go.
         evaluate: every so often asked for more metrics (k-NN, ranks); the result never reaches the weights.
+        features: the encoder's CLS of all training images, for methods that learn from them between epochs.
         say: where remarks go.
     """
 
@@ -53,6 +54,7 @@ class Trainer:
     checkpoint_path: Path
     metrics_path: Path
     evaluate: Callable[[], dict[str, float]]
+    features: Callable[[], Tensor]
     say: Callable[[str], None]
     step: int = 0
     meter: log.Meter = field(default_factory=log.Meter)
@@ -81,6 +83,8 @@ class Trainer:
         with _Signals() as signals, self._bar() as bar:
             while self.step < self.total:
                 at = self.at(self.step)
+                if self.step % self.steps_per_epoch == 0:
+                    self._begin_epoch(at, clock)
                 rates = optim.schedule(self.optimizer, self.recipe.optim, self.recipe.train.batch_size, at)
                 buffers = [(b, b.clone()) for b in self.method.buffers()]
 
@@ -125,7 +129,19 @@ class Trainer:
             samples.append(batch.samples)
             for key, value in result.statistics.items():
                 statistics[key] = statistics.get(key, 0) + value.detach() / parts
+            every = self.recipe.monitor.gradient_steps
+            if last and every and at.step % every == 0 and len(result.terms) > 1:
+                self.meter.add(
+                    gradients.by_term(self.method, list(result.terms), batch, at, self.device, self.precision)
+                )
         return loss, statistics, samples
+
+    def _begin_epoch(self, at: Moment, clock: "_Clock") -> None:
+        """Let the method look at the whole dataset; the time it takes is not the step's."""
+        for parameter in self.method.begin_epoch(at, self.features):
+            self.optimizer.state.pop(parameter, None)
+        if self.step % self.recipe.monitor.log_steps == 0:
+            clock.restart()
 
     def _log(self, rates: dict[str, float], clock: "_Clock", bar: tqdm) -> None:
         """Read the interval's metrics, the only place where the host waits for the device."""
@@ -133,9 +149,6 @@ class Trainer:
         metrics, speed = self.meter.read(), clock.read()
         at = self.at(self.step)
         row: dict[str, Any] = {"step": self.step, "epoch": round(at.epoch, 4), **metrics, **rates, **speed}
-        for name, objective in self.recipe.objectives.items():
-            if f"{name}/teacher_entropy" in row:
-                row[f"{name}/ln_k"] = math.log(self.recipe.heads[getattr(objective, "head")].out)  # noqa: B009
         if self._evaluation_due():
             row |= self.evaluate()
             clock.restart()

@@ -49,7 +49,7 @@ def watcher(
     queries = min(section.queries, len(chosen) // 2)
 
     def look() -> dict[str, float]:
-        features = _features(encoder, images, chosen, image_size, device, precision)
+        features = F.normalize(features_of(encoder, images, chosen, image_size, device, precision), dim=-1)
         seen = {"effective_rank": round(effective_rank(features[:queries]), 2)}
         if bool((labels >= 0).all()) and queries:
             accuracy = _nearest(features[queries:], labels[queries:], features[:queries], labels[:queries])
@@ -60,10 +60,10 @@ def watcher(
 
 
 @torch.inference_mode()
-def _features(
+def features_of(
     encoder: Encoder, images: Images, chosen: np.ndarray, size: int, device: torch.device, precision: Precision
 ) -> Tensor:
-    """(n, D) float32, L2-normalised CLS features of centre crops."""
+    """(n, D) float32 on the host: CLS features of the centre crops of the chosen images."""
     was_training = encoder.training
     encoder.eval()
     parts = []
@@ -73,7 +73,7 @@ def _features(
         with autocast(device, precision):
             parts.append(encoder(pixels).cls.float())
     encoder.train(was_training)
-    return F.normalize(torch.cat(parts), dim=-1).cpu()
+    return torch.cat(parts).cpu()
 
 
 def _nearest(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:

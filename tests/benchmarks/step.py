@@ -54,7 +54,7 @@ def sslkit_step(name: str, arguments: argparse.Namespace, precision: Precision) 
     words = [f"train.batch_size={arguments.batch_size}", f"heads.prototypes.out={K}", f"encoder.arch={arguments.arch}"]
     recipe = resolve([find(name), find("imagenet-subset")], words)
     torch.manual_seed(0)
-    method = registry.load("sslkit.methods", recipe.method, Method)(recipe).to(device)
+    method = registry.load("sslkit.methods", recipe.method.name, Method)(recipe).to(device)
     method.suit_device(device, "auto")
     optimizer, batch = optim.build(method, recipe.optim), batch_of(recipe, device)
     trained = [p for p in method.parameters() if p.requires_grad]

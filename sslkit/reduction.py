@@ -1,0 +1,61 @@
+"""Sums over all processes that carry gradients, and what losses that look across the batch make of them.
+
+A loss computed alike in every process from such sums gets, after the mean over processes that data parallelism takes
+of the gradients, exactly the gradient of one process with the whole batch. With one process all is local.
+"""
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.nn import functional as dist_functional
+
+EPSILON = 1e-5  # torch's BatchNorm
+
+
+def processes() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of a tensor over all processes; gradients flow back to all of them."""
+    return x if processes() == 1 else dist_functional.all_reduce(x.contiguous())
+
+
+@torch.no_grad()
+def log_sum_exp(x: Tensor) -> Tensor:
+    """(..., B, K) -> (..., 1, K) without gradient: log of the sum of exp over the B of all processes, any B may be 0."""
+    lowest = x.new_full((*x.shape[:-2], 1, x.shape[-1]), torch.finfo(x.dtype).min)
+    largest = x.amax(-2, keepdim=True) if x.shape[-2] else lowest
+    if processes() > 1:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest + summed((x - largest).exp().sum(-2, keepdim=True)).log()
+
+
+def gathered(x: Tensor) -> Tensor:
+    """(B, ...) of each process -> (W x B, ...), in the order of the processes; gradients flow back."""
+    count = processes()
+    if count == 1:
+        return x
+    # A sum of padded parts, not all_gather: its backward pass has no implementation for tensors on the CPU.
+    slots = x.new_zeros((count, *x.shape))
+    mine = torch.arange(count, device=x.device).view(-1, *[1] * x.ndim) == dist.get_rank()
+    return summed(torch.where(mine, x[None], slots)).flatten(0, 1)
+
+
+def standardised(x: Tensor, epsilon: float = EPSILON) -> Tensor:
+    """Mean 0 and variance 1 over the batch: BatchNorm (arXiv:1502.03167) without its affine part.
+
+    Args:
+        x: (..., B, D); every leading index (a view) has statistics of its own, over the B of all processes.
+        epsilon: added to the biased variance.
+
+    Returns:
+        (..., B, D) float32.
+    """
+    x = x.float()
+    size = x.shape[-2] * processes()
+    mean = summed(x.sum(-2, keepdim=True)) / size
+    centred = x - mean
+    variance = summed(centred.square().sum(-2, keepdim=True)) / size
+    return centred * torch.rsqrt(variance + epsilon)

@@ -1,0 +1,67 @@
+"""How strongly each objective pulls at the encoder, and whether two of them pull together or apart."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.data.views import Batch
+from sslkit.device import Precision, autocast
+from sslkit.encoder import Encoder
+from sslkit.methods.base import Method
+from sslkit.schedules import Moment
+from sslkit.training import distributed
+
+
+def by_term(
+    method: Method, names: list[str], batch: Batch, at: Moment, device: torch.device, precision: Precision
+) -> dict[str, Tensor]:
+    """Norms of the weighted terms' gradients on the encoder, and cosines between them.
+
+    Every term gets a forward pass of its own: one graph walked several times is refused under ``torch.compile``. A
+    forward pass moves no state, and buffers that it does move (a ResNet's statistics) are put back.
+
+    Args:
+        method: its losses have ``terms``.
+        names: of the terms.
+        batch: a micro-batch on the device.
+        at: the moment.
+        device: where the method is.
+        precision: of the matrix products.
+
+    Returns:
+        ``<term>/encoder_gradient`` and ``<term>.<other>/cosine``, 0-dim, means over all processes of the gradients.
+    """
+    parameters = _trained_encoder(method)
+    buffers = [(b, b.clone()) for b in method.buffers()]
+    found = {}
+    for name in names:
+        with autocast(device, precision):
+            term = method(batch, at).terms[name]
+        found[name] = _flat_gradient(term, parameters)
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    found = distributed.mean(found)
+    metrics = {f"{name}/encoder_gradient": gradient.norm() for name, gradient in found.items()}
+    for one, other in combinations(names, 2):
+        metrics[f"{one}.{other}/cosine"] = F.cosine_similarity(found[one], found[other], dim=0)
+    return metrics
+
+
+def _flat_gradient(term: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
+    if not term.requires_grad:
+        return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
+    gradients = torch.autograd.grad(term, parameters, allow_unused=True)
+    pairs = zip(gradients, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).float().flatten() for g, p in pairs])
+
+
+def _trained_encoder(method: Method) -> list[torch.nn.Parameter]:
+    """The parameters of the first encoder that is trained."""
+    for module in method.modules():
+        if isinstance(module, Encoder):
+            trained = [p for p in module.parameters() if p.requires_grad]
+            if trained:
+                return trained
+    return []

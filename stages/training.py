@@ -1,0 +1,83 @@
+"""A method and the images it is to see, opened from a run and a recipe: what `pretrain` and `preview` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from sslkit.data.shards import Split
+    from sslkit.data.views import Batch, ViewMaker
+    from sslkit.methods.base import Method, Preview
+    from sslkit.recipe import Recipe
+    from stages.run import Run
+
+
+@dataclass(frozen=True)
+class OpenMethod:
+    """A method on its device, before it has seen an image.
+
+    Attributes:
+        method: built, so that the recipe's contradictions have been named.
+        views: makes views of an image.
+        images: the training images.
+        device: where the method is.
+    """
+
+    method: Method
+    views: ViewMaker
+    images: Split
+    device: torch.device
+
+    @property
+    def wants_objects(self) -> bool:
+        """Whether the method looks where the true objects are; only masks do."""
+        return self.method.recipe.mask is not None
+
+    def batch(self, count: int) -> Batch:
+        """The first images of the training set with their views of epoch 0, on the device."""
+        import numpy as np
+
+        from sslkit.data.loader import ViewBatches
+
+        indices = np.arange(min(count, len(self.images)))
+        return ViewBatches(self.images, self.views, self.wants_objects)[0, indices].to(self.device)
+
+    def draw(self, preview: Preview, path: Path) -> None:
+        """Write a preview's picture."""
+        from sslkit.plots.views import draw_views
+
+        encoder, _ = self.method.exported()
+        first = next(iter(preview.pictures.values()))
+        grid = encoder.grid(*first.shape[-2:]) if preview.masks is not None else None
+        draw_views(preview.pictures, preview.masks, grid, preview.captions, path)
+
+
+def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
+    """Build a recipe's method for a run's data.
+
+    Raises:
+        UsageError: the recipe contradicts itself or the data.
+    """
+    import torch
+
+    from sslkit import registry
+    from sslkit.data.shards import open_split
+    from sslkit.data.views import ViewMaker
+    from sslkit.methods.base import DataFacts, Method
+
+    images = open_split(run.data, "train")
+    labelled = bool((images.labels >= 0).any())
+    facts = DataFacts(samples=len(images), classes=len(images.classes) if labelled else 0)
+    torch.manual_seed(recipe.train.seed)  # the initial weights; everything else has its own key
+    kind: type[Method] = registry.load("sslkit.methods", recipe.method.name, Method)
+    method: Method = kind(recipe, facts).to(device)
+    encoder, _ = method.exported()
+    views = ViewMaker(
+        recipe.views, recipe.encoder.image_size, encoder.patch_size if encoder.vit else 1, recipe.train.seed
+    )
+    return OpenMethod(method, views, images, device)
