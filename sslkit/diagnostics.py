@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 COLLAPSED_SHARE = 0.02  # of ln K: below it the targets tell nothing about the image
 COLLAPSED_STD = 0.05  # of normalised features times sqrt(D), 1 when they fill the sphere evenly
+UNIFORM, ONE_PROTOTYPE, ALIKE = "uniform targets", "one prototype", "features alike"
 
 
 def effective_rank(features: Tensor) -> float:
@@ -26,31 +28,52 @@ def effective_rank(features: Tensor) -> float:
     return float((-(share * share.log()).sum()).exp())
 
 
-def verdict(row: Mapping[str, float]) -> list[str]:
-    """Warnings from one logged row, in words; empty when nothing has collapsed.
+def collapses(row: Mapping[str, Any]) -> dict[str, str]:
+    """What has collapsed in one logged row, and how; empty when nothing has.
 
     With h = mean H(p) and H(mean p) of the teacher's targets, H(mean p) - h is what they tell about the image.
     When that is gone, h tells the two collapses apart (arXiv:2104.14294, section 5.3).
+
+    Args:
+        row: metrics by name. What is missing, null or not finite gives no verdict.
+
+    Returns:
+        By objective ``"uniform targets"`` or ``"one prototype"``; ``"features alike"`` under ``"features"``.
+
+    >>> collapses({"dino/teacher_entropy": 6.9, "dino/marginal_entropy": 6.9, "dino/ln_k": 6.93})
+    {'dino': 'uniform targets'}
     """
-    warnings = []
+    found = {}
     for key in row:
         name, _, metric = key.rpartition("/")
         if metric != "teacher_entropy":
             continue
-        log_k, entropy = row[f"{name}/ln_k"], row[key]
-        if row[f"{name}/marginal_entropy"] - entropy > COLLAPSED_SHARE * log_k:
-            continue
-        if entropy > 0.5 * log_k:
-            warnings.append(
-                f"{name} has collapsed to uniform targets (entropy {entropy:.2f} of ln K = {log_k:.2f}): "
-                f"lower the teacher's temperature"
-            )
-        else:
-            warnings.append(
-                f"{name} has collapsed to one prototype for all images (entropy {entropy:.2f}, "
-                f"{row[f'{name}/prototypes_in_use']:.0f} in use): check the centring"
-            )
-    std = row.get("feature_std", math.inf)
-    if std < COLLAPSED_STD:
-        warnings.append(f"the features of all images are alike (normalised std {std:.3f}, healthy is near 1)")
-    return warnings
+        entropy, marginal, log_k = (_number(row, f"{name}/{m}") for m in (metric, "marginal_entropy", "ln_k"))
+        # Written so that NaN says nothing.
+        if marginal - entropy <= COLLAPSED_SHARE * log_k:
+            found[name] = UNIFORM if entropy > 0.5 * log_k else ONE_PROTOTYPE
+    if _number(row, "feature_std") < COLLAPSED_STD:
+        found["features"] = ALIKE
+    return found
+
+
+def verdict(row: Mapping[str, Any]) -> list[str]:
+    """The collapses of one logged row as sentences, with the figures that show them and what to try."""
+    return [_sentence(name, kind, row) for name, kind in collapses(row).items()]
+
+
+def _sentence(name: str, kind: str, row: Mapping[str, Any]) -> str:
+    if kind == ALIKE:
+        return f"the features of all images are alike (normalised std {row['feature_std']:.3f}, healthy is near 1)"
+    entropy = f"entropy {row[f'{name}/teacher_entropy']:.2f} of ln K = {row[f'{name}/ln_k']:.2f}"
+    if kind == UNIFORM:
+        return f"{name} has collapsed to uniform targets ({entropy}): lower the teacher's temperature"
+    in_use = _number(row, f"{name}/prototypes_in_use")
+    used = "" if math.isnan(in_use) else f", {in_use:.0f} in use"
+    return f"{name} has collapsed to one prototype for all images ({entropy}{used}): check the centring"
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    """A metric of a row; NaN where it is missing or null, as JSON has it for what was not finite."""
+    value = row.get(key)
+    return math.nan if value is None else float(value)

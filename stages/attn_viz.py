@@ -1,5 +1,6 @@
 """`sslkit attn-viz RUN`: what the encoder attends to, head by head, on val images or one's own photos."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -8,19 +9,24 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from stages.encoder_source import build, resolve
+from stages.extract import open_like
 from stages.options import (
+    ArchOption,
     DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
+    LikeOption,
     Precision,
     PrecisionOption,
+    PretrainedOption,
     RunArgument,
     SeedOption,
+    WeightsOption,
 )
 from stages.output import say, show
-from stages.run import Result, Run, open_run
+from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,15 +59,10 @@ def attn_viz(
     mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6,
     masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False,
     mask_ratio: Annotated[float, typer.Option("--mask-ratio", min=0.0, max=1.0, help="Share they hide.")] = 0.5,
-    weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--weights", metavar="FILE|random", help="Another encoder than the run's.", show_default=False),
-    ] = None,
-    arch: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--arch", metavar="NAME", help="timm name of the encoder.", show_default=False),
-    ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="timm's own weights of --arch; downloads.")] = False,
+    weights: WeightsOption = None,
+    arch: ArchOption = None,
+    pretrained: PretrainedOption = False,
+    like: LikeOption = None,
     data: DataOption = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
@@ -70,11 +71,13 @@ def attn_viz(
     as_json: JsonOption = False,
 ) -> None:
     """Draw attention maps: every head, their mean, the mask with 60 % of the mass, and one page of all."""
-    here = open_run(run, data)
+    here = open_like(run, data, like)
     if weights == "pixels":
         raise UsageError("--weights pixels has no attention to draw: name a checkpoint FILE, or random")
+    if weights is None and arch is None and not pretrained and like is None:
+        _check_encoder(here)
     # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
-    source = resolve(here, weights, arch, pretrained, None, None, None, seed)
+    source = resolve(here, weights, arch, pretrained, like, None, None, seed)
     photos = _photos(images, count) if images is not None else None
     if photos is None:
         inputs = {**source.files, "data": here.need(here.manifest, "prepare")}
@@ -110,6 +113,8 @@ def attn_viz(
             std=built.std,
         )
         pictures = _val_images(here, config["count"]) if photos is None else _read_photos(photos)
+        if built.encoder.vit:
+            pictures = _sizes_told(pictures, config["image_size"], built.encoder.patch_size)
         about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=weights, arch=arch)
         return dict(draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about]))
 
@@ -119,6 +124,48 @@ def attn_viz(
     here.remember_data()
     page = here.folder("attn-viz") / results["page"]
     show({**results, "page": str(page)}, [f"{results['images']} images, {results['heads']} heads: {page}"], as_json)
+
+
+def _check_encoder(run: Run) -> None:
+    """Features may come from an encoder that the run does not hold; then no stage is missing.
+
+    Raises:
+        SslkitError: they do; the message says how such an encoder is drawn.
+    """
+    record = run.record("extract")
+    kind = record["config"].get("weights", "run") if record else "run"
+    if record is None or kind == "run" or run.encoder.exists():
+        return
+    spec = record["config"]["encoder"] or {}
+    if kind == "pixels":
+        advice = "is a baseline of raw pixels: there is no attention to draw; name a pretrained run, or --weights FILE"
+    elif kind == "random":
+        # A plain timm architecture is named; one that follows a recipe is that of the run whose recipe it was.
+        like = f"--arch {spec['arch']}" if "width" not in spec else "--like A_PRETRAINED_RUN"
+        advice = f"is a baseline of random weights, which are not kept: draw the like by --weights random {like}"
+    elif kind == "timm":
+        advice = f"has features of timm's {spec['arch']}: draw it by --arch {spec['arch']} --pretrained"
+    else:
+        path = os.path.normpath(run.path / record["inputs"]["weights"]["path"])
+        named = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
+        advice = f"has features of another encoder: draw it by --weights {path}{named}"
+    raise SslkitError(f"{run.path} {advice}")
+
+
+def _sizes_told(pictures: Iterator[tuple[str, "Tensor"]], shorter: int, patch: int) -> Iterator[tuple[str, "Tensor"]]:
+    """The same pictures, with a remark where one enters the encoder at another size than was asked for."""
+    from sslkit.plots.attention import MAX_TOKENS, model_size
+
+    whole = max(shorter // patch, 1) * patch
+    if whole != shorter:
+        say(f"--image-size {shorter} becomes {whole}: patches are {patch} pixels wide")
+    told = set()
+    for name, image in pictures:
+        size = model_size(image.shape[1], image.shape[2], shorter, patch)
+        if min(size) < whole and size not in told:
+            told.add(size)
+            say(f"{name} is seen at {size[1]} x {size[0]} pixels, not {whole} or more: at most {MAX_TOKENS} patches")
+        yield name, image
 
 
 def _photos(images: Path, count: int | None) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from types import FrameType
 import typer
 
 from sslkit.errors import InterruptedRun, SslkitError
-from stages import attn_viz, compare, extract, knn, linear, prepare, pretrain, recipes, status
+from stages import attn_viz, compare, curves, extract, knn, linear, prepare, pretrain, preview, recipes, status
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -28,7 +28,9 @@ app.command("extract")(extract.extract)
 app.command("knn")(knn.knn)
 app.command("linear")(linear.linear)
 app.command("attn-viz")(attn_viz.attn_viz)
+app.command("preview")(preview.preview)
 app.command("compare")(compare.compare)
+app.command("curves")(curves.curves)
 app.command("status")(status.status)
 app.add_typer(recipes.app, name="recipes")
 

@@ -10,15 +10,19 @@ import typer
 
 from stages.encoder_source import EncoderSource, build, resolve
 from stages.options import (
+    ArchOption,
     DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
+    LikeOption,
     Precision,
     PrecisionOption,
+    PretrainedOption,
     RunArgument,
     SeedOption,
+    WeightsOption,
     WorkersOption,
 )
 from stages.output import say, show, table
@@ -30,27 +34,16 @@ if TYPE_CHECKING:
     from sslkit.probes.extraction import Embedding, Team
 
 SPLITS = ("train", "val")
-WEIGHTS_HELP = "The run's own encoder if absent; a checkpoint FILE; random or pixels for the two baselines."
-LIKE_HELP = "With random or pixels: the architecture and, without --data, the data of another run."
 
 
 def extract(
     run: RunArgument,
-    weights: Annotated[
-        Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-        typer.Option("--weights", metavar="FILE|random|pixels", help=WEIGHTS_HELP, show_default=False),
-    ] = None,
-    arch: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--arch", metavar="NAME", help="timm name of the encoder.", show_default=False),
-    ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="timm's own weights of --arch; downloads.")] = False,
-    like: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--like", metavar="RUN", help=LIKE_HELP, show_default=False),
-    ] = None,
+    weights: WeightsOption = None,
+    arch: ArchOption = None,
+    pretrained: PretrainedOption = False,
+    like: LikeOption = None,
     image_size: Annotated[
-        Optional[int],  # noqa: UP045
+        Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, 224, or 32 for pixels."),
     ] = None,
     patch_size: Annotated[
@@ -74,7 +67,7 @@ def extract(
 
     Baselines go to a run of their own: `sslkit extract runs/random --like runs/a --weights random`.
     """
-    here = _open(run, data, like)
+    here = open_like(run, data, like)
     source = resolve(here, weights, arch, pretrained, like, image_size, patch_size, seed)
     here.need(here.manifest, "prepare")
 
@@ -111,7 +104,8 @@ def extract(
     show(results, _lines(results), json)
 
 
-def _open(path: Path, data: Path | None, like: Path | None) -> Run:
+def open_like(path: Path, data: Path | None, like: Path | None) -> Run:
+    """The run, on ``--data``, else on its own data, else on that of the run named by ``--like``."""
     run = open_run(path, data)
     if data is None and like is not None and not run.manifest.exists():
         return open_run(path, Run(like).data.parent)

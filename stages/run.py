@@ -119,6 +119,21 @@ class Run:
         return self.pretrain / "views.png"
 
     @property
+    def preview(self) -> Path:
+        """Folder of a look at a recipe; no stage of the pipeline, so it is not in ``FOLDERS``."""
+        return self.path / "preview"
+
+    @property
+    def preview_views(self) -> Path:
+        """Picture of what a model would see."""
+        return self.preview / "views.png"
+
+    @property
+    def preview_recipe(self) -> Path:
+        """The resolved recipe that the picture shows."""
+        return self.preview / "recipe.yaml"
+
+    @property
     def features(self) -> Path:
         """Folder of frozen features; ``<split>/cls.npy`` and its neighbours are below it."""
         return self.path / FOLDERS["extract"]

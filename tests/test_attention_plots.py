@@ -1,7 +1,5 @@
 """Attention as pictures: the mask against DINO's own code, sizes, and what the pictures show."""
 
-import io
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.plots.attention import (
     MAX_TOKENS,
@@ -26,11 +24,9 @@ from sslkit.plots.attention import (
     summary_tiles,
     threshold,
 )
-from sslkit.plots.curves import draw_curves
 from sslkit.plots.gallery import Look, attend, draw_gallery
 from sslkit.plots.hidden import hide, strategies
 from sslkit.plots.sheet import Tile, compose
-from sslkit.plots.views import draw_views, unnormalise
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -191,26 +187,3 @@ def test_maps_of_unequal_grids_are_kept_one_by_one(encoder: Encoder, tmp_path: P
 def test_no_image_is_one_line(encoder: Encoder, tmp_path: Path) -> None:
     with pytest.raises(SslkitError, match="no image to look at"):
         draw_gallery(encoder, [], tmp_path, Look(32))
-
-
-def test_views_are_shown_as_they_were_and_masks_are_grey(tmp_path: Path) -> None:
-    image = photo(32, 32)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-    crops = ((image / 255 - mean) / std).expand(2, 3, 3, 32, 32)
-    assert torch.equal(unnormalise(crops)[1, 2], image)
-    mask = torch.zeros(2, 3, 64, dtype=torch.bool)
-    mask[0] = True
-    draw_views([crops, crops[:, :, :, :16, :16]], mask, (8, 8), tmp_path / "views.png", rows=2)
-    with Image.open(tmp_path / "views.png") as picture:
-        assert picture.size == (10 + 4 * 138 + 2 * 82, 10 + 20 + 2 * 138)
-        assert picture.getpixel((10 + 2 * 138 + 64, 94)) == SHADE
-    draw_views([crops], None, None, tmp_path / "plain.png")
-
-
-def test_curves_take_any_rows(tmp_path: Path) -> None:
-    rows = [json.loads('{"step": 1, "loss": 2.0, "dino/teacher_entropy": 3, "dino/ln_k": 4.1, "dino/kl": NaN}')]
-    rows += [{"step": 2, "loss": 1.5, "knn": 40.0, "warnings": ["x"], "name": None}]
-    for number, given_rows in enumerate((rows, [], [{"epoch": 1, "loss": 1}])):
-        draw_curves(given_rows, tmp_path / f"{number}.png")
-        with Image.open(io.BytesIO((tmp_path / f"{number}.png").read_bytes())) as picture:
-            assert picture.width > 1000

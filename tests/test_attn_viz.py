@@ -14,6 +14,7 @@ from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
 from sslkit.weights import save_encoder
+from stages import attn_viz as attn_viz_stage
 from stages.cli import app
 from stages.run import Run
 
@@ -104,6 +105,53 @@ def test_other_weights(run: Run, tmp_path: Path) -> None:
     attn_viz(run, "--count", "1", "--weights", "random", "--seed", "5", "--force")
     with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
         assert not np.allclose(arrays["maps"], own)
+
+
+def test_like_another_run_is_as_random_as_its_own_kind(run: Run, tmp_path: Path) -> None:
+    attn_viz(run, "--count", "1", "--weights", "random", "--seed", "5")
+    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+        own = arrays["maps"]
+    # A baseline has neither an encoder nor data of its own.
+    baseline = Run(tmp_path / "baseline")
+    attn_viz(baseline, "--count", "1", "--weights", "random", "--seed", "5", "--like", str(run.path))
+    with np.load(baseline.folder("attn-viz") / "maps.npz") as arrays:
+        assert np.array_equal(arrays["maps"], own)
+
+
+@pytest.mark.parametrize(
+    ("weights", "spec", "message"),
+    [
+        ("pixels", None, "a baseline of raw pixels"),
+        ("random", {"arch": "vit_x", "width": None}, "--weights random --like A_PRETRAINED_RUN"),
+        ("random", {"arch": "vit_x", "image_size": 32, "patch_size": 4}, "--weights random --arch vit_x"),
+        ("timm", {"arch": "vit_x"}, "--arch vit_x --pretrained"),
+        ("file", {"arch": "vit_x"}, "--weights .*other/w.pth --arch vit_x"),
+        ("run", {"arch": "vit_x"}, "sslkit pretrain"),
+    ],
+)
+def test_features_without_an_encoder_say_how_it_is_drawn(
+    tmp_path: Path, weights: str, spec: dict | None, message: str
+) -> None:
+    run = Run(tmp_path / "baseline")
+    run.features.mkdir(parents=True)
+    inputs = {"weights": {"path": "../other/w.pth"}}
+    write_json(run.features / "stage.json", {"config": {"weights": weights, "encoder": spec}, "inputs": inputs})
+    with pytest.raises(SslkitError, match=message) as caught:
+        attn_viz(run)
+    assert ("sslkit pretrain" in str(caught.value)) == (weights == "run")
+
+
+def test_another_size_than_asked_for_is_remarked(sslkit, run: Run, tmp_path: Path, capsys) -> None:
+    words = ["attn-viz", run.path, "--force", "--images", png(tmp_path / "one.png", 40, 40)]
+    code, _, err = sslkit(*words, "--image-size", 30)
+    assert code == 0 and err.splitlines() == ["--image-size 30 becomes 28: patches are 4 pixels wide"]
+    assert sslkit(*words, "--image-size", 28)[2] == ""
+    # 1200 x 8 patches are more than 8192; not encoded here, for they take a second. Said once for each size.
+    long = torch.zeros(3, 20, 3000, dtype=torch.uint8)
+    pictures = [("a", long), ("b", long), ("c", torch.zeros(3, 32, 32, dtype=torch.uint8))]
+    assert [name for name, _ in attn_viz_stage._sizes_told(iter(pictures), 32, 4)] == ["a", "b", "c"]
+    line = "a is seen at 4200 x 28 pixels, not 32 or more: at most 8192 patches"
+    assert capsys.readouterr().err.splitlines() == [line]
 
 
 @pytest.mark.parametrize(

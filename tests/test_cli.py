@@ -51,7 +51,8 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
 
 def test_every_stage_is_there() -> None:
     text = sslkit("--help").stdout
-    for name in ("prepare", "pretrain", "extract", "knn", "linear", "attn-viz", "status", "recipes"):
+    stages = ("prepare", "preview", "pretrain", "extract", "knn", "linear", "attn-viz")
+    for name in (*stages, "curves", "compare", "status", "recipes"):
         assert f"\n  {name} " in text
 
 
@@ -64,6 +65,7 @@ def test_every_stage_is_there() -> None:
         (["knn", "r", "--nope"], "No such option: --nope"),
         (["attn-viz", "r", "--count", "0"], "Invalid value for '--count'"),
         (["pretrain", "r", "--bathc-size", "3"], "--batch-size"),
+        (["curves", "r"], "Missing option '--out'"),
         (["recipes", "show", "dinoo"], "did you mean 'dino'?"),
     ],
 )

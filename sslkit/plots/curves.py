@@ -1,10 +1,17 @@
-"""Curves of a training run: the loss, the two signs of collapse, and k-NN accuracy."""
+"""Logged metrics over training: a panel for each metric, a line for each run or a band over its seeds.
 
+Two panels make the figure of collapse (arXiv:2104.14294, figure 7): the entropy h of the teacher's targets and
+KL(teacher || student). KL -> 0 is collapse, with h -> 0 to one prototype and with h -> ln K to uniform targets.
+"""
+
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,60 +20,170 @@ from sslkit.files import atomic
 # Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
+FEW = 30  # points; a line with no more shows each of them
+AXES = {
+    "teacher_entropy": "teacher entropy h (nats)",
+    "marginal_entropy": "entropy of the mean target (nats)",
+    "kl": "KL(teacher || student) (nats)",
+    "knn": "k-NN top-1 on held-out train (%)",
+    "feature_std": "std of normalised features, times sqrt(D)",
+    "lr": "learning rate",
+    "data_wait": "share of time waiting for data",
+}
+Log = Sequence[Mapping[str, Any]]
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a PNG of three panels from the rows of ``metrics.jsonl``.
+@dataclass(frozen=True)
+class Line:
+    """One metric of one run, or of one run's seeds.
+
+    Attributes:
+        label: what the legend says.
+        x: (n,) epochs or steps.
+        y: (n,), NaN where the metric was not finite; over seeds their mean.
+        low: (n,) smallest of the seeds; None for one run.
+        high: (n,) largest of them.
+        colour: number of the run.
+        style: number of the line style.
+    """
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    colour: int = 0
+    style: int = 0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        label: the metric, with its unit.
+        lines: drawn in this order.
+        ceilings: values of ln K, marked as dashed lines.
+    """
+
+    label: str
+    lines: Sequence[Line]
+    ceilings: Sequence[float] = field(default=())
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``metrics.jsonl``, also of one that is being written: a line without its end is left out."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def metrics(logs: Sequence[Log]) -> list[str]:
+    """Every key but the clock's with a number in one of the logs, in the order of its first appearance."""
+    keys = dict.fromkeys(k for rows in logs for row in rows for k, v in row.items() if _is_number(v))
+    return [key for key in keys if key not in ("epoch", "step")]
+
+
+def matching(metric: str, keys: Sequence[str]) -> list[str]:
+    """The key that is called so, else all whose last part is.
+
+    >>> matching("kl", ["loss", "dino/kl", "ibot/kl"]), matching("loss", ["loss", "dino/loss"])
+    (['dino/kl', 'ibot/kl'], ['loss'])
+    """
+    return [metric] if metric in keys else [key for key in keys if _last(key) == metric]
+
+
+def clock(logs: Sequence[Log]) -> str:
+    """``epoch`` where every row with a number tells it, else ``step``."""
+    return "epoch" if all("epoch" in row or "skipped" in row for rows in logs for row in rows) else "step"
+
+
+def panel(metric: str, runs: Mapping[str, Sequence[Log]], time: str) -> Panel:
+    """What one metric's axes show.
 
     Args:
-        rows: one dict per log line. ``loss`` and every key that ends in ``/loss`` or ``_loss`` go to the first panel;
-            keys that end in ``teacher_entropy``, ``marginal_entropy`` or ``kl`` to the second, with ln K marked where
-            a row holds ``.../ln_k`` or ``.../prototypes``; ``knn`` to the third. Rows may lack any of them.
-        path: where the PNG goes, whole or not at all.
+        metric: a key of the logs, or the last part of some.
+        runs: by label the logs of a run's seeds; most often one.
+        time: ``epoch`` or ``step``.
+
+    Returns:
+        A line for each run and each matching key it logged, so none when no run logged any.
     """
-    keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if _is_number(value)))
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, collapse, knn = figure.subplots(1, 3)
-    _panel(loss, rows, [k for k in keys if k == "loss" or k.endswith(("/loss", "_loss"))], "loss")
-    watched = [k for k in keys if k.endswith(("teacher_entropy", "marginal_entropy")) or _last(k) == "kl"]
-    _panel(collapse, rows, watched, "entropy and KL (nats)")
-    for name, value in _ceilings(rows).items():
-        collapse.axhline(value, color="0.45", linewidth=1, linestyle=(0, (1, 2)))
-        collapse.annotate(f"{name} = {value:.2f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
-                          ha="right", va="bottom", color="0.3")  # fmt: skip
-    _panel(knn, rows, [k for k in keys if _last(k).startswith("knn")], "k-NN top-1 on held-out train (%)", marker="o")
+    keys = matching(metric, metrics([rows for logs in runs.values() for rows in logs]))
+    lines = []
+    for number, (name, logs) in enumerate(runs.items()):
+        for index, key in enumerate(keys):
+            seeds = [points for points in (_points(rows, key, time) for rows in logs) if len(points[0])]
+            if not seeds:
+                continue
+            label = name if len(logs) == 1 else f"{name} ({len(seeds)} seeds)"
+            label = label if len(keys) == 1 else f"{label}: {key.rpartition('/')[0] or key}"
+            # A colour for each run; the style tells its objectives apart, or else supports the colour.
+            style = number if len(keys) == 1 else index + number // len(COLOURS)
+            lines.append(_over_seeds(label, seeds, number, style))
+    ceilings = _ceilings([rows for logs in runs.values() for rows in logs], keys)
+    return Panel(AXES.get(_last(metric), _last(metric).replace("_", " ")), lines, ceilings)
+
+
+def draw(panels: Sequence[Panel], time: str, path: Path) -> None:
+    """Write the panels side by side, at most three in a row, as a PNG.
+
+    Args:
+        panels: at least one.
+        time: ``epoch`` or ``step``, named on the x axis.
+        path: where it goes, whole or not at all.
+    """
+    columns = min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(max(4.6 * columns, 5.5), 3.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, content in zip(grid, panels, strict=False):
+        _draw_panel(axes, content, f"{time}s of training")
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    # One legend for all panels, below them, where it hides neither a curve nor ln K.
+    handles = {handle.get_label(): handle for axes in grid for handle in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=max(columns, 2), frameon=False)
     with atomic(path) as handle:
-        figure.savefig(handle, format="png", dpi=110)
+        figure.savefig(handle, format="png", dpi=130)
 
 
-def _panel(axes: Axes, rows: Sequence[dict[str, Any]], keys: Sequence[str], label: str, marker: str = "") -> None:
-    clock = "step" if any("step" in row for row in rows) else "epoch"
-    for index, key in enumerate(keys):
-        points = [(row.get(clock, i), row[key]) for i, row in enumerate(rows) if _is_number(row.get(key))]
-        axes.plot(*zip(*points, strict=True), label=key, color=COLOURS[index % len(COLOURS)], linewidth=1.5,
-                  linestyle=STYLES[index % len(STYLES)], marker=marker, markersize=4)  # fmt: skip
-    axes.set_xlabel(f"{clock}s of training")
-    axes.set_ylabel(label)
+def _draw_panel(axes: Axes, content: Panel, x_label: str) -> None:
+    for line in content.lines:
+        colour, marker = COLOURS[line.colour % len(COLOURS)], "o" if len(line.x) <= FEW else ""
+        style = STYLES[line.style % len(STYLES)]
+        axes.plot(line.x, line.y, style, color=colour, label=line.label, linewidth=1.5, marker=marker, markersize=3)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, linewidth=0)
+    for value in content.ceilings:
+        axes.axhline(value, color="0.45", linewidth=1, linestyle="--")
+        axes.annotate(f"ln K = {value:.2f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
+                      ha="right", va="bottom", color="0.3")  # fmt: skip
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(content.label)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if keys:
-        axes.legend(frameon=False, fontsize=8)
-    else:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.4")
 
 
-def _ceilings(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The ceiling of an entropy over K prototypes, by name, from whatever names K or ln K in the rows."""
-    found: dict[str, float] = {}
-    for row in rows:
-        for key, value in row.items():
-            if not _is_number(value) or value <= 0:
-                continue
-            if _last(key) in ("ln_k", "ln_prototypes"):
-                found["ln K"] = float(value)
-            elif _last(key) in ("prototypes", "K"):
-                found["ln K"] = math.log(value)
-    return found
+def _points(rows: Log, key: str, time: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) x and (n,) y; what was logged as null, because it was not finite, is NaN and leaves a gap."""
+    seen = [(row.get(time, i), row[key]) for i, row in enumerate(rows) if key in row]
+    x, y = zip(*seen, strict=True) if seen else ((), ())
+    return np.array(x, float), np.array([v if _is_number(v) else math.nan for v in y], float)
+
+
+def _over_seeds(label: str, seeds: Sequence[tuple[np.ndarray, np.ndarray]], colour: int, style: int) -> Line:
+    if len(seeds) == 1:
+        return Line(label, *seeds[0], colour=colour, style=style)
+    # Seeds that log at other moments are read off between them; where one has ended there is no mean.
+    first, end = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
+    x = np.array([value for value in seeds[0][0] if first <= value <= end])
+    y = np.stack([np.interp(x, *points) for points in seeds])
+    return Line(label, x, y.mean(0), y.min(0), y.max(0), colour, style)
+
+
+def _ceilings(logs: Sequence[Log], keys: Sequence[str]) -> list[float]:
+    """Each ln K that bounds one of these entropies; none for other metrics."""
+    bounds = {f"{key.rpartition('/')[0]}/ln_k" for key in keys if _last(key).endswith("_entropy")}
+    return sorted({float(row[key]) for rows in logs for row in rows for key in bounds if _is_number(row.get(key))})
 
 
 def _last(key: str) -> str:

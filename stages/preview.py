@@ -1,0 +1,120 @@
+"""`sslkit preview RUN --recipe ...`: draw what the model will see, before hours are spent on it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stages.options import (
+    ArchOption,
+    BatchSizeOption,
+    DataOption,
+    Device,
+    DeviceOption,
+    EpochsOption,
+    ImageSizeOption,
+    JsonOption,
+    LrOption,
+    RecipePrecisionOption,
+    RecipeSeedOption,
+    RecipesOption,
+    RunArgument,
+    SettingsOption,
+    recipe_from,
+)
+from stages.output import show
+from stages.run import Result, Run, open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from sslkit.methods.base import Preview
+    from sslkit.recipe import Recipe
+
+
+def preview(
+    run: RunArgument,
+    recipes: RecipesOption = None,
+    settings: SettingsOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LrOption = None,
+    seed: RecipeSeedOption = None,
+    image_size: ImageSizeOption = None,
+    arch: ArchOption = None,
+    precision: RecipePrecisionOption = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="Rows of the picture, one image each.")] = 6,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    json: JsonOption = False,
+) -> None:
+    """Draw the views, masks and targets of a recipe's first step; drawn anew each time, also while the run trains.
+
+    It takes the recipe options of `sslkit pretrain`: the same words show what that command would begin with.
+    """
+    recipe = recipe_from(
+        recipes,
+        settings,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        image_size=image_size,
+        arch=arch,
+        precision=precision,
+    )
+    here = open_run(run, data)
+    here.need(here.manifest, "prepare")
+
+    from sslkit.device import pick_device
+
+    results = _draw(here, recipe, pick_device(device.value), images)
+    show(results, _lines(results, here.preview_views), json)
+
+
+def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Result:
+    """Write the picture, and beside it the resolved recipe it shows."""
+    import torch
+
+    from sslkit.files import atomic
+    from sslkit.recipe import dump
+    from sslkit.schedules import Moment
+    from stages.training import open_method
+
+    opened = open_method(run, recipe, device)
+    steps_per_epoch = max(len(opened.images) // recipe.train.batch_size, 1)
+    with torch.no_grad():
+        seen = opened.method.preview(opened.batch(count), Moment(0, steps_per_epoch, recipe.train.epochs))
+    # No lock and no stage.json: nothing is made from this folder, and a training that holds the run is not disturbed.
+    run.preview.mkdir(parents=True, exist_ok=True)
+    opened.draw(seen, run.preview_views)
+    with atomic(run.preview_recipe, "w") as handle:
+        handle.write(dump(recipe))
+    return _describe(seen, run.preview_views)
+
+
+def _describe(seen: "Preview", picture: "Path") -> Result:
+    sizes = {title: [len(crops), *crops.shape[-2:]] for title, crops in seen.pictures.items()}
+    results: Result = {
+        "picture": str(picture),
+        "images": next(iter(seen.pictures.values())).shape[1],
+        "pictures": sizes,  # views of an image, height and width in pixels
+        "hidden": None,
+    }
+    if seen.masks is not None:
+        masked = seen.masks.flatten(0, 1)[seen.masks.flatten(0, 1).any(-1)]
+        results["crops"], results["masked_crops"] = seen.masks.shape[:2].numel(), len(masked)
+        results["hidden"] = masked.float().mean().item() if len(masked) else 0.0
+    return results
+
+
+def _lines(results: Result, picture: "Path") -> list[str]:
+    views = [f"{views} {title} of {width} x {height}" for title, (views, height, width) in results["pictures"].items()]
+    lines = [f"{', '.join(views)} pixels"]
+    if results["hidden"] is not None:
+        lines.append(
+            f"{results['masked_crops']} of {results['crops']} crops masked, with {results['hidden']:.0%} of their "
+            f"patches hidden"
+        )
+    return [*lines, str(picture)]
