@@ -1,7 +1,9 @@
 """Photometric augmentation of whole batches on the training device, each image with its own parameters.
 
 The draws lie on the host, so which images an operation touches is known without asking the device, and only those
-are touched. Order as in DINO (arXiv:2104.14294): colour jitter, grayscale, blur, solarize, normalise.
+are touched. Order: colour jitter, grayscale, blur, solarize as in DINO (arXiv:2104.14294), then Gaussian noise (on the
+colours as they end up), Sobel (of the noisy image), normalise, and cutout last: its square is exactly 0, without noise
+and without edges in a Sobel image. Rotation is cut with the crop, see ``views``.
 """
 
 import math
@@ -51,7 +53,11 @@ def _augment(images: Tensor, rows: np.ndarray) -> None:
     _on(images, rows[:, COLUMN["gray"]] > 0, grayscale_)
     _on(images, rows[:, COLUMN["blur"]] > 0, blur_, rows[:, COLUMN["blur"]])
     _on(images, rows[:, COLUMN["solarize"]] > 0, solarize_)
+    _on(images, rows[:, COLUMN["noise"]] > 0, noise_, *(rows[:, COLUMN[name]] for name in ("noise", "noise_seed")))
+    _on(images, rows[:, COLUMN["sobel"]] > 0, sobel_)
     normalise(images)
+    square = (rows[:, COLUMN[name]] for name in ("cutout", "cutout_top", "cutout_left"))
+    _on(images, rows[:, COLUMN["cutout"]] > 0, cutout_, *square)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -61,12 +67,12 @@ def normalise(images: Tensor) -> Tensor:
     return torch.addcmul(-mean * scale, images, scale, out=images)
 
 
-def _on(images: Tensor, where: np.ndarray, operation: Callable[..., object], values: np.ndarray | None = None) -> None:
-    """Apply an in-place operation to the chosen images, each with its own value."""
+def _on(images: Tensor, where: np.ndarray, operation: Callable[..., object], *values: np.ndarray) -> None:
+    """Apply an in-place operation to the chosen images, each with its own values."""
     chosen = np.flatnonzero(where)
     if not len(chosen):
         return
-    parameters = [] if values is None else [torch.from_numpy(values[chosen])[:, None, None, None]]
+    parameters = [torch.from_numpy(column[chosen])[:, None, None, None] for column in values]
     parameters = [p.to(images.device, non_blocking=True) for p in parameters]
     if len(chosen) == len(images):
         operation(images, *parameters)
@@ -87,7 +93,8 @@ def _jitter(images: Tensor, rows: np.ndarray) -> None:
             _on(images, active & (order[:, turn] == number), operation, rows[:, COLUMN[name]])
 
 
-# Every operation below changes (n, 3, H, W) images in [0, 1] in place; a factor is (n, 1, 1, 1).
+# Every operation below changes (n, 3, H, W) images in [0, 1] (cutout: normalised ones) in place; a factor is
+# (n, 1, 1, 1).
 
 
 def luma(x: Tensor) -> Tensor:
@@ -167,3 +174,53 @@ def blur_(x: Tensor, sigma: Tensor) -> None:
         for k in range(1, radius + 1):
             torch.add(padded.narrow(axis, radius - k, side), padded.narrow(axis, radius + k, side), out=pair)
             x.add_(pair.mul_(taps[..., k : k + 1]))
+
+
+def noise_(x: Tensor, sigma: Tensor, seed: Tensor) -> None:
+    """Gaussian noise of each image's own sigma, a pure function of the image's seed and of the pixel's place.
+
+    The seed is a whole number below 2**24. Neither the batch nor the kind of device changes the noise. Words of 32 bits
+    become pairs of normal numbers by Box and Muller's transform, none beyond 4.8 sigma.
+    """
+    values = x[0].numel()
+    at = torch.arange(-(-values // 2), device=x.device)
+    words = _pcg(_pcg(seed.flatten(1).to(torch.int64)) + at)  # (n, half of the values)
+    radius = (words >> 16).float().add_(1).mul_(2**-16).log_().mul_(-2).sqrt_()
+    angle = (words & 0xFFFF).float().mul_(2 * math.pi / 2**16)
+    noise = torch.cat([angle.cos() * radius, angle.sin_() * radius], 1)[:, :values]
+    x.addcmul_(noise.view_as(x), sigma).clamp_(0, 1)
+
+
+def _pcg(x: Tensor) -> Tensor:
+    """PCG as a hash (Jarzynski and Olano, JCGT 9(3), 2020): int64 to 32 well-mixed bits, in int64 without overflow."""
+    state = (x & 0xFFFFFFFF).mul_(747796405).add_(2891336453).bitwise_and_(0xFFFFFFFF)
+    word = (state >> (state >> 28).add_(4)).bitwise_xor_(state).mul_(277803737).bitwise_and_(0xFFFFFFFF)
+    return (word >> 22).bitwise_xor_(word)
+
+
+def sobel_(x: Tensor) -> None:
+    """Luma's gradient to the right, its gradient downwards and their magnitude, as deep clustering (arXiv:1807.05520).
+
+    Scaled to what [0, 1] can hold at most: no gradient is 0.5, 0.5, 0. Mirrored at the border.
+    """
+    padded = F.pad(luma(x), (1, 1, 1, 1), mode="reflect")
+    across = padded[..., 2:] - padded[..., :-2]
+    across = across[..., :-2, :] + across[..., 2:, :] + 2 * across[..., 1:-1, :]
+    down = padded[..., 2:, :] - padded[..., :-2, :]
+    down = down[..., :-2] + down[..., 2:] + 2 * down[..., 1:-1]
+    # Either gradient is at most 4; both together at most 4 and 2 (one side of the window white, and half of the rest).
+    x[:, 2:] = torch.hypot(across, down).mul_(1 / math.sqrt(20))
+    x[:, :1] = across.mul_(1 / 8).add_(0.5)
+    x[:, 1:2] = down.mul_(1 / 8).add_(0.5)
+
+
+def cutout_(x: Tensor, side: Tensor, top: Tensor, left: Tensor) -> None:
+    """A square of ImageNet's mean, 0 in normalised images; all in pixels (arXiv:1708.04552).
+
+    There the square's centre is uniform and a part may lie outside; here all of it lies in the image, so that the area
+    is the one drawn.
+    """
+    rows = torch.arange(x.shape[-2], device=x.device)[:, None]
+    columns = torch.arange(x.shape[-1], device=x.device)
+    inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+    x.masked_fill_(inside, 0)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslkit.data.order import Order
 from sslkit.data.views import Batch, ViewMaker
+from sslkit.errors import SslkitError
 
 IN_MEMORY_BYTES = 1 << 30  # decoded pixels up to this size are kept
 
@@ -27,6 +28,10 @@ class Images(Protocol):
         """(3, H, W) uint8."""
         ...
 
+    def object_mask(self, i: int) -> Tensor | None:
+        """(H, W) uint8, 255 on the object and 0 elsewhere; None for an image without a mask."""
+        ...
+
 
 class DecodedImages:
     """Images decoded once into shared memory, for small datasets.
@@ -34,10 +39,12 @@ class DecodedImages:
     Args:
         pixels: (N, 3, H, W) uint8 in shared memory.
         labels: (N,) int64.
+        masks: (N, H, W) uint8 in shared memory, of the objects; None: not decoded, or there are none.
+        source: where masks that are not decoded come from.
     """
 
-    def __init__(self, pixels: Tensor, labels: np.ndarray):
-        self.pixels, self.labels = pixels, labels
+    def __init__(self, pixels: Tensor, labels: np.ndarray, masks: Tensor | None = None, source: Images | None = None):
+        self.pixels, self.labels, self.masks, self.source = pixels, labels, masks, source
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -46,36 +53,81 @@ class DecodedImages:
         """(3, H, W) uint8."""
         return self.pixels[i]
 
+    def object_mask(self, i: int) -> Tensor | None:
+        """(H, W) uint8, or None."""
+        if self.masks is not None:
+            return self.masks[i]
+        return None if self.source is None else self.source.object_mask(i)
 
-def in_memory(images: Images) -> Images:
-    """The images decoded into memory, when all have one size and fit; else as they are."""
-    first = images.image(0)
-    if first.numel() * len(images) > IN_MEMORY_BYTES:
+
+def in_memory(images: Images, objects: bool = False) -> Images:
+    """The images decoded into memory, when all have one size and fit; else as they are.
+
+    Args:
+        images: to decode.
+        objects: keep the objects' masks too, if the first image has one; else they are decoded when asked for.
+    """
+    first, masked = images.image(0), objects and images.object_mask(0) is not None
+    channels, *size = first.shape
+    if (channels + masked) * first[0].numel() * len(images) > IN_MEMORY_BYTES:
         return images
-    pixels = torch.empty((len(images), *first.shape), dtype=torch.uint8).share_memory_()
+    pixels = torch.empty((len(images), channels, *size), dtype=torch.uint8).share_memory_()
+    masks = torch.empty((len(images), *size), dtype=torch.uint8).share_memory_() if masked else None
     for index in range(len(images)):
         image = images.image(index)
         if image.shape != first.shape:
             return images
         pixels[index] = image
-    return DecodedImages(pixels, images.labels)
+        if masks is not None:
+            masks[index] = _mask_for(image, images, index)
+    return DecodedImages(pixels, images.labels, masks, images)
+
+
+def _mask_for(image: Tensor, images: Images, i: int) -> Tensor:
+    """(H, W) uint8: the mask of an image's object, empty for an image without one among images that have them.
+
+    Raises:
+        SslkitError: the mask is not as large as its image.
+    """
+    mask = images.object_mask(i)
+    if mask is None:
+        return image.new_zeros(image.shape[1:])
+    if mask.shape != image.shape[1:]:
+        raise SslkitError(
+            f"the mask of sample {i} has {mask.shape[0]} x {mask.shape[1]} pixels, its image {image.shape[1]} x "
+            f"{image.shape[2]}: prepare the data again with masks as large as their images"
+        )
+    return mask
 
 
 class ViewBatches(Dataset):
-    """Makes whole micro-batches: asked for (epoch, indices), it answers with a ``Batch``."""
+    """Makes whole micro-batches: asked for (epoch, indices), it answers with a ``Batch``.
 
-    def __init__(self, images: Images, views: ViewMaker):
+    Args:
+        images: where the images come from.
+        views: makes their views.
+        objects: batches carry ``objects``, if the first image has a mask.
+    """
+
+    def __init__(self, images: Images, views: ViewMaker, objects: bool = False):
         self.images, self.views = images, views
+        self.objects = objects and len(images) > 0 and images.object_mask(0) is not None
 
     def __getitem__(self, key: tuple[int, np.ndarray]) -> Batch:
         epoch, samples = key
-        made = [self.views(self.images.image(int(s)), epoch, int(s)) for s in samples]
+        made, objects = [], []
+        for sample in samples.tolist():
+            image = self.images.image(sample)
+            made.append(self.views(image, epoch, sample))
+            if self.objects:
+                objects.append(self.views.objects(_mask_for(image, self.images, sample), epoch, sample))
         groups = range(len(self.views.groups))
         return Batch(
             samples=torch.from_numpy(samples),
             labels=torch.from_numpy(self.images.labels[samples]),
             crops=[torch.stack([crops[g] for crops, _ in made], 1) for g in groups],
             photometric=[torch.from_numpy(np.stack([draws[g] for _, draws in made], 1)) for g in groups],
+            objects=torch.stack(objects, 1) if objects else None,
         )
 
 
@@ -96,7 +148,14 @@ def _leave_signals_to_parent(worker: int) -> None:
 
 
 def batches(
-    images: Images, views: ViewMaker, order: Order, start: int, stop: int, workers: int, pin: bool
+    images: Images,
+    views: ViewMaker,
+    order: Order,
+    start: int,
+    stop: int,
+    workers: int,
+    pin: bool,
+    objects: bool = False,
 ) -> Iterator[Batch]:
     """This process's micro-batches for optimizer steps start to stop - 1.
 
@@ -108,13 +167,14 @@ def batches(
         stop: one past the last.
         workers: loader processes; 0 makes batches in this one.
         pin: page-locked memory, for CUDA.
+        objects: batches carry the masks of the images' objects, where the first image has one.
     """
     # One iterator for the whole run: no pause between epochs, and the workers stay.
     with warnings.catch_warnings():
         # How many workers are worth it is for the user to say.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         loader = DataLoader(
-            ViewBatches(images, views),
+            ViewBatches(images, views, objects),
             sampler=_Keys(order, start, stop),
             batch_size=None,
             num_workers=workers,

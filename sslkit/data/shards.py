@@ -143,6 +143,17 @@ class Split:
         """The image of sample ``i``: uint8 (3, H, W)."""
         return images.decode(self.image_bytes(i))
 
+    def object_mask(self, i: int) -> torch.Tensor | None:
+        """Where the object of sample ``i`` is: uint8 (H, W), 255 on it and 0 elsewhere; None without ``mask.png``.
+
+        On it is what is brighter than half of the mask's brightest pixel: masks of 0 and 255 and of 0 and 1 both occur.
+        """
+        png = self.member(i, "mask.png")
+        if png is None:
+            return None
+        brightness = images.decode(png).amax(0)
+        return (brightness > brightness.max() // 2).to(torch.uint8) * 255
+
     def member(self, i: int, name: str) -> bytes | None:
         """Another member of sample ``i``, such as ``"json"`` or ``"mask.png"``; None when it has none."""
         shard = self._shard(self._check(i))
