@@ -10,17 +10,25 @@ import typer
 
 from sslkit.errors import UsageError
 from stages.options import (
+    ArchOption,
+    BatchSizeOption,
     DataOption,
     Device,
     DeviceOption,
+    EpochsOption,
     ForceOption,
+    ImageSizeOption,
     JsonOption,
-    Precision,
+    LrOption,
+    RecipePrecisionOption,
+    RecipeSeedOption,
+    RecipesOption,
     RunArgument,
+    SettingsOption,
     WorkersOption,
+    recipe_from,
 )
 from stages.output import say, show
-from stages.recipes import find
 from stages.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -36,37 +44,20 @@ if TYPE_CHECKING:
     from sslkit.training.distributed import World
     from sslkit.training.loop import Trainer
 
-# Flags that are short for a recipe key.
-SHORT = {
-    "epochs": "train.epochs",
-    "batch_size": "train.batch_size",
-    "lr": "optim.lr",
-    "seed": "train.seed",
-    "image_size": "encoder.image_size",
-    "arch": "encoder.arch",
-    "precision": "train.precision",
-}
-
 
 def pretrain(
     run: RunArgument,
-    recipes: Annotated[
-        Optional[list[str]],  # noqa: UP045  read at run time by typer
-        typer.Option("--recipe", metavar="NAME", help="Recipe name or YAML file; several merge left to right."),
-    ] = None,
-    settings: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key, as in mask.ratio=[0.1,0.5]."),
-    ] = None,
-    epochs: Annotated[Optional[float], typer.Option(help="Passes over the images.")] = None,  # noqa: UP045
-    batch_size: Annotated[Optional[int], typer.Option(help="Images per step, over all processes.")] = None,  # noqa: UP045
-    lr: Annotated[Optional[float], typer.Option(help="Peak learning rate per 256 images.")] = None,  # noqa: UP045
-    seed: Annotated[Optional[int], typer.Option(min=0, help="Seed of every random choice.")] = None,  # noqa: UP045
-    image_size: Annotated[Optional[int], typer.Option(help="Side of the encoder's images, pixels.")] = None,  # noqa: UP045
-    arch: Annotated[Optional[str], typer.Option(help="A timm architecture.")] = None,  # noqa: UP045
+    recipes: RecipesOption = None,
+    settings: SettingsOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LrOption = None,
+    seed: RecipeSeedOption = None,
+    image_size: ImageSizeOption = None,
+    arch: ArchOption = None,
     data: DataOption = None,
     device: DeviceOption = Device.auto,
-    precision: Annotated[Optional[Precision], typer.Option(help="auto, bf16 or fp32.")] = None,  # noqa: UP045
+    precision: RecipePrecisionOption = None,
     workers: WorkersOption = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print what would run, and stop.")] = False,
     minutes: Annotated[
@@ -78,17 +69,21 @@ def pretrain(
 ) -> None:
     """Train an encoder by a recipe; the same command goes on where an interrupted one stopped."""
     from sslkit import device as devices
-    from sslkit.recipe import resolve
     from sslkit.training import distributed
 
     if minutes is not None and not dry_run:
         raise UsageError("--minutes tells how many epochs fit: add --dry-run, then train with --epochs")
-    if not recipes:
-        raise UsageError("name a recipe: --recipe dino, and a scale: --recipe small32 (`sslkit recipes` lists them)")
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "image_size": image_size, "arch": arch}
-    given["precision"] = precision.value if precision else None
-    overrides = [*(settings or []), *(f"{SHORT[key]}={value}" for key, value in given.items() if value is not None)]
-    recipe = resolve([find(name) for name in recipes], overrides)
+    recipe = recipe_from(
+        recipes,
+        settings,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        image_size=image_size,
+        arch=arch,
+        precision=precision,
+    )
 
     place = open_run(run, data)
     place.need(place.manifest, "prepare")

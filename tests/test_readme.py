@@ -56,14 +56,13 @@ def test_the_mask_meets_the_conformance_of_masks(dropped):
     test_masks.test_a_mask_is_a_function_of_seed_step_sample_and_view(name)
 
 
-def test_the_objective_trains_and_mixes_with_dino(dropped, sslkit, shapes_run, tiny_scale, tmp_path):
+def test_the_objective_meets_the_conformance_of_objectives(dropped, sslkit, shapes_run, tiny_scale, tmp_path):
+    """It trains by itself, and mixes with DINO by weights."""
+    import test_chain
+
     name = dropped("sslkit.objectives")
-    words = ["--data", shapes_run, "--recipe", "dino", "--recipe", tiny_scale, *QUICK]
-    code, _, err = sslkit("pretrain", tmp_path / "run", *words, "--set", f"objectives.{name}.weight=0.5")
-    assert code == 0, err
-    rows = [json.loads(line) for line in (tmp_path / "run/pretrain/metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        assert row["loss"] == pytest.approx(row["dino/loss"] + 0.5 * row[f"{name}/loss"], rel=1e-5)
+    assert name in registry.names("sslkit.objectives")
+    test_chain.test_every_objective_trains_alone_and_beside_dino(name, sslkit, shapes_run, tiny_scale, tmp_path)
 
 
 def test_the_source_can_be_prepared(dropped, sslkit, tmp_path):

@@ -10,10 +10,15 @@ from sslkit.masks.base import Masking
 
 
 def strategies(ratio: float) -> dict[str, Masking]:
-    """One masking of each registered strategy, and of each of its orders; every one hides ``ratio`` of the patches."""
+    """One masking of each registered strategy, and of each of its orders; every one hides ``ratio`` of the patches.
+
+    Strategies that need the true object are left out: a photograph does not come with one.
+    """
     found = {}
     for name in registry.names("sslkit.masks"):
         kind = registry.load("sslkit.masks", name, Masking)
+        if kind.needs_objects:
+            continue
         order = kind.model_fields.get("order")
         for value in get_args(order.annotation) if order else ():
             found[f"{name} {value}"] = _build(kind, ratio, order=value)

@@ -43,6 +43,7 @@ class Trainer:
         evaluate: every so often asked for more metrics (k-NN, ranks); the result never reaches the weights.
         features: the encoder's CLS of all training images, for methods that learn from them between epochs.
         say: where remarks go.
+        quiet: show no progress bar.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Trainer:
     evaluate: Callable[[], dict[str, float]]
     features: Callable[[], Tensor]
     say: Callable[[str], None]
+    quiet: bool = False
     step: int = 0
     meter: log.Meter = field(default_factory=log.Meter)
     skipped_in_a_row: int = 0
@@ -229,7 +231,13 @@ class Trainer:
             log.rewind(self.metrics_path, self.step)
 
     def _bar(self) -> tqdm:
-        return tqdm(total=self.total, initial=self.step, unit="step", disable=not self.world.leads, dynamic_ncols=True)
+        return tqdm(
+            total=self.total,
+            initial=self.step,
+            unit="step",
+            disable=self.quiet or not self.world.leads,
+            dynamic_ncols=True,
+        )
 
 
 class _Clock:

@@ -30,7 +30,7 @@ def measure(trainer: Trainer, batches: Iterator[Batch]) -> Timing:
         trainer: fresh, with paths that may be written to.
         batches: from step 0 on, at least WARM + TIMED steps of them.
     """
-    trainer.total = WARM
+    trainer.quiet, trainer.total = True, WARM
     trainer.train(batches)
     trainer.total = WARM + TIMED
     step = _seconds(lambda: trainer.train(batches)) / TIMED
