@@ -1,7 +1,6 @@
 """The README's examples, dropped into their folders as shown, pass what the shipped files pass."""
 
 import importlib
-import json
 import re
 import shlex
 import sys
