@@ -170,7 +170,7 @@ class _Job:
         from sslkit.training.log import rows
         from sslkit.weights import save_encoder
 
-        recipe, images = self.recipe, in_memory(self.images)
+        recipe, images = self.recipe, in_memory(self.images, self.opened.wants_objects)
         self.method.suit_device(self.device, recipe.train.compile)
         if self.world.leads:
             with atomic(self.run.recipe) as handle:
@@ -263,7 +263,7 @@ class _Job:
 
         self.method.suit_device(self.device, self.recipe.train.compile)
         with TemporaryDirectory() as folder:
-            images = in_memory(self.images)
+            images = in_memory(self.images, self.opened.wants_objects)
             timing = measure(self._trainer(images, Path(folder)), self._batches(images, 0, WARM + TIMED))
         return {
             "images per second": round(self.order.batch_size / timing.step, 1),
