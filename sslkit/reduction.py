@@ -4,10 +4,12 @@ A loss computed alike in every process from such sums gets, after the mean over 
 of the gradients, exactly the gradient of one process with the whole batch. With one process all is local.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.nn import functional as dist_functional
 
 EPSILON = 1e-5  # torch's BatchNorm
 
@@ -17,14 +19,35 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+class _Sum(torch.autograd.Function):
+    """The sum enters the loss of every process, so its gradient is the sum of theirs.
+
+    ``torch.distributed.nn.functional.all_reduce`` did this until torch deprecated it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _reduced(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _reduced(gradients[0])
+
+
+def _reduced(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 def summed(x: Tensor) -> Tensor:
     """The sum of a tensor over all processes; gradients flow back to all of them."""
-    return x if processes() == 1 else dist_functional.all_reduce(x.contiguous())
+    return x if processes() == 1 else _Sum.apply(x)
 
 
 @torch.no_grad()
 def log_sum_exp(x: Tensor) -> Tensor:
-    """(..., B, K) -> (..., 1, K) without gradient: log of the sum of exp over the B of all processes, any B may be 0."""
+    """(..., B, K) -> (..., 1, K): log of the sum of exp over the B of all processes, without gradient; B may be 0."""
     lowest = x.new_full((*x.shape[:-2], 1, x.shape[-1]), torch.finfo(x.dtype).min)
     largest = x.amax(-2, keepdim=True) if x.shape[-2] else lowest
     if processes() > 1:
@@ -32,12 +55,21 @@ def log_sum_exp(x: Tensor) -> Tensor:
     return largest + summed((x - largest).exp().sum(-2, keepdim=True)).log()
 
 
+@torch.no_grad()
+def from_leader(make: Callable[[], Tensor], out: Tensor) -> None:
+    """Let the first process make a tensor, and write it into ``out`` in every process."""
+    if processes() == 1 or dist.get_rank() == 0:
+        out.copy_(make())
+    if processes() > 1:
+        dist.broadcast(out, src=0)
+
+
 def gathered(x: Tensor) -> Tensor:
     """(B, ...) of each process -> (W x B, ...), in the order of the processes; gradients flow back."""
     count = processes()
     if count == 1:
         return x
-    # A sum of padded parts, not all_gather: its backward pass has no implementation for tensors on the CPU.
+    # A sum of padded parts: its gradient is that of ``summed``, where all_gather has none.
     slots = x.new_zeros((count, *x.shape))
     mine = torch.arange(count, device=x.device).view(-1, *[1] * x.ndim) == dist.get_rank()
     return summed(torch.where(mine, x[None], slots)).flatten(0, 1)

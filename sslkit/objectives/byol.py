@@ -1,0 +1,47 @@
+"""BYOL: bootstrap your own latent (arXiv:2006.07733).
+
+The student predicts the teacher's embedding z' of another view from its own embedding z; with the predictor q,
+
+    L = || q(z) / |q(z)| - z' / |z'| ||^2 = 2 - 2 cos(q(z), z').
+
+Only the student has the predictor, and the teacher moves slowly: there are no negatives, and yet constant embeddings
+are not what is learnt. With ``against: stopped`` and no teacher this is SimSiam (arXiv:2011.10566), up to a factor.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit import heads
+from sslkit.objectives.base import EmbeddingObjective
+from sslkit.recipe import HeadSection, ProjectorSection, PrototypesSection
+
+
+def loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """(B, E), (B, E) -> mean of 2 - 2 cos, between 0 and 4."""
+    return 2 - 2 * F.cosine_similarity(prediction, target, dim=-1).mean()
+
+
+class Byol(EmbeddingObjective):
+    """Prediction of the teacher's embedding; the mean over pairs, where the paper adds both orders of its two views."""
+
+    # Of the loss no, but of the predictor's BatchNorm.
+    couples_batch = True
+
+    class Config(EmbeddingObjective.Config):
+        """The predictor."""
+
+        against: Literal["teacher", "student", "stopped"] = "teacher"
+        predictor_hidden: int | None = Field(default=None, gt=0)  # None: the projector's
+
+    def __init__(self, config: Config, head: HeadSection | None):
+        super().__init__(config, head)
+        assert isinstance(head, ProjectorSection | PrototypesSection)
+        hidden = config.predictor_hidden or head.hidden
+        self.predictor = heads.mlp(head.embedding, hidden, head.embedding, layers=2, batch_norm=True)
+
+    def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See the module."""
+        return loss(self.predictor(online), target), {}

@@ -1,0 +1,56 @@
+"""SwAV: swapped assignments between views (arXiv:2006.09882).
+
+Each view is compared with K prototypes; its code q_t, found so that the batch uses all prototypes equally
+(Sinkhorn-Knopp at epsilon = 0.05), is predicted from the scores s of every other view:
+
+    L = mean over pairs (t, s), s != t, of  H(q_t, softmax(z_s^T c / tau)).
+
+Codes come from global crops only, predictions from all. The paper normalises the prototypes after each step; a head
+with ``norm: fixed`` normalises them where they are used. There is no queue of earlier batches: the codes are balanced
+over the batch of all processes.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from sslkit.errors import UsageError
+from sslkit.objectives.base import Objective, Scene, Term
+from sslkit.prototypes import assignment_metrics, sinkhorn
+from sslkit.prototypes import cross_view_cross_entropy as loss
+from sslkit.recipe import HeadSection, PrototypesSection
+
+
+class Swav(Objective):
+    """Swapped prediction with the student's own codes, or the teacher's.
+
+    Raises:
+        UsageError: the head has no prototypes.
+    """
+
+    reads_cls = True
+    couples_batch = True
+
+    class Config(Objective.Config):
+        """Temperatures, and whose codes are predicted."""
+
+        against: Literal["student", "teacher"] = "student"
+        temperature: float = Field(default=0.1, gt=0)
+        epsilon: float = Field(default=0.05, gt=0)  # of Sinkhorn-Knopp; lower is sharper
+
+    def __init__(self, config: Config, head: HeadSection | None):
+        super().__init__(config, head)
+        if not isinstance(head, PrototypesSection):
+            raise UsageError(f"Swav needs a head with prototypes, and heads.{config.head} has none")
+        self.settings = config
+        self.needs_teacher = config.against == "teacher"
+
+    def forward(self, scene: Scene) -> Term:
+        """See the module."""
+        c = self.settings
+        scores = scene.student.heads[self.head].scores
+        whose = scene.teacher if c.against == "teacher" else scene.student
+        assert whose is not None
+        codes = sinkhorn(whose.heads[self.head].scores[: scene.global_views], c.epsilon)
+        value = loss(scores, codes, c.temperature)
+        return Term(value, assignment_metrics(codes.flatten(0, 1), value.detach()))
