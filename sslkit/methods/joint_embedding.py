@@ -95,7 +95,7 @@ class JointEmbedding(Method):
         """(G, B, 3, S, S) unmasked -> tokens of G x B crops; train mode and no drop path."""
         if self.teacher is None:
             return None
-        return self._encoder("teacher")(crops.flatten(0, 1), attention=self._reads_attention())
+        return self._encoder("teacher")(crops.flatten(0, 1), attention=self._reads_teacher_attention())
 
     def _draw_masks(self, batch: Batch, teacher: Tokens | None, at: Moment) -> Masks | None:
         if self.masking is None:
@@ -186,9 +186,9 @@ class JointEmbedding(Method):
         scales = encoder.drop_scales(uniforms)
         return None if scales is None else scales.to(batch.crops[0].device, non_blocking=True)
 
-    def _reads_attention(self) -> bool:
+    def _reads_teacher_attention(self) -> bool:
         masks_need_it = self.masking is not None and self.masking.needs_attention
-        return masks_need_it or any(o.reads_attention for o in self._objectives())
+        return masks_need_it or any(o.reads_attention or o.reads_teacher_attention for o in self._objectives())
 
     def _heads_reading(self, what: Literal["cls", "hidden"]) -> list[str]:
         wanted = {o.head for o in self._objectives() if (o.reads_cls if what == "cls" else o.reads_hidden)}

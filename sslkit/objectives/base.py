@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sslkit.errors import UsageError
 from sslkit.heads import Head, PrototypeHead
 from sslkit.masks.base import Masks
-from sslkit.prototypes import moved_center, sharpen, sinkhorn
+from sslkit.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen, sinkhorn
 from sslkit.recipe import HeadSection, PrototypesSection, Strict
 from sslkit.schedules import Duration, Moment, linear
 
@@ -90,6 +90,21 @@ def projected(head: Head, tokens: Tensor) -> HeadOutput:
     return HeadOutput(embedding, head.logits(embedding) if isinstance(head, PrototypeHead) else None)
 
 
+def over_patches(attention: Tensor) -> Tensor:
+    """(..., N) attention from CLS -> the same, float32, each row a distribution over the patches alone.
+
+    What went to CLS and registers is left out: how much that is differs between the branches and says nothing of
+    where in the image a head looks.
+    """
+    attention = attention.float()
+    return attention / attention.sum(-1, keepdim=True).clamp_min(1e-20)
+
+
+def over_peak(row: Tensor) -> Tensor:
+    """(..., N) attention -> the same, relative to the row's largest, which becomes 1."""
+    return row / row.amax(-1, keepdim=True).clamp_min(1e-20)
+
+
 @dataclass(frozen=True)
 class Scene:
     """All that an objective may look at.
@@ -132,6 +147,7 @@ class Objective(nn.Module, ABC):
         reads_hidden: the head is applied to hidden patch tokens; needs a mask and a ViT.
         reads_patches: patch tokens of the global crops are looked at; needs a ViT.
         reads_attention: both branches' CLS attention is computed; needs a ViT.
+        reads_teacher_attention: the teacher's alone is.
         needs_teacher: the recipe must have a teacher.
         couples_batch: the loss of a batch is no mean over its images, so gradient accumulation is refused.
     """
@@ -140,6 +156,7 @@ class Objective(nn.Module, ABC):
     reads_hidden: bool = False
     reads_patches: bool = False
     reads_attention: bool = False
+    reads_teacher_attention: bool = False
     needs_teacher: bool = False
     couples_batch: bool = False
 
@@ -206,6 +223,35 @@ class PrototypeObjective(Objective):
         """Move the centre towards ``mean_logits`` of the batch."""
         if self.settings.centering == "mean":
             self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))
+
+
+class HiddenObjective(PrototypeObjective):
+    """Cross-entropy between the branches' prototypes at the same hidden token (arXiv:2111.07832).
+
+    Which token counts how much is the subclass's. The centre is that of ALL patches: the hidden ones alone would bias
+    it.
+    """
+
+    reads_hidden = True
+
+    @abstractmethod
+    def token_weights(self, scene: Scene) -> Tensor:
+        """(M,) without gradient, in the order of ``Masks.index``; they sum to 1 over each masked crop."""
+
+    def forward(self, scene: Scene) -> Term:
+        """The mean over crops; a crop without a mask counts 0."""
+        c = self.settings
+        assert scene.teacher is not None and scene.masks is not None
+        student, teacher = scene.student.hidden[self.head].logits, scene.teacher.hidden[self.head]
+        assert teacher.mean_logits is not None
+        targets = self.targets(teacher.logits, scene.at)
+        crops = len(scene.masks.counts)
+        value = hidden_cross_entropy(student, targets, self.token_weights(scene), crops, c.student_temperature)
+        metrics = {"center_norm": self.center.norm()}
+        if masked := int((scene.masks.counts > 0).sum()):
+            # A crop without a mask adds 0 to the loss; the entropies are those of the crops that have one.
+            metrics = assignment_metrics(targets, value.detach() * crops / masked, self.center)
+        return Term(value, metrics, statistics={"mean_logits": teacher.mean_logits})
 
 
 class EmbeddingObjective(Objective):

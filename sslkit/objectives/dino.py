@@ -8,27 +8,9 @@ prototypes. With P_t = softmax((g_t - c) / tau_t) and P_s = softmax(g_s / tau_s)
 The centre c and the low temperature tau_t together keep both trivial solutions away.
 """
 
-from torch import Tensor
-
 from sslkit.objectives.base import PrototypeObjective, Scene, Term
 from sslkit.prototypes import assignment_metrics
-
-
-def loss(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy over pairs of different views.
-
-    Args:
-        student: (V, B, K) logits; the first G views are those that the teacher saw too.
-        targets: (G, B, K) probabilities.
-        temperature: the student's.
-    """
-    log_q = (student.float() / temperature).log_softmax(-1)
-    views, teacher_views = len(student), len(targets)
-    # The sum over all pairs factorises; the pairs of a view with itself are taken off again.
-    every = (targets.sum(0) * log_q.sum(0)).sum(-1)
-    same = (targets * log_q[:teacher_views]).sum((0, -1))
-    pairs = teacher_views * views - min(teacher_views, views)
-    return (same - every).mean() / pairs
+from sslkit.prototypes import cross_view_cross_entropy as loss
 
 
 class Dino(PrototypeObjective):
