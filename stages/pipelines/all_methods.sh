@@ -25,6 +25,11 @@ learn() {
   local words=(--data "$out/data" --recipe "$1" --recipe small32)
   # 192 wide as all of small32, but 4 blocks deep: more epochs in the same minutes.
   words+=(--set encoder.depth=4 --set monitor.every_epochs=5)
+  # Barlow's first weight in a mixture is ln K / D, of this scale's K and D.
+  case $1 in
+    dino-barlow-joint) words+=(--set objectives.barlow_twins.weight=0.0135) ;;
+    dino-barlow-shared) words+=(--set objectives.barlow_twins.weight=0.0542) ;;
+  esac
   # Measured once and kept, so that the recipe is the same when this script goes on where it stopped.
   if [ ! -s "$run.epochs" ]; then
     sslkit pretrain "$run" "${words[@]}" --dry-run --minutes "$minutes" --json |

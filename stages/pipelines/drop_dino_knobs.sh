@@ -1,35 +1,45 @@
 #!/usr/bin/env bash
 # Drop DINO's hyper-parameters one at a time, without and with Barlow Twins: which combinations collapse?
 #
-# Usage: drop_dino_knobs.sh [FOLDER] [EPOCHS]      on the images made on the fly by `shapes`
+# Usage: drop_dino_knobs.sh [FOLDER] [EPOCHS] [JOBS]      on the images made on the fly by `shapes`
+#   JOBS   trainings at the same time, with as many cores each as there are cores / JOBS
 # The last column of the table is the monitor's verdict at the end of the training.
 set -euo pipefail
-out=${1:-runs/knobs} epochs=${2:-8}
+export out=${1:-runs/knobs} epochs=${2:-8}
+jobs=${3:-1}
+export OMP_NUM_THREADS=$(($(nproc) / jobs))
 
 sslkit prepare "$out/data"
-# "full" has them all: centring, sharpening, a temperature that warms up, momentum, a last layer that is frozen at first.
-warm=(--set "objectives.dino.teacher_temperature=[0.02,0.04]" --set objectives.dino.temperature_warmup_epochs=30%)
-declare -A without=(
-  [full]=""
-  [no-centring]="objectives.dino.centering=none"
-  [no-sharpening]="objectives.dino.teacher_temperature=[0.1,0.1]"
-  [no-temperature-warmup]="objectives.dino.teacher_temperature=[0.04,0.04]"
-  [no-momentum]="teacher.momentum=[0.0,0.0]"
-  [no-frozen-layer]="heads.prototypes.frozen=0"
-)
 knobs=(full no-centring no-sharpening no-temperature-warmup no-momentum no-frozen-layer)
-runs=()
-for knob in "${knobs[@]}"; do
-  for recipe in dino dino-barlow-joint dino-barlow-shared; do
-    run="$out/$recipe.$knob"
-    runs+=("$run")
-    words=("${warm[@]}")
-    if [ -n "${without[$knob]}" ]; then words+=(--set "${without[$knob]}"); fi
-    sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe demo --epochs "$epochs" "${words[@]}"
-    sslkit extract "$run"
-    sslkit knn     "$run"
-  done
-done
+recipes=(dino dino-barlow-joint dino-barlow-shared)
 
+learn() {
+  local recipe=$1 knob=$2 words=()
+  # "full" has them all: centring, sharpening, a temperature that warms up, momentum, a last layer that is frozen at first.
+  words+=(--set "objectives.dino.teacher_temperature=[0.02,0.04]" --set objectives.dino.temperature_warmup_epochs=30%)
+  case $knob in
+    full) ;;
+    no-centring) words+=(--set objectives.dino.centering=none) ;;
+    no-sharpening) words+=(--set "objectives.dino.teacher_temperature=[0.1,0.1]") ;;
+    no-temperature-warmup) words+=(--set "objectives.dino.teacher_temperature=[0.04,0.04]") ;;
+    no-momentum) words+=(--set "teacher.momentum=[0.0,0.0]") ;;
+    no-frozen-layer) words+=(--set heads.prototypes.frozen=0) ;;
+  esac
+  # Barlow's first weight in a mixture is ln K / D, of this scale's K and D.
+  case $recipe in
+    dino-barlow-joint) words+=(--set objectives.barlow_twins.weight=0.0217) ;;
+    dino-barlow-shared) words+=(--set objectives.barlow_twins.weight=0.0866) ;;
+  esac
+  local run="$out/$knob.$recipe"
+  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe demo --epochs "$epochs" "${words[@]}"
+  sslkit extract "$run"
+  sslkit knn     "$run"
+}
+export -f learn
+for knob in "${knobs[@]}"; do printf "%s $knob\n" "${recipes[@]}"; done |
+  xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; learn "$0" "$1"'
+
+runs=()
+for knob in "${knobs[@]}"; do for recipe in "${recipes[@]}"; do runs+=("$out/$knob.$recipe"); done; done
 echo
 sslkit compare "${runs[@]}" --markdown
