@@ -10,6 +10,7 @@ from typing import Any, Literal
 import timm
 import torch
 from timm.layers.attention import Attention
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -228,15 +229,26 @@ class Encoder(nn.Module):
             block.drop_path1.scales = None if drop is None else drop[2 * index]
             block.drop_path2.scales = None if drop is None else drop[2 * index + 1]
 
-    def unfuse_attention(self) -> None:
-        """Let the blocks multiply matrices instead of calling the fused kernel.
+    def fix_positions(self) -> None:
+        """Take 2-d sine and cosine positions that never move in the place of learned ones (arXiv:2111.06377).
 
-        On a CPU the fused kernel's backward pass in bf16 is so slow that a training step of ViT-S/16 takes 1.3 times
-        as long with it, one of a small ViT at 48 pixels 1.6 times (torch 2.15); its forward pass is as fast.
+        CLS and registers get zeros. The table stays timm's own parameter, so plain timm loads what is exported.
+
+        Raises:
+            UsageError: no table of positions to set, or a width that 4 does not divide.
         """
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue]
+        table = getattr(self.model, "pos_embed", None)
+        if table is None:
+            raise UsageError(f"{self.spec.arch} has no table of positions to fix")
+        fixed = sincos_positions(self.model.patch_embed.grid_size, self.width)
+        with torch.no_grad():
+            # The table begins with the prefix tokens, in architectures that give them a position.
+            table.zero_()[0, table.shape[1] - len(fixed) :] = fixed
+        table.requires_grad_(False)
+
+    def unfuse_attention(self) -> None:
+        """Let the blocks multiply matrices instead of calling the fused kernel."""
+        unfuse_attention(self)
 
     def drop_scales(self, uniforms: Tensor) -> Tensor | None:
         """Scales for ``drop`` from uniform numbers in [0, 1) of shape (2L, B); None when nothing is ever dropped."""
@@ -268,3 +280,34 @@ class Encoder(nn.Module):
     def from_info(info: dict[str, Any]) -> "Encoder":
         """An encoder built from ``encoder.json``, without drop path and without its weights."""
         return Encoder(EncoderSpec(**{**info["spec"], "drop_path": 0.0}))
+
+
+def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Positions of patches as sines and cosines of row and column (arXiv:1706.03762, section 3.5, in two dimensions).
+
+    Args:
+        grid: patch rows and columns, N in all.
+        width: D.
+
+    Returns:
+        (N, D) in row-major order; each of the D/4 wavelengths gives a sine and a cosine of the row and of the column.
+
+    Raises:
+        UsageError: 4 does not divide the width.
+    """
+    if width % 4:
+        raise UsageError(
+            f"sine and cosine positions need a width that 4 divides, not {width}: try {width // 4 * 4 + 4}"
+        )
+    return build_sincos2d_pos_embed(list(grid), width)
+
+
+def unfuse_attention(module: nn.Module) -> None:
+    """Let every attention below a module multiply matrices instead of calling the fused kernel.
+
+    On a CPU the fused kernel's backward pass in bf16 is so slow that a training step of ViT-S/16 takes 1.3 times
+    as long with it, one of a small ViT at 48 pixels 1.6 times (torch 2.15); its forward pass is as fast.
+    """
+    for below in module.modules():
+        if isinstance(below, Attention):
+            below.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue]

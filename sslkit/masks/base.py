@@ -146,3 +146,45 @@ class Masking(Strict, ABC):
             ratio = step_ratio if self.ratio_per == "step" else own_ratio
             counts[index] = int(ratio * grid[0] * grid[1]) if coin < self.probability else 0
         return self.choose(Crops(counts, grid, generators, shared, attention, objects))
+
+    def draw_exact(
+        self,
+        seed: int,
+        step: int,
+        samples: np.ndarray,
+        views: int,
+        grid: tuple[int, int],
+        attention: Tensor | None = None,
+        objects: Tensor | None = None,
+    ) -> Masks:
+        """As ``draw``, with int(ratio x N) hidden tokens in every crop: one ratio for the step and no coin.
+
+        For encoders that leave hidden tokens out, as MAE's does (arXiv:2111.06377): their input must be as long for
+        every crop. A crop that hides fewer is topped up at random; where there is attention, with its least attended
+        visible tokens, so that a hint's, the most attended ones, stay visible.
+        """
+        masks = self.draw(seed, step, samples, views, grid, attention, objects)
+        count = int(rng.generator(seed, "mask-step", step).uniform(*self.ratio) * grid[0] * grid[1])
+        if (masks.counts == count).all():
+            return masks
+        if attention is not None:
+            return exact(masks, count, -attention)
+        generators = [rng.generator(seed, "mask-exact", step, int(s), view) for view in range(views) for s in samples]
+        preference = np.stack([generator.random(grid[0] * grid[1]) for generator in generators])
+        return exact(masks, count, torch.from_numpy(preference).to(masks.mask.device))
+
+
+def exact(masks: Masks, count: int, preference: Tensor) -> Masks:
+    """Masks that all hide ``count`` tokens: trimmed, or topped up.
+
+    Args:
+        masks: of C crops.
+        count: in [0, N].
+        preference: (C, N); among a crop's hidden tokens those of largest preference stay hidden, and among its visible
+            ones those are hidden first.
+    """
+    order = preference.argsort(dim=1, descending=True, stable=True)
+    hidden_first = masks.mask.gather(1, order).to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    chosen = torch.arange(masks.mask.shape[1], device=order.device).expand_as(order) < count
+    mask = torch.zeros_like(masks.mask).scatter(1, order.gather(1, hidden_first), chosen)
+    return Masks(mask, np.full(len(mask), count, dtype=np.int64))

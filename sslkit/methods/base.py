@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from sslkit import rng
 from sslkit.data.augment import photometric
 from sslkit.data.views import Batch
-from sslkit.encoder import Encoder
+from sslkit.encoder import Encoder, unfuse_attention
+from sslkit.errors import UsageError
 from sslkit.masks.base import Masks
 from sslkit.recipe import MethodSection, Recipe
 from sslkit.schedules import Moment
@@ -77,9 +80,9 @@ class Method(nn.Module, ABC):
     def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
         """Attention that trains fast on a CPU; compiled transformer blocks where that pays, on CUDA."""
         compiles = compile_blocks == "on" or (compile_blocks == "auto" and device.type == "cuda")
+        if device.type == "cpu":
+            unfuse_attention(self)
         for module in self.modules():
-            if isinstance(module, Encoder) and device.type == "cpu":
-                module.unfuse_attention()
             # Block by block: short to compile, and one piece of code for all blocks of a shape.
             if isinstance(module, Block) and compiles:
                 module.compile()
@@ -117,9 +120,82 @@ class Method(nn.Module, ABC):
         """The encoder that is written out, and which branch it is."""
 
 
+class Classifying(Method):
+    """A method whose one encoder tells classes apart, whatever the classes are."""
+
+    def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
+        super().__init__(recipe, facts)
+        takes_no(recipe, "mask", "teacher", "objectives", "heads", "views.local")
+        self.encoder = Encoder.from_section(recipe.encoder)
+        if self.encoder.vit:
+            self.encoder.mask_token.requires_grad_(False)
+
+    def encode(self, images: Tensor, batch: Batch, at: Moment) -> Tensor:
+        """(V, B, 3, S, S), V images made of each sample of the batch -> CLS (V, B, D)."""
+        drop = drop_scales(self.encoder, batch, len(images), at, self.recipe.train.seed)
+        return self.encoder(images.flatten(0, 1), drop=drop).cls.unflatten(0, images.shape[:2])
+
+    def losses(self, loss: Tensor, logits: Tensor, targets: Tensor, cls: Tensor, **more: Tensor) -> Losses:
+        """A loss and what such methods log: of (..., K) logits against (...) targets, and of one view's CLS (B, D)."""
+        metrics = {"loss": loss.detach(), "accuracy": accuracy(logits, targets), "feature_std": feature_std(cls)}
+        return Losses(loss, {**metrics, **more})
+
+    def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
+        """The encoder there is."""
+        return self.encoder, "student"
+
+
+def takes_no(recipe: Recipe, *sections: str) -> None:
+    """Refuse what a recipe asks for and its method has no use for.
+
+    Args:
+        recipe: resolved.
+        sections: names of a recipe's sections, or ``views.local``.
+
+    Raises:
+        UsageError: names the first section that is there.
+    """
+    for section in sections:
+        local = section == "views.local"
+        if recipe.views.local.count if local else getattr(recipe, section):
+            name, way = ("local crops", "views.local.count=0") if local else (section, f"{section}=null")
+            raise UsageError(f"method {recipe.method.name} takes no {name}: --set {way}")
+
+
 def augmented(batch: Batch) -> list[Tensor]:
     """For each group of views (V, B, 3, S, S), augmented and normalised."""
     return [photometric(crops, draw) for crops, draw in zip(batch.crops, batch.photometric, strict=True)]
+
+
+def drop_scales(encoder: Encoder, batch: Batch, views: int, at: Moment, seed: int, group: int = 0) -> Tensor | None:
+    """Stochastic depth of V x B images, view by view, keyed by (seed, step, sample, group) like everything random.
+
+    Args:
+        encoder: whose rates.
+        batch: its samples.
+        views: V images that are made of each sample.
+        at: the step.
+        seed: the run's.
+        group: keeps groups of views apart.
+
+    Returns:
+        What ``Encoder.forward`` takes as ``drop``, on the batch's device; None when nothing is ever dropped.
+    """
+    if not encoder.drop_rates:
+        return None
+    size = (views, len(encoder.drop_rates))
+    draws = [rng.generator(seed, "drop-path", at.step, int(s), group).random(size, np.float32) for s in batch.samples]
+    # (B, V, 2L) -> (2L, V x B)
+    uniforms = torch.from_numpy(np.stack(draws, 1).reshape(-1, size[1]).T.copy())
+    scales = encoder.drop_scales(uniforms)
+    return None if scales is None else scales.to(batch.crops[0].device, non_blocking=True)
+
+
+@torch.no_grad()
+def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Percent of the (..., K) logits that are largest where the (...) targets say; targets of -1 do not count."""
+    known = targets >= 0
+    return 100 * ((logits.argmax(-1) == targets) & known).sum() / known.sum().clamp_min(1)
 
 
 @torch.no_grad()

@@ -1,0 +1,278 @@
+"""MAE: an encoder sees a quarter of an image, a small decoder paints the rest (arXiv:2111.06377).
+
+    crop -> patches -> encoder(CLS, visible patches) -> mask tokens in the gaps -> decoder -> pixels
+    loss = mean over removed patches of |prediction - target|^2 / (P x P x 3)
+
+The target is the patch's pixels, less their mean and over their standard deviation. Removed patches never enter the
+encoder, which makes a step cheap and needs masks that hide the same number of patches of every crop. The decoder is
+thrown away after training. With ``mask.strategy: attention`` a moving average of the encoder, which sees the whole
+crop, says what to hide (AttMask, arXiv:2203.12719).
+"""
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
+
+import torch
+from pydantic import Field
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from sslkit import ema
+from sslkit.data.views import Batch, patch_coverage
+from sslkit.encoder import Encoder, Tokens, sincos_positions
+from sslkit.errors import UsageError
+from sslkit.masks.base import Masking, Masks
+from sslkit.methods.base import (
+    DataFacts,
+    Losses,
+    Method,
+    Preview,
+    augmented,
+    drop_scales,
+    feature_std,
+    masked_on_object,
+    takes_no,
+)
+from sslkit.recipe import Recipe, Strict
+from sslkit.schedules import Moment, cosine
+
+EPSILON = 1e-6  # added to a patch's variance: patches of one colour have none
+
+
+class DecoderSection(Strict):
+    """The decoder: narrower and shallower than the encoder, and none of what is exported."""
+
+    width: int = Field(default=512, gt=0)
+    depth: int = Field(default=8, ge=0)  # blocks
+    heads: int = Field(default=16, gt=0)
+
+
+class MaskedAutoencoder(Method):
+    """Encoder of visible patches, decoder of all, and a teacher where masks ask for its attention."""
+
+    class Config(Method.Config):
+        """Keys of ``method: {name: mae, ...}``."""
+
+        decoder: DecoderSection = DecoderSection()
+        normalise: bool = True  # the target, per patch
+
+    def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
+        super().__init__(recipe, facts)
+        assert isinstance(recipe.method, self.Config)
+        self.config = recipe.method
+        self.masking = _checked(recipe)
+        self.student = Encoder.from_section(recipe.encoder)
+        if not self.student.vit:
+            raise UsageError(f"mae needs patch tokens, which {recipe.encoder.arch} does not have")
+        self.student.fix_positions()
+        self.student.mask_token.requires_grad_(False)  # hidden patches do not enter this encoder
+        size = recipe.views.global_.size or recipe.encoder.image_size
+        grid = self.student.grid(size, size)
+        _check_ratio(self.masking, grid[0] * grid[1])
+        self.decoder = Decoder(self.student.width, self.student.patch_size, grid, self.config.decoder)
+        self.apply(_initialise)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
+
+    def forward(self, batch: Batch, at: Moment) -> Losses:
+        """One step of the method, up to the loss."""
+        views = augmented(batch)[0]
+        images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
+        tokens, prediction = self._predict(batch, images, masks, at)
+        value = loss(prediction, self._target(images), masks.mask)
+        metrics = {"loss": value.detach(), "feature_std": feature_std(tokens.cls[: views.shape[1]])}
+        return Losses(value, metrics | masked_on_object(masks, self._objects(batch)))
+
+    @torch.no_grad()
+    def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
+        """Move the teacher."""
+        if self.teacher is not None and self.recipe.teacher:
+            ema.update(self.teacher, self.student, cosine(*self.recipe.teacher.momentum, at.step / at.total))
+
+    def preview(self, batch: Batch, at: Moment) -> Preview:
+        """Crops, what is removed of them, and the target where it is not the crop itself."""
+        views = augmented(batch)[0]
+        pictures, masks = {"global": views}, self._draw_masks(batch, views, at)
+        if self.config.normalise:
+            target = unpatchify(self._target(views.flatten(0, 1)), self.student.patch_size)
+            pictures["target"] = target.view_as(views)
+        return Preview(pictures, masks.mask.unflatten(0, views.shape[:2]))
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch, at: Moment) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model paints.
+
+        Returns:
+            Of C crops, view by view: (C, 3, S, S) the crops, (C, N) bool what was removed, and (C, 3, S, S) the crops
+            with the prediction in the place of removed patches. The model predicts normalised patches; they get back
+            mean and standard deviation of the true ones, which it does not know. Pixels are normalised by ImageNet's.
+        """
+        views = augmented(batch)[0]
+        images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
+        painted = self._predict(batch, images, masks, at)[1].float()
+        patches = patchify(images, self.student.patch_size)
+        if self.config.normalise:
+            mean, std = _moments(patches)
+            painted = painted * std + mean
+        painted = torch.where(masks.mask[..., None], painted, patches)
+        return images, masks.mask, unpatchify(painted, self.student.patch_size)
+
+    def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
+        """The encoder that was trained; a teacher only says what to hide."""
+        return self.student, "student"
+
+    # The parts of a step.
+
+    def _draw_masks(self, batch: Batch, views: Tensor, at: Moment) -> Masks:
+        """(V, B, 3, S, S) -> masks of V x B crops, the same number of patches in each."""
+        attention = None
+        if self.masking.needs_attention and self.teacher is not None:
+            with torch.no_grad():
+                rows = self.teacher(views.flatten(0, 1), attention=True).attention
+            attention = rows.mean(1)
+        grid, seed = self.student.grid(*views.shape[-2:]), self.recipe.train.seed
+        samples, objects = batch.samples.numpy(), self._objects(batch)
+        masks = self.masking.draw_exact(seed, at.step, samples, len(views), grid, attention, objects)
+        return masks.to(views.device)
+
+    def _objects(self, batch: Batch) -> Tensor | None:
+        """(V x B, N) the share of each patch that lies on the object."""
+        return None if batch.objects is None else patch_coverage(batch.objects, self.student.patch_size)
+
+    def _predict(self, batch: Batch, images: Tensor, masks: Masks, at: Moment) -> tuple[Tokens, Tensor]:
+        """Tokens of the visible patches, and (C, N, P x P x 3) predictions of all."""
+        keep = visible(masks)
+        # The paper drops no path; a recipe may.
+        drop = drop_scales(self.student, batch, len(batch.crops[0]), at, self.recipe.train.seed)
+        tokens: Tokens = self.student(images, keep=keep, drop=drop)
+        assert tokens.patches is not None
+        return tokens, self.decoder(tokens.cls, tokens.patches, keep)
+
+    def _target(self, images: Tensor) -> Tensor:
+        """(C, 3, S, S) -> (C, N, P x P x 3)."""
+        patches = patchify(images, self.student.patch_size)
+        return normalised(patches) if self.config.normalise else patches
+
+
+class Decoder(nn.Module):
+    """From tokens of visible patches to pixels of all.
+
+    Args:
+        encoder_width: D.
+        patch_size: P, pixels.
+        grid: patch rows and columns of a crop, N in all.
+        section: width W and what else the recipe says.
+    """
+
+    def __init__(self, encoder_width: int, patch_size: int, grid: tuple[int, int], section: DecoderSection):
+        super().__init__()
+        width, norm = section.width, partial(nn.LayerNorm, eps=1e-6)
+        if width % section.heads:
+            raise UsageError(f"method.decoder.heads {section.heads} does not divide its width {width}")
+        self.embed = nn.Linear(encoder_width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(sincos_positions(grid, width), requires_grad=False)
+        blocks = (Block(width, section.heads, qkv_bias=True, norm_layer=norm) for _ in range(section.depth))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = norm(width)
+        self.predict = nn.Linear(width, patch_size**2 * 3)
+
+    def forward(self, cls: Tensor, patches: Tensor, keep: Tensor) -> Tensor:
+        """(C, D), (C, M, D) and (C, M) indices of these M patches -> (C, N, P x P x 3)."""
+        # CLS goes along, without a position: no other loss would reach it.
+        x = self.embed(torch.cat([cls[:, None], patches], 1))
+        gaps = self.mask_token.to(x.dtype).expand(len(x), len(self.positions), -1)
+        places = keep[..., None].expand(-1, -1, x.shape[-1])
+        every = gaps.scatter(1, places, x[:, 1:]) + self.positions
+        x = self.blocks(torch.cat([x[:, :1].to(every.dtype), every], 1))
+        return self.predict(self.norm(x[:, 1:]))
+
+
+# Pure functions.
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """(B, 3, H, W) -> (B, N, P x P x 3): patches row by row, pixels of one row by row, the channels of a pixel last."""
+    channels, rows, columns = images.shape[1], images.shape[2] // patch_size, images.shape[3] // patch_size
+    cut = images.reshape(-1, channels, rows, patch_size, columns, patch_size)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(len(images), rows * columns, -1)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """The inverse of ``patchify`` for square images."""
+    side = round(patches.shape[1] ** 0.5)
+    cut = patches.view(len(patches), side, side, patch_size, patch_size, -1)
+    return cut.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, side * patch_size, side * patch_size)
+
+
+def normalised(patches: Tensor) -> Tensor:
+    """(B, N, P x P x 3) -> each patch less its mean and over its standard deviation, all channels together."""
+    mean, std = _moments(patches)
+    return (patches - mean) / std
+
+
+def _moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each patch, (B, N, 1); the variance is unbiased, as in the paper's code."""
+    variance, mean = torch.var_mean(patches, -1, keepdim=True, correction=1)
+    return mean, (variance + EPSILON).sqrt()
+
+
+def loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error per pixel and channel, averaged over removed patches.
+
+    Args:
+        prediction: (B, N, P x P x 3).
+        target: the same shape.
+        mask: (B, N) bool or 0 and 1, 1 = removed; at least one is.
+
+    Returns:
+        0-dim, float32 at least.
+    """
+    error = (prediction.float() - target.float()).square().mean(-1)
+    return (error * mask).sum() / mask.sum()
+
+
+def visible(masks: Masks) -> Tensor:
+    """(C, M) int64 on the device: what masks of one count leave, in rising order; M is known on the host."""
+    shown = masks.mask.shape[1] - int(masks.counts[0])
+    return masks.mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :shown]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Xavier-uniform linear layers, the patch embedding being one of them, and small CLS and mask tokens."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight.data.flatten(1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, Decoder):
+        nn.init.normal_(module.mask_token, std=0.02)
+    elif isinstance(module, Encoder) and module.has_cls:
+        nn.init.normal_(module.model.cls_token, std=0.02)
+
+
+# Contradictions, before any data is read.
+
+
+def _checked(recipe: Recipe) -> Masking:
+    """The recipe's masking, if the recipe is one for this method."""
+    takes_no(recipe, "heads", "objectives", "views.local")
+    masking = recipe.mask
+    if not isinstance(masking, Masking):
+        raise UsageError("mae needs a mask: add `mask: {strategy: random, ratio: [0.75, 0.75], ratio_per: step, ...}`")
+    if masking.probability < 1:
+        raise UsageError(f"mae masks every crop: mask.probability must be 1, not {masking.probability:g}")
+    if masking.ratio_per == "crop":
+        raise UsageError("mae needs as many visible patches in every crop: mask.ratio_per must be step, not crop")
+    if masking.needs_attention and recipe.teacher is None:
+        raise UsageError(f"mask.strategy {masking.strategy} needs a teacher's attention: add a teacher")
+    return masking
+
+
+def _check_ratio(masking: Masking, patches: int) -> None:
+    low, high = (int(ratio * patches) for ratio in masking.ratio)
+    if low < 1 or high >= patches:
+        raise UsageError(
+            f"mask.ratio {list(masking.ratio)} removes between {low} and {high} of {patches} patches: some must go and "
+            f"some must stay"
+        )
