@@ -9,16 +9,24 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sslkit import ema, heads, registry, rng
+from sslkit import ema, heads, registry
 from sslkit.data.views import Batch, patch_coverage
 from sslkit.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
-from sslkit.methods.base import DataFacts, Losses, Method, Preview, augmented, feature_std, masked_on_object
+from sslkit.methods.base import (
+    DataFacts,
+    Losses,
+    Method,
+    Preview,
+    augmented,
+    drop_scales,
+    feature_std,
+    masked_on_object,
+)
 from sslkit.objectives.base import Branch, HeadOutput, Objective, PatchOutput, Scene, projected
 from sslkit.recipe import ProjectorSection, PrototypesSection, Recipe
 from sslkit.schedules import Moment, cosine
@@ -173,18 +181,8 @@ class JointEmbedding(Method):
         )
 
     def _drop(self, batch: Batch, group: int, views: int, at: Moment) -> Tensor | None:
-        """Stochastic depth of V x B crops, keyed by (seed, step, sample, view) like everything random."""
-        encoder = self._encoder("student")
-        if not encoder.drop_rates:
-            return None
-        seed, size = self.recipe.train.seed, (views, len(encoder.drop_rates))
-        draws = [
-            rng.generator(seed, "drop-path", at.step, int(s), group).random(size, np.float32) for s in batch.samples
-        ]
-        # (B, V, 2L) -> (2L, V x B)
-        uniforms = torch.from_numpy(np.stack(draws, 1).reshape(-1, size[1]).T.copy())
-        scales = encoder.drop_scales(uniforms)
-        return None if scales is None else scales.to(batch.crops[0].device, non_blocking=True)
+        """Scales of the student's residual branches."""
+        return drop_scales(self._encoder("student"), batch, views, at, self.recipe.train.seed, group)
 
     def _reads_teacher_attention(self) -> bool:
         masks_need_it = self.masking is not None and self.masking.needs_attention
