@@ -128,4 +128,10 @@ def recipe_from(names: Sequence[str] | None, settings: Sequence[str] | None, **s
         raise UsageError("name a recipe: --recipe dino, and a scale: --recipe small32 (`sslkit recipes` lists them)")
     given = {key: value.value if isinstance(value, Enum) else value for key, value in short.items()}
     overrides = [f"{SHORT[key]}={value}" for key, value in given.items() if value is not None]
+    if given.get("arch"):
+        from sslkit.encoder import is_vit
+
+        if not is_vit(str(given["arch"])):
+            # A scale's sizes are those of a ViT.
+            overrides += [f"encoder.{size}=null" for size in ("patch_size", "width", "depth", "heads")]
     return resolve([find(name) for name in names], [*(settings or []), *overrides])

@@ -40,9 +40,11 @@ def describe(path: Path) -> str:
 
 @app.callback(invoke_without_command=True)
 def recipes(context: typer.Context) -> None:
-    """List the recipes, each with one line on what it is."""
+    """List the recipes, each with one line on what it is; the scales come last."""
     if context.invoked_subcommand is None:
-        print("\n".join(table([["recipe", "what it is"], *([name, describe(find(name))] for name in names())])))
+        rows = [[name, describe(find(name))] for name in names()]
+        rows.sort(key=lambda row: row[1].startswith("Scale:"))
+        print("\n".join(table([["recipe", "what it is"], *rows])))
 
 
 @app.command("show")
