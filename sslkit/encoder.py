@@ -246,10 +246,6 @@ class Encoder(nn.Module):
             table.zero_()[0, table.shape[1] - len(fixed) :] = fixed
         table.requires_grad_(False)
 
-    def unfuse_attention(self) -> None:
-        """Let the blocks multiply matrices instead of calling the fused kernel."""
-        unfuse_attention(self)
-
     def drop_scales(self, uniforms: Tensor) -> Tensor | None:
         """Scales for ``drop`` from uniform numbers in [0, 1) of shape (2L, B); None when nothing is ever dropped."""
         if not self.drop_rates:

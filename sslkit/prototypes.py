@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from sslkit.errors import UsageError
 from sslkit.reduction import log_sum_exp
 
 
@@ -35,9 +36,14 @@ def cross_view_cross_entropy(student: Tensor, targets: Tensor, temperature: floa
         student: (V, B, K) logits; the first G views are those that the teacher saw too.
         targets: (G, B, K) probabilities.
         temperature: the student's.
+
+    Raises:
+        UsageError: there is but one view.
     """
     log_q = (student.float() / temperature).log_softmax(-1)
     views, teacher_views = len(student), len(targets)
+    if views < 2:
+        raise UsageError("different views are compared, and there is one: set views.global.count to 2 or more")
     # The sum over all pairs factorises; the pairs of a view with itself are taken off again.
     every = (targets.sum(0) * log_q.sum(0)).sum(-1)
     same = (targets * log_q[:teacher_views]).sum((0, -1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder import Encoder, EncoderSpec, unfuse_attention
 from sslkit.errors import UsageError
 
 TINY = {"width": 48, "depth": 3, "heads": 3}
@@ -158,5 +158,5 @@ def test_unfused_attention_computes_the_same():
     encoder = Encoder(SPECS["cls"]).eval()
     images = torch.randn(2, 3, 64, 64)
     fused = encoder(images).cls
-    encoder.unfuse_attention()
+    unfuse_attention(encoder)
     torch.testing.assert_close(encoder(images).cls, fused)

@@ -200,3 +200,16 @@ def test_state_survives_a_copy(build):
     other.load_state_dict(method.state_dict())
     batch = batch_of(method)
     assert torch.equal(method(batch, AT).loss, other(batch, AT).loss)
+
+
+def test_a_head_that_no_objective_uses_is_not_trained(build):
+    method = build("dino", "heads.spare={kind: projector, out: 8, hidden: 8}")
+    assert not any(p.requires_grad for p in method.student["heads"]["spare"].parameters())
+    assert all(p.requires_grad for p in method.student["heads"]["prototypes"].parameters())
+
+
+def test_one_view_has_nothing_to_be_compared_with(build):
+    one = ["views.global.count=1", "views.local.count=0", "views.augment={blur: 0, solarize: 0}"]
+    method = build("dino", *one)
+    with pytest.raises(UsageError, match=r"views\.global\.count"):
+        method(batch_of(method), AT)

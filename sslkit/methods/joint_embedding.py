@@ -43,8 +43,11 @@ class JointEmbedding(Method):
         self.student = nn.ModuleDict({"encoder": encoder, "heads": heads.build(encoder.width, recipe.heads)})
         self.objectives = nn.ModuleDict(_build_objectives(recipe))
         self._check()
+        # What no objective reaches must not ask for a gradient: data parallelism would wait for it.
         if encoder.vit and self.masking is None:
             encoder.mask_token.requires_grad_(False)
+        for name in set(recipe.heads) - {objective.head for objective in self._objectives()}:
+            self._head("student", name).requires_grad_(False)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
 
     def forward(self, batch: Batch, at: Moment) -> Losses:

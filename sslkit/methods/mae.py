@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sslkit import ema
 from sslkit.data.views import Batch, patch_coverage
-from sslkit.encoder import Encoder, Tokens, sincos_positions
+from sslkit.encoder import Encoder, sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (
@@ -31,7 +31,6 @@ from sslkit.methods.base import (
     Preview,
     augmented,
     drop_scales,
-    feature_std,
     masked_on_object,
     takes_no,
 )
@@ -79,10 +78,9 @@ class MaskedAutoencoder(Method):
         """One step of the method, up to the loss."""
         views = augmented(batch)[0]
         images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
-        tokens, prediction = self._predict(batch, images, masks, at)
-        value = loss(prediction, self._target(images), masks.mask)
-        metrics = {"loss": value.detach(), "feature_std": feature_std(tokens.cls[: views.shape[1]])}
-        return Losses(value, metrics | masked_on_object(masks, self._objects(batch)))
+        value = loss(self._predict(batch, images, masks, at), self._target(images), masks.mask)
+        # No spread of L2-normalised features: MAE's are not centred, and look alike without being so.
+        return Losses(value, {"loss": value.detach(), **masked_on_object(masks, self._objects(batch))})
 
     @torch.no_grad()
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
@@ -110,7 +108,7 @@ class MaskedAutoencoder(Method):
         """
         views = augmented(batch)[0]
         images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
-        painted = self._predict(batch, images, masks, at)[1].float()
+        painted = self._predict(batch, images, masks, at).float()
         patches = patchify(images, self.student.patch_size)
         if self.config.normalise:
             mean, std = _moments(patches)
@@ -140,14 +138,13 @@ class MaskedAutoencoder(Method):
         """(V x B, N) the share of each patch that lies on the object."""
         return None if batch.objects is None else patch_coverage(batch.objects, self.student.patch_size)
 
-    def _predict(self, batch: Batch, images: Tensor, masks: Masks, at: Moment) -> tuple[Tokens, Tensor]:
-        """Tokens of the visible patches, and (C, N, P x P x 3) predictions of all."""
+    def _predict(self, batch: Batch, images: Tensor, masks: Masks, at: Moment) -> Tensor:
+        """(C, N, P x P x 3) predictions of all patches from the visible ones."""
         keep = visible(masks)
         # The paper drops no path; a recipe may.
         drop = drop_scales(self.student, batch, len(batch.crops[0]), at, self.recipe.train.seed)
-        tokens: Tokens = self.student(images, keep=keep, drop=drop)
-        assert tokens.patches is not None
-        return tokens, self.decoder(tokens.cls, tokens.patches, keep)
+        tokens = self.student(images, keep=keep, drop=drop)
+        return self.decoder(tokens.cls, tokens.patches, keep)
 
     def _target(self, images: Tensor) -> Tensor:
         """(C, 3, S, S) -> (C, N, P x P x 3)."""

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -79,7 +79,7 @@ class Branch:
         return projected(self.modules[head], tokens)
 
 
-def in_float32(x: Tensor) -> AbstractContextManager[None]:
+def in_float32(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which a loss's own matrix products, on the device of ``x``, are not rounded to bf16."""
     return torch.autocast(x.device.type, enabled=False)
 
