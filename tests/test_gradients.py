@@ -48,14 +48,16 @@ def test_a_weight_scales_its_term_only(tiny_scale):
 @pytest.mark.parametrize("arch", ["vit", "resnet18"])
 def test_looking_never_changes_the_weights(arch, sslkit, shapes_run, tiny_scale, tmp_path):
     words = ["--data", shapes_run, "--recipe", "dino", "--recipe", tiny_scale, "--device", "cpu", "--workers", 0]
-    words += ["--set", "objectives.koleo={weight: 0.1}", "--epochs", 1, "--batch-size", 40]
+    words += ["--set", "objectives.koleo={weight: 0.1}", "--epochs", 1, "--batch-size", 40, "--precision", "fp32"]
     if arch == "resnet18":
         words += ["--arch", "resnet18"]  # the sizes of the scale's ViT do not matter to it
     for steps in (0, 1):
         set_steps = ["--set", f"monitor.gradient_steps={steps}"]
         assert sslkit("pretrain", tmp_path / str(steps), *words, *set_steps)[0] == 0
     quiet, watched = (load_file(tmp_path / s / "pretrain" / "encoder.safetensors") for s in ("0", "1"))
-    assert all(torch.equal(quiet[key], watched[key]) for key in quiet)
+    # Convolutions choose their kernel by where memory lies, which a second run in one process may change. A look that
+    # moved a ResNet's statistics would show far above that.
+    torch.testing.assert_close(watched, quiet, **({"rtol": 0, "atol": 0} if arch == "vit" else {}))
     log = [json.loads(line) for line in (tmp_path / "1/pretrain/metrics.jsonl").read_text().splitlines()]
     assert all({"dino/encoder_gradient", "koleo/encoder_gradient", "dino.koleo/cosine"} <= set(row) for row in log)
 
