@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sslkit import heads
+from sslkit import heads, registry
 from sslkit.data.augment import photometric
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.joint_embedding import JointEmbedding
+from sslkit.objectives.base import Objective
 from sslkit.recipe import PrototypesSection, Recipe, resolve
 from sslkit.schedules import Moment
 from stages.recipes import find, names
@@ -169,17 +170,34 @@ def test_contradictions_are_named_before_any_data_is_read(tiny_scale, method, ov
         JointEmbedding(recipe_of(tiny_scale, method, *overrides))
 
 
-def test_a_resnet_trains_with_dino():
-    encoder = ["encoder={arch: resnet18, image_size: 32}", "views.local.count=0", "heads.prototypes.out=16"]
-    augment = ["views.augment={blur: 0, solarize: 0}"]
-    method = JointEmbedding(resolve([find("dino")], encoder + augment))
+@pytest.mark.parametrize("name", registry.names("sslkit.objectives"))
+def test_a_resnet_trains_with_whatever_needs_no_patches_and_refuses_the_rest(name):
+    kind = registry.load("sslkit.objectives", name, Objective)
+    settings = ["encoder={arch: resnet18, image_size: 32}", "views.augment={blur: 0, solarize: 0}"]
+    settings += ["views.local.count=0", "heads={prototypes: {out: 16}, projector: {kind: projector, out: 16}}"]
+    settings += [f"objectives.{name}.weight=1", *(["objectives.dino=null"] if name != "dino" else [])]
+    if kind.reads_hidden:
+        settings.append("mask={strategy: random}")
+    recipe = resolve([find("dino")], settings)
+    if kind.reads_hidden or kind.reads_patches or kind.reads_attention:
+        with pytest.raises(UsageError, match=f"objective {name} needs patch tokens, which resnet18 does not have"):
+            JointEmbedding(recipe)
+        return
+    method = JointEmbedding(recipe)
     pixels = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8)
     views = ViewMaker(method.recipe.views, 32, 1, 0)
     batch = ViewBatches(DecodedImages(pixels, np.zeros(4, dtype=np.int64)), views)[0, np.arange(4)]
     losses = method(batch, AT)
     losses.loss.backward()
     method.after_step(losses.statistics, AT)
-    assert torch.isfinite(losses.loss)
+    assert torch.isfinite(losses.loss) and method.student["encoder"].model.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("strategy", ["random", "attention"])
+def test_a_resnet_says_that_it_cannot_be_masked(strategy):
+    settings = ["encoder={arch: resnet18, image_size: 32}", f"mask={{strategy: {strategy}}}"]
+    with pytest.raises(UsageError, match="masks need patch tokens, which resnet18 does not have"):
+        JointEmbedding(resolve([find("dino")], settings))
 
 
 def test_one_step_lowers_the_loss_on_its_batch(build):
