@@ -36,17 +36,19 @@ learn() {
       python3 -c 'import json, sys; print(json.load(sys.stdin)["epochs that fit"])' >"$run.epochs"
   fi
   sslkit pretrain "$run" "${words[@]}" --epochs "$(cat "$run.epochs")"
+  sslkit extract "$run"
+  judge "$1"
 }
-export -f learn
+judge() {
+  sslkit knn    "$out/$1"
+  sslkit linear "$out/$1"
+}
+export -f learn judge
 printf '%s\n' "${recipes[@]}" | xargs -P "$jobs" -I{} bash -c 'set -euo pipefail; learn {}'
 
-export OMP_NUM_THREADS=$(nproc)
-sslkit extract "$out/random" --like "$out/${recipes[0]}" --weights random
-sslkit extract "$out/pixels" --like "$out/${recipes[0]}" --weights pixels
-for run in pixels random "${recipes[@]}"; do
-  sslkit extract "$out/$run"
-  sslkit knn     "$out/$run"
-  sslkit linear  "$out/$run"
+for baseline in random pixels; do
+  sslkit extract "$out/$baseline" --like "$out/${recipes[0]}" --weights "$baseline"
+  judge "$baseline"
 done
 
 echo
