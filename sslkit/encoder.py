@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit.errors import UsageError, did_you_mean
-from sslkit.recipe import EncoderSection
+from sslkit.sections import EncoderSection
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

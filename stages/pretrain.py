@@ -10,25 +10,16 @@ import typer
 
 from sslkit.errors import UsageError
 from stages.options import (
-    ArchOption,
-    BatchSizeOption,
     DataOption,
     Device,
     DeviceOption,
-    EpochsOption,
     ForceOption,
-    ImageSizeOption,
     JsonOption,
-    LrOption,
-    RecipePrecisionOption,
-    RecipeSeedOption,
-    RecipesOption,
     RunArgument,
-    SettingsOption,
     WorkersOption,
-    recipe_from,
 )
 from stages.output import say, show
+from stages.recipe_options import takes_recipe
 from stages.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -45,19 +36,12 @@ if TYPE_CHECKING:
     from sslkit.training.loop import Trainer
 
 
+@takes_recipe
 def pretrain(
     run: RunArgument,
-    recipes: RecipesOption = None,
-    settings: SettingsOption = None,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = None,
-    lr: LrOption = None,
-    seed: RecipeSeedOption = None,
-    image_size: ImageSizeOption = None,
-    arch: ArchOption = None,
+    recipe: Recipe,
     data: DataOption = None,
     device: DeviceOption = Device.auto,
-    precision: RecipePrecisionOption = None,
     workers: WorkersOption = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print what would run, and stop.")] = False,
     minutes: Annotated[
@@ -73,18 +57,6 @@ def pretrain(
 
     if minutes is not None and not dry_run:
         raise UsageError("--minutes tells how many epochs fit: add --dry-run, then train with --epochs")
-    recipe = recipe_from(
-        recipes,
-        settings,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        image_size=image_size,
-        arch=arch,
-        precision=precision,
-    )
-
     place = open_run(run, data)
     place.need(place.manifest, "prepare")
     where = devices.pick_device(device.value)

@@ -1,27 +1,20 @@
 """`sslkit preview RUN --recipe ...`: draw what the model will see, before hours are spent on it."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages.options import (
-    ArchOption,
-    BatchSizeOption,
     DataOption,
     Device,
     DeviceOption,
-    EpochsOption,
-    ImageSizeOption,
     JsonOption,
-    LrOption,
-    RecipePrecisionOption,
-    RecipeSeedOption,
-    RecipesOption,
     RunArgument,
-    SettingsOption,
-    recipe_from,
 )
 from stages.output import show
+from stages.recipe_options import takes_recipe
 from stages.run import Result, Run, open_run
 
 if TYPE_CHECKING:
@@ -33,17 +26,10 @@ if TYPE_CHECKING:
     from sslkit.recipe import Recipe
 
 
+@takes_recipe
 def preview(
     run: RunArgument,
-    recipes: RecipesOption = None,
-    settings: SettingsOption = None,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = None,
-    lr: LrOption = None,
-    seed: RecipeSeedOption = None,
-    image_size: ImageSizeOption = None,
-    arch: ArchOption = None,
-    precision: RecipePrecisionOption = None,
+    recipe: Recipe,
     images: Annotated[int, typer.Option("--images", min=1, help="Rows of the picture, one image each.")] = 6,
     data: DataOption = None,
     device: DeviceOption = Device.auto,
@@ -53,17 +39,6 @@ def preview(
 
     It takes the recipe options of `sslkit pretrain`: the same words show what that command would begin with.
     """
-    recipe = recipe_from(
-        recipes,
-        settings,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        image_size=image_size,
-        arch=arch,
-        precision=precision,
-    )
     here = open_run(run, data)
     here.need(here.manifest, "prepare")
 
@@ -73,7 +48,7 @@ def preview(
     show(results, _lines(results, here.preview_views), json)
 
 
-def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Result:
+def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
     """Write the picture, and beside it the resolved recipe it shows."""
     import torch
 
@@ -94,7 +69,7 @@ def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Res
     return _describe(seen, run.preview_views)
 
 
-def _describe(seen: "Preview", picture: "Path") -> Result:
+def _describe(seen: Preview, picture: Path) -> Result:
     sizes = {title: [len(crops), *crops.shape[-2:]] for title, crops in seen.pictures.items()}
     results: Result = {
         "picture": str(picture),
@@ -109,7 +84,7 @@ def _describe(seen: "Preview", picture: "Path") -> Result:
     return results
 
 
-def _lines(results: Result, picture: "Path") -> list[str]:
+def _lines(results: Result, picture: Path) -> list[str]:
     views = [f"{views} {title} of {width} x {height}" for title, (views, height, width) in results["pictures"].items()]
     lines = [f"{', '.join(views)} pixels"]
     if results["hidden"] is not None:

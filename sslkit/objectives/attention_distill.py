@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sslkit.objectives.base import Objective, Scene, Term, over_patches, over_peak
 from sslkit.prototypes import cross_entropy
-from sslkit.recipe import HeadSection
+from sslkit.sections import HeadSection
 
 
 def rows(attention: Tensor, heads: Literal["each", "mean"]) -> Tensor:

@@ -18,7 +18,7 @@ from sslkit.data.views import center_crop
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import effective_rank
 from sslkit.encoder import Encoder
-from sslkit.recipe import MonitorSection
+from sslkit.sections import MonitorSection
 
 BATCH = 256
 NEIGHBOURS, TEMPERATURE = 20, 0.07

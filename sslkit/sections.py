@@ -1,0 +1,159 @@
+"""The sections of a recipe and their keys: each typed, with its unit and default here and nowhere else.
+
+What a plug-in file owns (a mask, an objective, a method) has its keys in that file; the classes here are their bases.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sslkit.schedules import Duration
+
+Probability = float | list[float]
+Range = tuple[float, float]
+
+
+class Strict(BaseModel):
+    """A section of a recipe: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class EncoderSection(Strict):
+    """The student's encoder; None leaves the timm architecture's own value."""
+
+    arch: str = "vit_small_patch16_224"
+    image_size: int = Field(default=224, gt=0)  # pixels
+    patch_size: int | None = Field(default=None, gt=0)  # pixels
+    width: int | None = Field(default=None, gt=0)
+    depth: int | None = Field(default=None, gt=0)
+    heads: int | None = Field(default=None, gt=0)
+    drop_path: float = Field(default=0.1, ge=0, lt=1)  # of the last block, linear over depth; the student's only
+
+
+class CropSection(Strict):
+    """Random resized crops of one size."""
+
+    count: int = Field(default=2, ge=0)
+    size: int | None = Field(default=None, gt=0)  # pixels; None: image_size for global crops, 3/7 of it for local ones
+    scale: Range = (0.25, 1.0)  # share of the image's area
+    ratio: Range = (3 / 4, 4 / 3)  # width / height
+
+
+class AugmentSection(Strict):
+    """Probabilities. A list is for the first global crop, the second, ..., and last the local crops."""
+
+    flip: Probability = 0.5
+    jitter: Probability = 0.8
+    jitter_strength: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
+    gray: Probability = 0.2
+    blur: Probability = [1.0, 0.1, 0.5]
+    blur_sigma: Range = (0.1, 2.0)  # pixels
+    solarize: Probability = [0.0, 0.2, 0.0]
+    rotate: Probability = 0.0  # by 90, 180 or 270 degrees
+    noise: Probability = 0.0
+    noise_sigma: Range = (0.02, 0.1)  # of pixels in [0, 1]
+    sobel: Probability = 0.0  # gradients in the place of colours
+    cutout: Probability = 0.0
+    cutout_area: Range = (0.05, 0.25)  # share of the crop's area
+
+
+class ViewsSection(Strict):
+    """The views that are made of each image."""
+
+    global_: CropSection = Field(default=CropSection(), alias="global")
+    local: CropSection = CropSection(count=0, scale=(0.05, 0.25))  # none unless a recipe asks for them
+    augment: AugmentSection = AugmentSection()
+
+
+class TeacherSection(Strict):
+    """The exponential moving average of the student: momentum at the start and at the end, along a cosine."""
+
+    momentum: Range = (0.996, 1.0)
+
+
+class HeadSection(Strict):
+    """A head of the branch; see ``sslkit.heads``. Its ``kind`` says which."""
+
+    @property
+    def embedding(self) -> int:
+        """E, the width of the embedding."""
+        raise NotImplementedError
+
+
+class PrototypesSection(HeadSection):
+    """DINO's head, which ends in prototypes."""
+
+    kind: Literal["dino"] = "dino"
+    out: int = Field(default=8192, gt=0)  # prototypes K
+    hidden: int = Field(default=2048, gt=0)
+    bottleneck: int = Field(default=256, gt=0)
+    layers: int = Field(default=3, gt=0)
+    norm: Literal["fixed", "free"] = "fixed"  # of each prototype's weight vector
+    frozen: Duration = 1.0  # epochs in which the last layer does not move
+    trunk: str | None = None  # the head whose MLP this one shares
+
+    @property
+    def embedding(self) -> int:
+        """The bottleneck."""
+        return self.bottleneck
+
+
+class ProjectorSection(HeadSection):
+    """An MLP, mostly with BatchNorm, which ends in an embedding."""
+
+    kind: Literal["projector"] = "projector"
+    out: int = Field(default=2048, gt=0)  # E
+    hidden: int = Field(default=2048, gt=0)
+    layers: int = Field(default=3, gt=0)
+    batch_norm: bool = True
+
+    @property
+    def embedding(self) -> int:
+        """Its output."""
+        return self.out
+
+
+HEADS: dict[str, type[HeadSection]] = {"dino": PrototypesSection, "projector": ProjectorSection}
+
+
+class OptimSection(Strict):
+    """AdamW."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(default=5.0e-4, gt=0)  # per 256 images of the global batch
+    final_lr: float = Field(default=1.0e-6, ge=0)
+    weight_decay: Range = (0.04, 0.4)  # start and end of a cosine
+    betas: Range = (0.9, 0.999)
+    clip: float | None = Field(default=3.0, gt=0)  # gradient norm of EACH parameter
+    warmup_epochs: Duration = 10.0
+
+
+class TrainSection(Strict):
+    """The loop."""
+
+    epochs: float = Field(default=100, gt=0)
+    batch_size: int = Field(default=256, gt=0)  # images per optimizer step, over all processes and accumulation
+    accumulate: int = Field(default=1, gt=0)  # micro-batches per step and process
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    seed: int = Field(default=0, ge=0)
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    max_nonfinite: int = Field(default=5, gt=0)  # skipped steps in a row before the run stops
+
+
+class MonitorSection(Strict):
+    """What is looked at while it trains."""
+
+    every_epochs: float = Field(default=5, ge=0)  # k-NN on a part of train that is not in its bank; 0 = never
+    queries: int = Field(default=500, gt=0)
+    bank: int = Field(default=4500, gt=0)
+    log_steps: int = Field(default=10, gt=0)
+    grace: Duration = "25%"  # no verdict of collapse before this
+    gradient_steps: int = Field(default=500, ge=0)  # between looks at each objective's gradient; 0 = never
+
+
+class MethodSection(Strict):
+    """The method; a method's file adds keys of its own. ``method: dino`` is short for ``method: {name: dino}``."""
+
+    name: str = "joint_embedding"
