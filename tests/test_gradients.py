@@ -60,15 +60,3 @@ def test_looking_never_changes_the_weights(arch, sslkit, shapes_run, tiny_scale,
     torch.testing.assert_close(watched, quiet, **({"rtol": 0, "atol": 0} if arch == "vit" else {}))
     log = [json.loads(line) for line in (tmp_path / "1/pretrain/metrics.jsonl").read_text().splitlines()]
     assert all({"dino/encoder_gradient", "koleo/encoder_gradient", "dino.koleo/cosine"} <= set(row) for row in log)
-
-
-def test_a_dry_run_tells_how_many_epochs_fit(sslkit, shapes_run, tiny_scale, tmp_path):
-    words = ["--data", shapes_run, "--recipe", "dino", "--recipe", tiny_scale, "--device", "cpu", "--workers", 0]
-    run = tmp_path / "run"
-    code, out, err = sslkit("pretrain", run, *words, "--dry-run", "--minutes", 2, "--json")
-    assert code == 0, err
-    found = json.loads(out)
-    assert found["epochs that fit"] == pytest.approx(2 / found["minutes per epoch"], rel=0.1)
-    assert not (run / "pretrain").exists()
-    code, _, err = sslkit("pretrain", run, *words, "--minutes", 2)
-    assert code == 2 and "add --dry-run" in err

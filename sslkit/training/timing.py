@@ -30,13 +30,15 @@ def measure(trainer: Trainer, batches: Iterator[Batch]) -> Timing:
         trainer: fresh, with paths that may be written to.
         batches: from step 0 on, at least WARM + TIMED steps of them.
     """
+    # The end of a training is always evaluated; here that is timed by itself.
+    evaluate, trainer.evaluate = trainer.evaluate, dict
     trainer.quiet, trainer.total = True, WARM
     trainer.train(batches)
     trainer.total = WARM + TIMED
     step = _seconds(lambda: trainer.train(batches)) / TIMED
     looking = _seconds(lambda: list(trainer.method.begin_epoch(trainer.at(0), trainer.features)))
     every = trainer.recipe.monitor.every_epochs
-    evaluation = _seconds(trainer.evaluate) / every if every else 0.0
+    evaluation = _seconds(evaluate) / every if every else 0.0
     return Timing(step, step * trainer.steps_per_epoch + looking + evaluation)
 
 
