@@ -25,6 +25,8 @@ AXES = {
     "teacher_entropy": "teacher entropy h (nats)",
     "marginal_entropy": "entropy of the mean target (nats)",
     "kl": "KL(teacher || student) (nats)",
+    "masked_on_object": "masked tokens on the object (share)",
+    "tokens_on_object": "all tokens on the object (share)",
     "knn": "k-NN top-1 on held-out train (%)",
     "feature_std": "std of normalised features, times sqrt(D)",
     "lr": "learning rate",

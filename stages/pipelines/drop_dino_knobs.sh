@@ -3,7 +3,7 @@
 #
 # Usage: drop_dino_knobs.sh [FOLDER] [EPOCHS] [JOBS]      on the images made on the fly by `shapes`
 #   JOBS   trainings at the same time, with as many cores each as there are cores / JOBS
-# The last column of the table is the monitor's verdict at the end of the training.
+# The last column of the table is the monitor's verdict at the end of the training; FOLDER/RECIPE.png shows how it came.
 set -euo pipefail
 export out=${1:-runs/knobs} epochs=${2:-8}
 jobs=${3:-1}
@@ -41,5 +41,9 @@ for knob in "${knobs[@]}"; do printf "%s $knob\n" "${recipes[@]}"; done |
 
 runs=()
 for knob in "${knobs[@]}"; do for recipe in "${recipes[@]}"; do runs+=("$out/$knob.$recipe"); done; done
+for recipe in "${recipes[@]}"; do
+  mapfile -t some < <(printf '%s\n' "${runs[@]}" | grep "\.$recipe\$")
+  sslkit curves "${some[@]}" --out "$out/$recipe.png"
+done
 echo
 sslkit compare "${runs[@]}" --markdown
