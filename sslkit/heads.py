@@ -74,8 +74,6 @@ class PrototypeHead(nn.Module):
             weight = weight * self.length
         return F.linear(unit, weight).float()
 
-    forward = embed
-
 
 class Projector(nn.Module):
     """The MLP of SimCLR, BYOL, Barlow Twins and VICReg: BatchNorm after every layer but the last.
@@ -92,8 +90,6 @@ class Projector(nn.Module):
     def embed(self, tokens: Tensor) -> Tensor:
         """(..., B, D) -> (..., B, E); BatchNorm's statistics are those of the B of all processes."""
         return self.mlp(tokens)
-
-    forward = embed
 
 
 Head = PrototypeHead | Projector

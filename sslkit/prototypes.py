@@ -96,22 +96,26 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
 
 
 @torch.no_grad()
-def assignment_metrics(targets: Tensor, cross_entropies: Tensor, center: Tensor | None = None) -> dict[str, Tensor]:
+def assignment_metrics(
+    targets: Tensor, cross_entropies: Tensor, center: Tensor | None = None, weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """What the monitor needs; every value is a 0-dim tensor on the device, in nats where it is an entropy.
 
     Args:
         targets: (M, K), the teacher's distributions.
         cross_entropies: mean H(p, q), 0-dim.
         center: (K,); None where there is none, and its norm is not logged.
+        weights: (M,) how much each distribution counts in ``cross_entropies``; None: all alike.
     """
-    entropy = -(targets * targets.clamp_min(1e-12).log()).sum(-1).mean()
+    entropies = -(targets * targets.clamp_min(1e-12).log()).sum(-1)
+    entropy = entropies.mean() if weights is None else (entropies * weights).sum() / weights.sum()
     marginal = targets.mean(0)
     centring = {} if center is None else {"center_norm": center.norm()}
     return {
         "teacher_entropy": entropy,
         "kl": cross_entropies - entropy,
         "marginal_entropy": -(marginal * marginal.clamp_min(1e-12).log()).sum(),
-        "prototypes_in_use": targets.argmax(-1).bincount(minlength=targets.shape[-1]).gt(0).float().sum(),
+        "prototypes_in_use": targets.new_zeros(targets.shape[-1]).index_fill_(0, targets.argmax(-1), 1.0).sum(),
         **centring,
         "ln_k": entropy.new_full((), math.log(targets.shape[-1])),
     }

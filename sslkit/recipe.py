@@ -105,12 +105,20 @@ class Recipe(Strict):
             head = getattr(objective, "head", None)
             if head is not None and head not in self.heads:
                 raise UsageError(f"objectives.{name}.head is '{head}': {did_you_mean(head, self.heads)}")
+        for name, head in self.heads.items():
+            trunk = head.trunk if isinstance(head, PrototypesSection) else None
+            lender = self.heads.get(trunk) if trunk else None
+            if trunk and (not isinstance(lender, PrototypesSection) or lender.trunk):
+                raise UsageError(f"heads.{name}.trunk is '{trunk}': name a dino head that has no trunk itself")
         if self.train.batch_size % self.train.accumulate:
             raise UsageError(f"batch_size {self.train.batch_size} is no multiple of accumulate {self.train.accumulate}")
         return self
 
     def _durations(self) -> dict[str, Duration]:
-        found: dict[str, Duration] = {"optim.warmup_epochs": self.optim.warmup_epochs}
+        found: dict[str, Duration] = {
+            "optim.warmup_epochs": self.optim.warmup_epochs,
+            "monitor.grace": self.monitor.grace,
+        }
         found |= {
             f"heads.{name}.frozen": head.frozen
             for name, head in self.heads.items()

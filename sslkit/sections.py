@@ -3,14 +3,16 @@
 What a plug-in file owns (a mask, an objective, a method) has its keys in that file; the classes here are their bases.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from sslkit.schedules import Duration
 
-Probability = float | list[float]
+Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Share | list[Share]
 Range = tuple[float, float]
+Positive = tuple[PositiveFloat, PositiveFloat]
 
 
 class Strict(BaseModel):
@@ -37,7 +39,7 @@ class CropSection(Strict):
     count: int = Field(default=2, ge=0)
     size: int | None = Field(default=None, gt=0)  # pixels; None: image_size for global crops, 3/7 of it for local ones
     scale: Range = (0.25, 1.0)  # share of the image's area
-    ratio: Range = (3 / 4, 4 / 3)  # width / height
+    ratio: Positive = (3 / 4, 4 / 3)  # width / height
 
 
 class AugmentSection(Strict):
@@ -48,7 +50,7 @@ class AugmentSection(Strict):
     jitter_strength: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
     gray: Probability = 0.2
     blur: Probability = [1.0, 0.1, 0.5]
-    blur_sigma: Range = (0.1, 2.0)  # pixels
+    blur_sigma: Positive = (0.1, 2.0)  # pixels
     solarize: Probability = [0.0, 0.2, 0.0]
     rotate: Probability = 0.0  # by 90, 180 or 270 degrees
     noise: Probability = 0.0
@@ -69,7 +71,7 @@ class ViewsSection(Strict):
 class TeacherSection(Strict):
     """The exponential moving average of the student: momentum at the start and at the end, along a cosine."""
 
-    momentum: Range = (0.996, 1.0)
+    momentum: tuple[Share, Share] = (0.996, 1.0)
 
 
 class HeadSection(Strict):
@@ -124,7 +126,7 @@ class OptimSection(Strict):
     lr: float = Field(default=5.0e-4, gt=0)  # per 256 images of the global batch
     final_lr: float = Field(default=1.0e-6, ge=0)
     weight_decay: Range = (0.04, 0.4)  # start and end of a cosine
-    betas: Range = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     clip: float | None = Field(default=3.0, gt=0)  # gradient norm of EACH parameter
     warmup_epochs: Duration = 10.0
 
@@ -154,6 +156,6 @@ class MonitorSection(Strict):
 
 
 class MethodSection(Strict):
-    """The method; a method's file adds keys of its own. ``method: dino`` is short for ``method: {name: dino}``."""
+    """The method; a method's file adds keys of its own. ``method: mae`` is short for ``method: {name: mae}``."""
 
     name: str = "joint_embedding"

@@ -1,4 +1,4 @@
-"""`sslkit pretrain`: train an encoder on prepared images, without their labels, by a recipe."""
+"""`sslkit pretrain`: train an encoder on prepared images by a recipe; only `supervised` looks at their labels."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def pretrain(
         lines = [
             f"{results['encoder']}: {results['branch']} after {results['epochs']:g} epochs, loss {results['loss']:.4f}"
         ]
-        if results.get("knn") is not None:
+        if None not in (results.get("knn"), results.get("effective_rank")):
             lines.append(
                 f"k-NN on part of train {results['knn']:.1f} %, effective rank {results['effective_rank']:.0f}"
             )
@@ -85,6 +85,7 @@ class _Job:
     def __init__(self, run: Run, recipe: Recipe, device: torch.device, workers: int, world: World):
         from sslkit.data.order import Order
         from sslkit.device import resolve_precision
+        from sslkit.schedules import Moment
         from stages.training import open_method
 
         self.run, self.recipe, self.device, self.workers, self.world = run, recipe, device, workers, world
@@ -100,6 +101,11 @@ class _Job:
             world=world.size,
             seed=recipe.train.seed,
         )
+
+        if not Moment(0, self.order.steps_per_epoch, recipe.train.epochs).total:
+            raise UsageError(
+                f"{recipe.train.epochs:g} epochs of {self.order.steps_per_epoch} steps are not one step: raise --epochs"
+            )
 
     def perform(self, force: bool) -> dict[str, Any]:
         """Train under the stage contract; only the leader keeps the books."""
@@ -142,12 +148,14 @@ class _Job:
         from sslkit.training.log import rows
         from sslkit.weights import save_encoder
 
-        recipe, images = self.recipe, in_memory(self.images, self.opened.wants_objects)
-        self.method.suit_device(self.device, recipe.train.compile)
+        recipe = self.recipe
         if self.world.leads:
             with atomic(self.run.recipe) as handle:
                 handle.write(dump(recipe).encode())
+            # Before much is decoded or compiled: a first forward pass finds what building the method could not.
             self._draw_views()
+        images = in_memory(self.images, self.opened.wants_objects)
+        self.method.suit_device(self.device, recipe.train.compile)
         encoder, branch = self.method.exported()
         trainer = self._trainer(images, folder)
         trainer.train(self._batches(images, trainer.step, trainer.total))
@@ -155,7 +163,7 @@ class _Job:
             return {}
         save_encoder(encoder, self.run.encoder, self.run.encoder_info, branch)
         log = rows(self.run.metrics)
-        last = [row for row in log if "loss" in row][-1]
+        last = [row for row in log if row.get("loss") is not None][-1]
         return {
             "encoder": str(self.run.encoder),
             "branch": branch,
@@ -197,7 +205,7 @@ class _Job:
         return batches(images, self.views, self.order, start, stop, self.workers, pin, self.opened.wants_objects)
 
     def _draw_views(self) -> None:
-        """``views.png``: what the model sees at its first step."""
+        """``views.png``: what the model would see of the first images at its first step."""
         if self.run.views.exists():
             return
         import torch
@@ -215,6 +223,7 @@ class _Job:
         from sslkit.training import distributed
         from sslkit.training.monitor import features_of
 
+        distributed.same_buffers(encoder)
         mine = np.arange(self.world.rank, len(images), self.world.size)
         size = self.recipe.encoder.image_size
         rows = features_of(encoder, images, mine, size, self.device, self.precision)
@@ -224,7 +233,8 @@ class _Job:
         """What ``--dry-run`` prints."""
         from sslkit.training.estimate import estimate
 
-        return estimate(self.method, self.views, self.recipe, self.order, self.precision)
+        # Two images: enough for statistics of a batch.
+        return estimate(self.method, self.opened.batch(2), self.recipe, self.order, self.precision)
 
     def fit(self, minutes: float) -> dict[str, Any]:
         """How many epochs fit into so many minutes on this machine, by some steps that are thrown away."""

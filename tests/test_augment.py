@@ -1,6 +1,7 @@
 """Each photometric operation against torchvision's, and the batch against one image at a time."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_grayscale_solarize_and_blur_as_torchvision(images):
     sigmas = (0.1, 1.0, 2.0)
     sides = [2 * math.ceil(3 * s) + 1 for s in sigmas]
     expected = torch.stack([tv.gaussian_blur(i, [k, k], [s, s]) for i, k, s in zip(images, sides, sigmas, strict=True)])
-    augment.blur_(images, factors(*sigmas))
+    augment.blur_(images, factors(*sigmas), max(sigmas))
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
 
 
@@ -196,7 +197,8 @@ def test_images_that_the_later_operations_leave_alone_keep_every_bit(monkeypatch
     expected, old = crops[0] * (1 / 255), draw[0].numpy()
     augment._jitter(expected, old)
     augment._on(expected, old[:, augment.COLUMN["gray"]] > 0, augment.grayscale_)
-    augment._on(expected, old[:, augment.COLUMN["blur"]] > 0, augment.blur_, old[:, augment.COLUMN["blur"]])
+    sigma = old[:, augment.COLUMN["blur"]]
+    augment._on(expected, sigma > 0, partial(augment.blur_, widest=float(sigma.max())), sigma)
     augment._on(expected, old[:, augment.COLUMN["solarize"]] > 0, augment.solarize_)
     augment.normalise(expected)
     touched = draw.clone()

@@ -232,3 +232,17 @@ def test_one_view_has_nothing_to_be_compared_with(build):
     method = build("dino", *one)
     with pytest.raises(UsageError, match=r"views\.global\.count"):
         method(batch_of(method), AT)
+
+
+def test_prototypes_that_no_objective_looks_at_are_not_trained(build):
+    method = build("dino-barlow-shared", "objectives.dino=null")
+    head = method.student["heads"]["prototypes"]
+    assert not any(p.requires_grad for p in head.last_layer()) and all(p.requires_grad for p in head.mlp.parameters())
+    method(batch_of(method), AT).loss.backward()
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+def test_an_mlp_that_an_unread_head_lends_is_trained(build):
+    method = build("dino", "heads.mine={kind: dino, out: 8, trunk: prototypes}", "objectives.dino.head=mine")
+    lender, mine = (method.student["heads"][name] for name in ("prototypes", "mine"))
+    assert all(p.requires_grad for p in mine.parameters()) and not lender.prototypes.requires_grad

@@ -164,6 +164,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(train, sslkit, tmp_path)
         (["--recipe", "attmusk"], 2, "did you mean 'attmask"),
         (["--arch", "vit_tinny_patch16_224"], 2, "did you mean 'vit_tiny_patch16_224'"),
         (["--set", "optim.warmup_epochs=50"], 2, "exceeds the run of 2"),
+        (["--epochs", "0.01"], 2, "0.01 epochs of 5 steps are not one step: raise --epochs"),
         (["--lr", "1e30", "--epochs", "6"], 1, "steps in a row gave a loss that is not finite"),
     ],
 )

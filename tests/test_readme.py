@@ -3,7 +3,9 @@
 import importlib
 import re
 import shlex
+import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from sslkit import registry
 from sslkit.data.sources.base import Source
 from stages import cli
 
+PIPELINES = Path(__file__).parents[1] / "stages" / "pipelines"
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n# (sslkit/\S+\.py)\n(.*?)```", README, re.DOTALL)
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -95,6 +98,37 @@ def test_every_recipe_named_in_the_readme_exists():
     for line in SHELL:
         for recipe in re.findall(r"--recipe ([\w.-]+)", line):
             assert recipe in names() or recipe.endswith(".yaml")
+
+
+def test_every_training_in_the_readme_resolves():
+    """Its recipes, settings and architecture, as `sslkit pretrain` and `preview` read them."""
+    from stages.recipe_options import OPTIONS, SHORT, recipe_from
+
+    lines = [line.split("#")[0] for line in SHELL if "--recipe" in line]
+    assert len(lines) > 8
+    for line in lines:
+        words = shlex.split(line.split(";")[-2] if ";" in line else line)
+        words = [word.replace("$s", "1") for word in words]
+        given: dict = dict.fromkeys(OPTIONS) | {"recipes": [], "settings": []}
+        for option, value in pairwise(words):
+            if option in ("--recipe", "--set"):
+                given["recipes" if option == "--recipe" else "settings"].append(value)
+            elif (name := option.lstrip("-").replace("-", "_")) in SHORT and option.startswith("--"):
+                given[name] = value
+        assert recipe_from(**given).train.epochs > 0, line
+
+
+@pytest.mark.parametrize("script", sorted(PIPELINES.glob("*.sh")), ids=lambda path: path.stem)
+def test_every_pipeline_is_shell_and_names_what_exists(script):
+    """Its syntax, its recipes, and the settings it makes."""
+    from sslkit.merging import override
+    from stages.recipes import names
+
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    text = script.read_text()
+    assert all(recipe in names() for recipe in re.findall(r"--recipe ([a-z][\w.-]+)", text))
+    for setting in re.findall(r"--set \"?([\w.]+=[^\s\")]+)", text):
+        assert override({}, setting)
 
 
 def test_the_help_lists_every_stage(sslkit):

@@ -8,6 +8,7 @@ and without edges in a Sobel image. Rotation is cut with the crop, see ``views``
 
 import math
 from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import permutations
 
 import numpy as np
@@ -20,7 +21,6 @@ from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 COLUMN = {name: index for index, name in enumerate(PHOTOMETRIC)}
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): jitter's operations in the order they are applied
-MAX_RADIUS = 6  # pixels, three of the papers' largest sigma: where the device cannot be asked for the largest drawn
 CACHED_FLOATS = 1 << 15  # 128 KiB of pixels, and several times as much of what the operations make of them
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
 
@@ -51,7 +51,8 @@ def _augment(images: Tensor, rows: np.ndarray) -> None:
     """(n, 3, H, W) float32 in [0, 1], and the draws of each: all operations in place."""
     _jitter(images, rows)
     _on(images, rows[:, COLUMN["gray"]] > 0, grayscale_)
-    _on(images, rows[:, COLUMN["blur"]] > 0, blur_, rows[:, COLUMN["blur"]])
+    sigma = rows[:, COLUMN["blur"]]
+    _on(images, sigma > 0, partial(blur_, widest=float(sigma.max(initial=0))), sigma)
     _on(images, rows[:, COLUMN["solarize"]] > 0, solarize_)
     _on(images, rows[:, COLUMN["noise"]] > 0, noise_, *(rows[:, COLUMN[name]] for name in ("noise", "noise_seed")))
     _on(images, rows[:, COLUMN["sobel"]] > 0, sobel_)
@@ -62,9 +63,16 @@ def _augment(images: Tensor, rows: np.ndarray) -> None:
 
 def normalise(images: Tensor) -> Tensor:
     """(..., 3, H, W) in [0, 1] -> ImageNet's mean 0 and standard deviation 1, in place."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
-    scale = 1 / torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
-    return torch.addcmul(-mean * scale, images, scale, out=images)
+    shift, scale = _statistics(images.device)
+    return torch.addcmul(shift, images, scale, out=images)
+
+
+@lru_cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """-mean / std and 1 / std, (3, 1, 1), made once for a device: every copy from the host would wait for it."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return (-mean / std).to(device), (1 / std).to(device)
 
 
 def _on(images: Tensor, where: np.ndarray, operation: Callable[..., object], *values: np.ndarray) -> None:
@@ -156,11 +164,13 @@ def solarize_(x: Tensor) -> None:
     torch.where(x >= 128 / 255, 1 - x, x, out=x)
 
 
-def blur_(x: Tensor, sigma: Tensor) -> None:
-    """Gaussian blur of each image by its own sigma in pixels, mirrored at the border, cut at three sigma."""
-    # Three sigma of the widest; a narrower kernel's taps beyond its own three sigma are 0, whatever its neighbours are.
-    widest = math.ceil(3 * float(sigma.max())) if sigma.device.type == "cpu" else MAX_RADIUS
-    radius = min(widest, x.shape[-1] - 1, x.shape[-2] - 1)
+def blur_(x: Tensor, sigma: Tensor, widest: float) -> None:
+    """Gaussian blur of each image by its own sigma in pixels, mirrored at the border, cut at three sigma.
+
+    ``widest`` is the largest sigma, given on the host so that the device need not be asked.
+    """
+    # A narrower kernel's taps beyond its own three sigma are 0, whatever its neighbours are.
+    radius = min(math.ceil(3 * widest), x.shape[-1] - 1, x.shape[-2] - 1)
     at = torch.arange(radius + 1, device=x.device)
     taps = (-0.5 * (at / sigma) ** 2).exp_() * (at <= (3 * sigma).ceil())  # (n, 1, 1, radius + 1)
     taps /= 2 * taps.sum(-1, keepdim=True) - taps[..., :1]

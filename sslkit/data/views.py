@@ -95,7 +95,10 @@ class ViewMaker:
             raise UsageError("views.global.count must be at least 1")
         for group in self.groups:
             if group.size % patch_size:
-                raise UsageError(f"patch size {patch_size} does not divide the {group.size} pixels of a crop")
+                raise UsageError(
+                    f"patch size {patch_size} does not divide the {group.size} pixels of a crop: set "
+                    f"views.global.size or views.local.size to a multiple"
+                )
         self.augment = _checked(section.augment)
         self._global_views, self._views = self.groups[0].count, sum(g.count for g in self.groups)
         names = ("flip", "jitter", "gray", "blur", "solarize", *OWN_SLOTS)

@@ -47,8 +47,7 @@ class JointEmbedding(Method):
         # What no objective reaches must not ask for a gradient: data parallelism would wait for it.
         if encoder.vit and self.masking is None:
             encoder.mask_token.requires_grad_(False)
-        for name in set(recipe.heads) - {objective.head for objective in self._objectives()}:
-            self._head("student", name).requires_grad_(False)
+        self._freeze_unread_heads()
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
@@ -218,6 +217,18 @@ class JointEmbedding(Method):
         assert isinstance(head, heads.PrototypeHead)  # see _check
         return head
 
+    def _freeze_unread_heads(self) -> None:
+        readers = [o for o in self._objectives() if o.reads_cls or o.reads_hidden or o.reads_patches]
+        read = {o.head for o in readers} & set(self.recipe.heads)
+        for name in self.recipe.heads:
+            self._head("student", name).requires_grad_(False)
+        # Afterwards, since an MLP may be shared with a head that is not read.
+        for name in read:
+            head = self._head("student", name).requires_grad_(True)
+            if isinstance(head, heads.PrototypeHead) and not any(o.reads_scores for o in readers if o.head == name):
+                for parameter in head.last_layer():
+                    parameter.requires_grad_(False)
+
     def _check(self) -> None:
         """Contradictions, before any data is read."""
         recipe, encoder = self.recipe, self._encoder("student")
@@ -230,20 +241,28 @@ class JointEmbedding(Method):
             if objective.needs_teacher and recipe.teacher is None:
                 raise UsageError(f"objective {name} needs a teacher: add `teacher: {{momentum: [0.996, 1.0]}}`")
             if objective.reads_hidden and recipe.mask is None:
-                raise UsageError(f"objective {name} needs a mask: add a `mask` section")
+                raise UsageError(f"objective {name} needs a mask, such as --set mask.strategy=random")
             if objective.couples_batch and recipe.train.accumulate > 1:
                 raise UsageError(f"objective {name} looks across the batch: train.accumulate must be 1")
             needs_patches = objective.reads_hidden or objective.reads_patches or objective.reads_attention
             if needs_patches and not encoder.vit:
-                raise UsageError(f"objective {name} needs patch tokens, which {recipe.encoder.arch} does not have")
+                raise UsageError(
+                    f"objective {name} needs patch tokens, which {recipe.encoder.arch} does not have: choose a ViT, or "
+                    f"--set objectives.{name}=null"
+                )
             section = recipe.heads.get(objective.head)
             if objective.reads_hidden and not isinstance(section, PrototypesSection):
                 raise UsageError(f"objective {name} needs prototypes, which heads.{objective.head} does not have")
             if isinstance(section, ProjectorSection) and section.batch_norm and recipe.train.accumulate > 1:
                 raise UsageError(f"heads.{objective.head} has BatchNorm: train.accumulate must be 1")
+        if self._reads_teacher_attention() and encoder.vit and not encoder.has_cls:
+            raise UsageError(f"{recipe.encoder.arch} has no CLS token: its attention cannot be read")
         if self.masking is not None:
             if not encoder.vit:
-                raise UsageError(f"masks need patch tokens, which {recipe.encoder.arch} does not have")
+                raise UsageError(
+                    f"masks need patch tokens, which {recipe.encoder.arch} does not have: choose a ViT, or "
+                    f"--set mask=null"
+                )
             if self.masking.needs_attention and recipe.teacher is None:
                 raise UsageError(f"mask.strategy {self.masking.strategy} needs a teacher's attention: add a teacher")
 

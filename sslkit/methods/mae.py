@@ -65,7 +65,9 @@ class MaskedAutoencoder(Method):
         self.masking = _checked(recipe)
         self.student = Encoder.from_section(recipe.encoder)
         if not self.student.vit:
-            raise UsageError(f"mae needs patch tokens, which {recipe.encoder.arch} does not have")
+            raise UsageError(
+                f"mae needs patch tokens, which {recipe.encoder.arch} does not have: choose a ViT by --arch"
+            )
         self.student.fix_positions()
         self.student.mask_token.requires_grad_(False)  # hidden patches do not enter this encoder
         size = recipe.views.global_.size or recipe.encoder.image_size
@@ -262,7 +264,9 @@ def _checked(recipe: Recipe) -> Masking:
         raise UsageError(f"mae masks every crop: mask.probability must be 1, not {masking.probability:g}")
     if masking.ratio_per == "crop":
         raise UsageError("mae needs as many visible patches in every crop: mask.ratio_per must be step, not crop")
-    if masking.needs_attention and recipe.teacher is None:
+    if not masking.needs_attention:
+        takes_no(recipe, "teacher")  # it would only say what to hide
+    elif recipe.teacher is None:
         raise UsageError(f"mask.strategy {masking.strategy} needs a teacher's attention: add a teacher")
     return masking
 

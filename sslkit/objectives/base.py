@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from sslkit.errors import UsageError
@@ -144,6 +144,7 @@ class Objective(nn.Module, ABC):
 
     Attributes tell the method what to compute; those of the class hold unless its settings decide otherwise:
         reads_cls: the head is applied to the CLS tokens of all views.
+        reads_scores: the head's prototypes are used, not only its embedding.
         reads_hidden: the head is applied to hidden patch tokens; needs a mask and a ViT.
         reads_patches: patch tokens of the global crops are looked at; needs a ViT.
         reads_attention: both branches' CLS attention is computed; needs a ViT.
@@ -153,6 +154,7 @@ class Objective(nn.Module, ABC):
     """
 
     reads_cls: bool = False
+    reads_scores: bool = False
     reads_hidden: bool = False
     reads_patches: bool = False
     reads_attention: bool = False
@@ -169,7 +171,6 @@ class Objective(nn.Module, ABC):
     def __init__(self, config: Config, head: HeadSection | None):
         """``head`` is the section of the objective's head."""
         super().__init__()
-        self.config = config
         self.head = config.head or ""
 
     @abstractmethod
@@ -190,13 +191,14 @@ class PrototypeObjective(Objective):
         UsageError: the head has no prototypes.
     """
 
+    reads_scores = True
     needs_teacher = True
 
     class Config(Objective.Config):
         """Temperatures and centring."""
 
         student_temperature: float = Field(default=0.1, gt=0)
-        teacher_temperature: tuple[float, float] = (0.04, 0.04)  # start, and after the warm-up
+        teacher_temperature: tuple[PositiveFloat, PositiveFloat] = (0.04, 0.04)  # start, and after the warm-up
         temperature_warmup_epochs: Duration = 0.0
         centering: Literal["mean", "sinkhorn", "none"] = "mean"
         center_momentum: float = Field(default=0.9, ge=0, le=1)
@@ -246,11 +248,12 @@ class HiddenObjective(PrototypeObjective):
         assert teacher.mean_logits is not None
         targets = self.targets(teacher.logits, scene.at)
         crops = len(scene.masks.counts)
-        value = hidden_cross_entropy(student, targets, self.token_weights(scene), crops, c.student_temperature)
+        weights = self.token_weights(scene)
+        value = hidden_cross_entropy(student, targets, weights, crops, c.student_temperature)
         metrics = {"center_norm": self.center.norm()}
         if masked := int((scene.masks.counts > 0).sum()):
             # A crop without a mask adds 0 to the loss; the entropies are those of the crops that have one.
-            metrics = assignment_metrics(targets, value.detach() * crops / masked, self.center)
+            metrics = assignment_metrics(targets, value.detach() * crops / masked, self.center, weights)
         return Term(value, metrics, statistics={"mean_logits": teacher.mean_logits})
 
 

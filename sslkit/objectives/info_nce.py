@@ -60,8 +60,8 @@ class InfoNce(EmbeddingObjective):
         self.temperature = config.temperature
 
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See the module; metric ``accuracy``: how often the positive is the nearest candidate, in [0, 1]."""
+        """See the module; metric ``accuracy``: how often the positive is the nearest candidate, percent."""
         symmetric = self.pairing.against == "student"
         cosines, positives = similarities(gathered(online), gathered(target), symmetric)
-        accuracy = (cosines.argmax(-1) == positives).float().mean()
+        accuracy = 100 * (cosines.argmax(-1) == positives).float().mean()
         return loss(cosines, positives, self.temperature), {"accuracy": accuracy}

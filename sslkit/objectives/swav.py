@@ -29,6 +29,7 @@ class Swav(Objective):
     """
 
     reads_cls = True
+    reads_scores = True
     couples_batch = True
 
     class Config(Objective.Config):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=6)  # others wait while the leader evaluates or clusters
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ def world(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
+        dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), size)
     finally:
@@ -65,6 +67,13 @@ def gathered_rows(rows: Tensor, total: int) -> Tensor:
     for rank, part in enumerate(parts):
         whole[rank :: len(parts)] = part
     return whole
+
+
+def same_buffers(module: torch.nn.Module) -> None:
+    """The leader's buffers, such as a ResNet's statistics, in every process."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def any_of(flag: Tensor) -> Tensor:

@@ -1,33 +1,26 @@
-"""What a run would cost, from one image's forward pass on the CPU's own arithmetic."""
+"""What a run would cost, from a small batch's forward and backward pass."""
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.data.order import Order
-from sslkit.data.views import PHOTOMETRIC, Batch, ViewMaker
+from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
 from sslkit.methods.base import Method
 from sslkit.recipe import Recipe
 from sslkit.schedules import Moment
 
-IMAGES = 2  # enough for batch statistics
 
-
-def estimate(method: Method, views: ViewMaker, recipe: Recipe, order: Order, precision: Precision) -> dict[str, Any]:
+def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precision: Precision) -> dict[str, Any]:
     """Parameters, FLOPs, steps and memory of a run; nothing is trained.
 
     FLOPs count a multiply-add as two and a backward pass as twice its forward. Memory is weights, gradients and
-    AdamW's two moments, and what autograd keeps of one micro-batch, measured on two images.
+    AdamW's two moments, and what autograd keeps of one micro-batch, measured on the batch.
     """
-    device = next(method.parameters()).device
-    crops = [torch.zeros(g.count, IMAGES, 3, g.size, g.size, dtype=torch.uint8, device=device) for g in views.groups]
-    draws = [torch.zeros(g.count, IMAGES, len(PHOTOMETRIC)) for g in views.groups]
-    samples = torch.from_numpy(np.arange(IMAGES))
-    batch = Batch(samples, torch.zeros(IMAGES, dtype=torch.int64), crops, draws)
+    device, images = batch.crops[0].device, len(batch.samples)
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -44,7 +37,7 @@ def estimate(method: Method, views: ViewMaker, recipe: Recipe, order: Order, pre
     method.zero_grad(set_to_none=True)
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     every = sum(p.numel() for p in method.parameters())
-    activations = sum(size for pointer, size in kept.items() if pointer not in weights) / IMAGES
+    activations = sum(size for pointer, size in kept.items() if pointer not in weights) / images
     micro = order.batch_size // (order.accumulate * order.world)
     encoder, _ = method.exported()
     return {
@@ -52,8 +45,8 @@ def estimate(method: Method, views: ViewMaker, recipe: Recipe, order: Order, pre
         "encoder": recipe.encoder.arch,
         "encoder parameters": sum(p.numel() for p in encoder.parameters()),
         "trained parameters": trained,
-        "GFLOPs per image, forward": round(forward / IMAGES / 1e9, 2),
-        "GFLOPs per image, training": round(total / IMAGES / 1e9, 2),
+        "GFLOPs per image, forward": round(forward / images / 1e9, 2),
+        "GFLOPs per image, training": round(total / images / 1e9, 2),
         "images": order.samples,
         "steps per epoch": order.steps_per_epoch,
         "steps": Moment(0, order.steps_per_epoch, recipe.train.epochs).total,

@@ -23,7 +23,8 @@ class Meter:
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Count each metric once more."""
         for key, value in metrics.items():
-            self.sums[key] = self.sums[key] + value.double() if key in self.sums else value.double()
+            value = value.to(torch.float32 if value.device.type == "mps" else torch.float64)  # MPS has no doubles
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def read(self) -> dict[str, float]:

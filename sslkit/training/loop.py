@@ -101,9 +101,9 @@ class Trainer:
                 for buffer, before in buffers:
                     buffer.copy_(torch.where(bad, before, buffer))
 
-                self._recent.append((self.step, samples, bad))
                 self.meter.add({"gradient_norm": norm})
                 self.step += 1
+                self._recent.append((self.step, samples, bad))
                 bar.update()
                 if self.step % self.recipe.monitor.log_steps == 0 or self.step == self.total:
                     self._log(rates, clock, bar)

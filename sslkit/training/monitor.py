@@ -5,6 +5,7 @@ watching a run never changes its weights.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sslkit import rng
 from sslkit.data.augment import normalise
 from sslkit.data.loader import Images
 from sslkit.data.views import center_crop
-from sslkit.device import Precision, autocast
+from sslkit.device import Precision, autocast, cores
 from sslkit.diagnostics import effective_rank
 from sslkit.encoder import Encoder
 from sslkit.sections import MonitorSection
@@ -67,11 +68,13 @@ def features_of(
     was_training = encoder.training
     encoder.eval()
     parts = []
-    for start in range(0, len(chosen), BATCH):
-        crops = torch.stack([center_crop(images.image(int(i)), size) for i in chosen[start : start + BATCH]])
-        pixels = normalise(crops.to(device).float().div_(255))
-        with autocast(device, precision):
-            parts.append(encoder(pixels).cls.float())
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(chosen), BATCH):
+            part = chosen[start : start + BATCH]
+            crops = torch.stack(list(pool.map(lambda i: center_crop(images.image(int(i)), size), part)))
+            pixels = normalise(crops.to(device).float().div_(255))
+            with autocast(device, precision):
+                parts.append(encoder(pixels).cls.float())
     encoder.train(was_training)
     return torch.cat(parts).cpu()
 

@@ -34,12 +34,16 @@ def measure(trainer: Trainer, batches: Iterator[Batch]) -> Timing:
     evaluate, trainer.evaluate = trainer.evaluate, dict
     trainer.quiet, trainer.total = True, WARM
     trainer.train(batches)
+    trainer.save = _nothing  # a checkpoint is no part of a step
     trainer.total = WARM + TIMED
     step = _seconds(lambda: trainer.train(batches)) / TIMED
     looking = _seconds(lambda: list(trainer.method.begin_epoch(trainer.at(0), trainer.features)))
     every = trainer.recipe.monitor.every_epochs
     evaluation = _seconds(evaluate) / every if every else 0.0
     return Timing(step, step * trainer.steps_per_epoch + looking + evaluation)
+
+
+def _nothing() -> None: ...
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -8,13 +8,15 @@
 # A ranking of early learning: minutes on a CPU say little about what a method reaches in the end.
 # The same command again goes on where it stopped.
 set -euo pipefail
-cifar=$1
+cifar=${1:?usage: all_methods.sh CIFAR [FOLDER] [MINUTES] [JOBS]}
 export out=${2:-runs/all-methods} minutes=${3:-10} jobs=${4:-1}
-export OMP_NUM_THREADS=$(($(nproc) / jobs))
+# nproc itself obeys the variable.
+cores=$(env -u OMP_NUM_THREADS nproc)
+export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
 
 recipes=(supervised dino dino-sinkhorn dino-koleo ibot-random ibot attmask attmask-hint attmask-low masked-distill
   mae mae-block mae-attmask simclr byol barlow-twins vicreg swav dino-barlow-joint dino-barlow-shared
-  rotation jigsaw deep-cluster)
+  rotation jigsaw deep-cluster attmask-distill attmask-pool attmask-weighted attmask-diversity)
 # RECIPES="dino mae" trains only those.
 read -r -a recipes <<<"${RECIPES:-${recipes[*]}}"
 
@@ -31,11 +33,12 @@ learn() {
     dino-barlow-shared) words+=(--set objectives.barlow_twins.weight=0.0542) ;;
   esac
   # Measured once and kept, so that the recipe is the same when this script goes on where it stopped.
-  if [ ! -s "$run.epochs" ]; then
+  local fits="$run.epochs-in-$minutes-min"
+  if [ ! -s "$fits" ]; then
     sslkit pretrain "$run" "${words[@]}" --dry-run --minutes "$minutes" --json |
-      python3 -c 'import json, sys; print(json.load(sys.stdin)["epochs that fit"])' >"$run.epochs"
+      python3 -c 'import json, sys; print(json.load(sys.stdin)["epochs that fit"])' >"$fits"
   fi
-  sslkit pretrain "$run" "${words[@]}" --epochs "$(cat "$run.epochs")"
+  sslkit pretrain "$run" "${words[@]}" --epochs "$(cat "$fits")"
   sslkit extract "$run"
   judge "$1"
 }

@@ -8,7 +8,9 @@
 set -euo pipefail
 export out=${1:-runs/attmask-study} epochs=${2:-12}
 seeds=${3:-0 1 2} jobs=${4:-1}
-export OMP_NUM_THREADS=$(($(nproc) / jobs))
+# nproc itself obeys the variable.
+cores=$(env -u OMP_NUM_THREADS nproc)
+export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
 
 masks=(attmask attmask-hint attmask-low ibot-random oracle)
 losses=(attmask-distill attmask-pool attmask-weighted attmask-diversity)
@@ -32,7 +34,9 @@ for seed in $seeds; do printf '%s\n' "${masks[@]}" "${losses[@]}" | sed "s/$/ $s
 named() { for name in "$@"; do for seed in $seeds; do echo "$out/$name-s$seed"; done; done; }
 mapfile -t masked < <(named "${masks[@]}")
 mapfile -t lossy < <(named attmask "${losses[@]}")
-sslkit curves "${masked[@]}" --seeds --metric masked_on_object --out "$out/masked.png"
+# Without the oracle, which hides nothing but the object.
+mapfile -t drawn < <(named attmask attmask-hint attmask-low ibot-random)
+sslkit curves "${drawn[@]}" --seeds --metric masked_on_object --out "$out/masked.png"
 echo
 sslkit compare "${masked[@]}" --seeds --markdown
 echo

@@ -5,7 +5,7 @@
 #   CIFAR   a folder or archive with train/ and test/ (or val/) class folders
 #   EPOCHS  of each training; 3 takes minutes on two cores, 100 and more is what the methods are made for
 set -euo pipefail
-cifar=$1 out=${2:-runs/cifar10} epochs=${3:-3}
+cifar=${1:?usage: cifar10_baselines.sh CIFAR [FOLDER] [EPOCHS]} out=${2:-runs/cifar10} epochs=${3:-3}
 
 sslkit prepare "$out/data" --source folder --root "$cifar" --fraction 0.2
 for recipe in dino ibot-random attmask; do

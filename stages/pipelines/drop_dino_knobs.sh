@@ -7,7 +7,9 @@
 set -euo pipefail
 export out=${1:-runs/knobs} epochs=${2:-8}
 jobs=${3:-1}
-export OMP_NUM_THREADS=$(($(nproc) / jobs))
+# nproc itself obeys the variable.
+cores=$(env -u OMP_NUM_THREADS nproc)
+export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
 
 sslkit prepare "$out/data"
 knobs=(full no-centring no-sharpening no-temperature-warmup no-momentum no-frozen-layer)
