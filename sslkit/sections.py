@@ -141,6 +141,7 @@ class TrainSection(Strict):
     compile: Literal["auto", "on", "off"] = "auto"
     seed: int = Field(default=0, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
+    keep_epochs: float = Field(default=0, ge=0)  # between encoders that are kept for good; 0 = only the last
     max_nonfinite: int = Field(default=5, gt=0)  # skipped steps in a row before the run stops
 
 

@@ -266,10 +266,15 @@ def save_encoder(
 
     The same weights give the same bytes. Each file appears whole or not at all, the weights first.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.model.state_dict().items()}
-    with atomic(weights_path) as handle:
-        handle.write(safetensors.torch.save(state, metadata={"format": "pt"}))
+    save_weights(encoder, weights_path)
     write_json(info_path, encoder.info(branch))
+
+
+def save_weights(encoder: Encoder, path: Path) -> None:
+    """Write an encoder's weights alone, by timm's key names, whole or not at all."""
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.model.state_dict().items()}
+    with atomic(path) as handle:
+        handle.write(safetensors.torch.save(state, metadata={"format": "pt"}))
 
 
 def load_encoder(weights_path: Path, info_path: Path) -> Encoder:

@@ -8,7 +8,28 @@ from types import FrameType
 import typer
 
 from sslkit.errors import InterruptedRun, SslkitError
-from stages import attn_viz, compare, curves, extract, knn, linear, prepare, pretrain, preview, recipes, status
+from stages import (
+    attn_viz,
+    compare,
+    curves,
+    embed,
+    export,
+    extract,
+    finetune,
+    health,
+    knn,
+    linear,
+    neighbours,
+    occlusion,
+    prepare,
+    pretrain,
+    preview,
+    recipes,
+    reconstruct,
+    report,
+    segment,
+    status,
+)
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -28,9 +49,18 @@ app.command("extract")(extract.extract)
 app.command("knn")(knn.knn)
 app.command("linear")(linear.linear)
 app.command("attn-viz")(attn_viz.attn_viz)
+app.command("finetune")(finetune.finetune)
+app.command("segment")(segment.segment)
+app.command("occlusion")(occlusion.occlusion)
+app.command("health")(health.health)
+app.command("reconstruct")(reconstruct.reconstruct)
+app.command("neighbours")(neighbours.neighbours)
+app.command("embed")(embed.embed)
 app.command("preview")(preview.preview)
 app.command("compare")(compare.compare)
 app.command("curves")(curves.curves)
+app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("status")(status.status)
 app.add_typer(recipes.app, name="recipes")
 

@@ -26,7 +26,7 @@ from stages.options import (
     WorkersOption,
 )
 from stages.output import say, show, table
-from stages.run import Result, Run, fingerprints, open_run
+from stages.run import Result, Run, fingerprints, transferred
 
 if TYPE_CHECKING:
     import torch
@@ -105,10 +105,13 @@ def extract(
 
 
 def open_like(path: Path, data: Path | None, like: Path | None) -> Run:
-    """The run, on ``--data``, else on its own data, else on that of the run named by ``--like``."""
-    run = open_run(path, data)
+    """The run, on ``--data``, else on its own data, else on that of the run named by ``--like``.
+
+    Other data than the run's own is judged below ``on/``; see ``transferred``.
+    """
+    run = transferred(path, data)
     if data is None and like is not None and not run.manifest.exists():
-        return open_run(path, Run(like).data.parent)
+        return transferred(path, Run(like).data.parent)
     return run
 
 

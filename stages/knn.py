@@ -5,9 +5,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from stages.options import ForceOption, JsonOption, RunArgument
+from stages.options import DataOption, ForceOption, JsonOption, RunArgument
 from stages.output import say, show, table
-from stages.run import Result, Run, open_run
+from stages.run import Result, Run, transferred
 
 
 def knn(
@@ -17,11 +17,12 @@ def knn(
         typer.Option("--k", help="Neighbours; repeatable. Default: 10, 20, 100, 200, headline 20.", show_default=False),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Votes are exp(cosine / this).")] = 0.07,
+    data: DataOption = None,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
     """Classify val by its nearest neighbours in train (exact, cosine, weighted votes)."""
-    here = open_run(run)
+    here = transferred(run, data)
     if not temperature > 0:
         raise typer.BadParameter(f"--temperature {temperature}: it is above 0")
     results = here.perform(
@@ -58,7 +59,7 @@ def _work(run: Run, ks: list[int] | None, temperature: float) -> Result:
     headline = next(row for row in found.sweep if row["k"] == found.k)
     results = {**{key: headline[key] for key in ("top1", "top5", "k", "temperature")}, "sweep": found.sweep}
     results |= {"train_images": len(train), "val_images": len(val)}
-    with atomic(run.knn_predictions) as handle:
+    with atomic(run.predictions("knn")) as handle:
         np.savez(handle, rows=val.rows, labels=val.labels, predicted=found.predicted)
     write_json(run.results("knn"), results)
     return results

@@ -5,9 +5,9 @@ from typing import Annotated, Optional
 import typer
 
 from stages.knn import probe_inputs
-from stages.options import Device, DeviceOption, ForceOption, JsonOption, RunArgument, SeedOption
+from stages.options import DataOption, Device, DeviceOption, ForceOption, JsonOption, RunArgument, SeedOption
 from stages.output import show, table
-from stages.run import Result, Run, open_run
+from stages.run import Result, Run, transferred
 
 STANDARDIZE_HELP = (
     "Centre and scale each feature by train's statistics; needed by MAE. Off in DINO's protocol (learning rates then "
@@ -36,12 +36,13 @@ def linear(
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over train.")] = 100,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per step.")] = 1024,
     seed: SeedOption = 0,
+    data: DataOption = None,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
     """Train a linear classifier on frozen features: 20 settings at once, chosen on a held-out tenth of train."""
-    here = open_run(run)
+    here = transferred(run, data)
     arrays = [name for name, wanted in _arrays(layers, patch_mean).items() if wanted]
     config = {
         "layers": layers,

@@ -29,7 +29,7 @@ RunArgument = Annotated[
 ]
 DataOption = Annotated[
     Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-    typer.Option("--data", metavar="RUN", help="Use the data prepared in another run.", show_default=False),
+    typer.Option("--data", metavar="RUN", help="The data prepared in another run.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Redo the stage, replacing what it wrote.")]

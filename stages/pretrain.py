@@ -181,6 +181,7 @@ class _Job:
         """The loop, with its files in a folder."""
         from sslkit.training.loop import Trainer
         from sslkit.training.monitor import watcher
+        from sslkit.weights import save_weights
 
         recipe, (encoder, _) = self.recipe, self.method.exported()
         size, seed = recipe.encoder.image_size, recipe.train.seed
@@ -195,6 +196,7 @@ class _Job:
             metrics_path=folder / self.run.metrics.name,
             evaluate=watcher(encoder, images, recipe.monitor, size, seed, self.device, self.precision),
             features=lambda: self._all_features(encoder, images),
+            keep=lambda epoch: save_weights(encoder, folder / "kept" / f"{epoch:08.2f}.safetensors"),
             say=say,
         )
 

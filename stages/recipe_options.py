@@ -37,6 +37,10 @@ OPTIONS: dict[str, Any] = {
         typer.Option("--image-size", help="Side of the encoder's images, pixels."),
     ],
     "arch": ArchOption,
+    "keep_every": Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--keep-every", metavar="EPOCHS", min=0, help="Keep the encoder of every so many epochs, too."),
+    ],
     "precision": Annotated[Optional[Precision], typer.Option("--precision", help="auto, bf16 or fp32.")],  # noqa: UP045
 }
 # The recipe key that an option is short for.
@@ -47,6 +51,7 @@ SHORT = {
     "seed": "train.seed",
     "image_size": "encoder.image_size",
     "arch": "encoder.arch",
+    "keep_every": "train.keep_epochs",
     "precision": "train.precision",
 }
 

@@ -21,7 +21,7 @@ from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.files import read_json, sha256, write_json
 from stages.record import describe_difference, fingerprints, outputs, outputs_intact, peak_memory_mb, versions
 
-# Stage -> its folder in the run. The order is the pipeline's.
+# Stage -> its folder in the run. The order is the pipeline's; of the first six each run is expected to have all.
 FOLDERS = {
     "prepare": "data",
     "pretrain": "pretrain",
@@ -29,7 +29,16 @@ FOLDERS = {
     "knn": "knn",
     "linear": "linear",
     "attn-viz": "attention",
+    "finetune": "finetune",
+    "segment": "segment",
+    "occlusion": "occlusion",
+    "health": "health",
+    "reconstruct": "reconstruct",
+    "neighbours": "neighbours",
+    "embed": "embed",
 }
+CHAIN = 6
+TRANSFERS = "on"  # folder of what a run's encoder gave on other data than its own
 Result = dict[str, Any]
 
 # Lock files that this process holds. A forked loader process would share the lock and keep it for as long as it
@@ -47,6 +56,10 @@ os.register_at_fork(after_in_child=_let_go)
 
 class Run:
     """A run directory, by name of artifact.
+
+    A stage may be done in several variants, each under the contract in a folder of its own: the stage
+    ``"linear:augment"`` writes ``linear-augment/``. ``on/NAME`` below a run is a run itself, which judges the
+    upper one's encoder on other data (``transferred``).
 
     Args:
         path: the directory; it need not exist yet.
@@ -72,6 +85,15 @@ class Run:
             return (self.path / read_json(reference)["run"]).resolve() / FOLDERS["prepare"]
         return self.own_data
 
+    @property
+    def trained(self) -> "Run":
+        """The run whose encoder this one judges: itself, but for one below ``on/``."""
+        return Run(self.path.parent.parent) if self.path.parent.name == TRANSFERS else self
+
+    def transfers(self) -> list["Run"]:
+        """The runs below ``on/``, by name."""
+        return [Run(path) for path in sorted((self.path / TRANSFERS).glob("*")) if path.is_dir()]
+
     def remember_data(self) -> None:
         """Record ``--data`` for the stages to come, unless this run has data of its own."""
         if self._other_data and not (self.own_data / "manifest.json").exists():
@@ -86,7 +108,7 @@ class Run:
     @property
     def pretrain(self) -> Path:
         """Folder of the training stage."""
-        return self.path / FOLDERS["pretrain"]
+        return self.trained.path / FOLDERS["pretrain"]
 
     @property
     def recipe(self) -> Path:
@@ -112,6 +134,10 @@ class Run:
     def encoder_info(self) -> Path:
         """How to build the encoder: timm name and arguments, normalisation, branch."""
         return self.pretrain / "encoder.json"
+
+    def kept_encoders(self) -> list[tuple[float, Path]]:
+        """The encoders that the training kept, as (epochs, weights), in order; each loads by ``encoder_info``."""
+        return [(float(path.stem), path) for path in sorted((self.pretrain / "kept").glob("*.safetensors"))]
 
     @property
     def views(self) -> Path:
@@ -147,10 +173,9 @@ class Run:
         """``features/<split>/<name>.npy``: cls, labels, blocks or patch_mean."""
         return self.features / split / f"{name}.npy"
 
-    @property
-    def knn_predictions(self) -> Path:
-        """Predicted and true class of every labelled val image."""
-        return self.path / FOLDERS["knn"] / "predictions.npz"
+    def predictions(self, stage: str) -> Path:
+        """What a probe says of every labelled val image: arrays ``rows``, ``labels`` and ``predicted``, (N,) each."""
+        return self.folder(stage) / "predictions.npz"
 
     @property
     def linear_head(self) -> Path:
@@ -162,8 +187,18 @@ class Run:
         return self.folder(stage) / "results.json"
 
     def folder(self, stage: str) -> Path:
-        """The folder that a stage writes."""
-        return self.path / FOLDERS[stage]
+        """The folder that a stage writes, or a variant of it."""
+        name, _, variant = stage.partition(":")
+        return self.path / (f"{FOLDERS[name]}-{variant}" if variant else FOLDERS[name])
+
+    def stages(self) -> list[str]:
+        """The stages that were begun, in the pipeline's order, each followed by its variants."""
+        found = []
+        for name, folder in FOLDERS.items():
+            variants = sorted(p.parent.name.removeprefix(folder)[1:] for p in self.path.glob(f"{folder}-*/stage.json"))
+            found += [name] if (self.path / folder / "stage.json").exists() else []
+            found += [f"{name}:{variant}" for variant in variants]
+        return found
 
     def record(self, stage: str) -> Result | None:
         """The stage's ``stage.json``, or None when it never ran."""
@@ -198,7 +233,7 @@ class Run:
         """Run ``work(folder)`` under the stage contract and return its results.
 
         Args:
-            stage: a key of ``FOLDERS``.
+            stage: a key of ``FOLDERS``, or one and a variant: ``"linear:augment"``.
             work: does the stage in the folder it is given, which holds what an unfinished try left.
                 It returns results that JSON can hold; they are stored in ``stage.json``.
             config: what the results depend on; a different config is refused without ``force``.
@@ -323,3 +358,15 @@ def open_run(path: Path | None, data: Path | None = None) -> Run:
     if data is not None and not (data / FOLDERS["prepare"] / "manifest.json").exists():
         raise SslkitError(f"--data {data} holds no prepared data: run `sslkit prepare {data}` first")
     return Run(path, data)
+
+
+def transferred(path: Path | None, data: Path | None) -> Run:
+    """The run in which ``--data`` is judged: the named one, or, where that is about other data, ``on/NAME`` below it.
+
+    So an encoder that was trained on one dataset is judged on several, each with its own features and results.
+    """
+    run = open_run(path, data)
+    home = Run(run.path)
+    if data is None or not home.manifest.exists() or home.manifest.resolve() == run.manifest.resolve():
+        return run
+    return Run(home.path / TRANSFERS / data.resolve().name, data)

@@ -6,7 +6,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from stages.options import JsonOption, RunArgument
 from stages.output import table
-from stages.run import FOLDERS, Result, Run, outputs_intact
+from stages.run import CHAIN, FOLDERS, Result, Run, outputs_intact
 
 # Shown first where a stage reports them; otherwise its first numbers and names are.
 HEADLINES = ("top1", "top5")
@@ -32,8 +32,8 @@ def survey(run: Run) -> dict[str, dict[str, Any]]:
     ``state`` is never, running, done, failed, interrupted, or unfinished: it was running and its process is gone.
     """
     found: dict[str, dict[str, Any]] = {}
-    for stage in FOLDERS:
-        home = run
+    for stage in _stages(run):
+        home = run.trained if stage == "pretrain" else run
         if stage == "prepare" and run.data != run.own_data:
             home = Run(run.data.parent)
         record = home.record(stage)
@@ -56,6 +56,14 @@ def survey(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _stages(run: Run) -> list[str]:
+    """The chain, done or not, and whatever else was begun; in the pipeline's order."""
+    begun = run.stages()
+    chain = list(FOLDERS)[:CHAIN]
+    return [stage for name in FOLDERS for stage in ([name] if name in chain or name in begun else [])
+            + [variant for variant in begun if variant.startswith(f"{name}:")]]  # fmt: skip
+
+
 def _state(run: Run, stage: str, record: Result) -> str:
     state = record["status"]
     if state == "running" and run.writer() != stage:
@@ -67,7 +75,7 @@ def _state(run: Run, stage: str, record: Result) -> str:
 
 def _stale_sources(run: Run, record: Result, found: dict[str, dict[str, Any]]) -> list[str]:
     """Stages that wrote this stage's inputs and are stale themselves, though the files have not changed yet."""
-    stage_of = {folder: stage for stage, folder in FOLDERS.items()}
+    stage_of = {run.folder(stage).name: stage for stage in found}
     sources = []
     for was in record["inputs"].values():
         source = stage_of.get(Path(was["path"]).parts[0])

@@ -49,6 +49,17 @@ def shapes_run(tmp_path_factory) -> Path:
     return run
 
 
+@pytest.fixture(scope="session")
+def trained_run(shapes_run, tiny_scale, tmp_path_factory) -> Path:
+    """A run on `shapes_run` with a tiny AttMask encoder, one kept each epoch, features, and k-NN; copy it to write."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    words = ["--recipe", "attmask", "--recipe", tiny_scale, "--keep-every", 1, "--workers", 0, "--precision", "fp32"]
+    spawn("pretrain", run, "--data", shapes_run, *words, "--device", "cpu").check_returncode()
+    spawn("extract", run, "--workers", 0, "--precision", "fp32", "--device", "cpu").check_returncode()
+    spawn("knn", run).check_returncode()
+    return run
+
+
 def command(*words: object) -> list[str]:
     """An sslkit command line for a process of its own."""
     return [sys.executable, "-m", "stages.cli", *map(str, words)]

@@ -13,6 +13,8 @@ import torch
 from conftest import command, spawn
 from safetensors.torch import load_file
 
+from stages.run import Run
+
 QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
 
 
@@ -65,6 +67,18 @@ def test_the_written_branch_is_the_teacher_of_the_checkpoint(undisturbed):
     key = "blocks.0.mlp.fc1.weight"
     assert torch.equal(written[key], state["method"][f"teacher.encoder.model.{key}"])
     assert not torch.equal(written[key], state["method"][f"student.encoder.model.{key}"])
+
+
+def test_encoders_are_kept_over_the_training_from_the_first_to_the_last(undisturbed, train, sslkit, tmp_path):
+    run = Run(tmp_path / "run")
+    assert sslkit("pretrain", run.path, *train("--keep-every", "1"))[0] == 0
+    kept = run.kept_encoders()
+    epochs = json.loads((run.pretrain / "stage.json").read_text())["results"]["epochs"]
+    assert [epoch for epoch, _ in kept] == [float(n) for n in range(int(epochs) + 1)]
+    # Keeping changes nothing, and what is kept last is what is written in the end.
+    assert weights(run.path) == weights(undisturbed) and kept[-1][1].read_bytes() == weights(run.path)
+    assert load_file(kept[0][1]).keys() == load_file(run.encoder).keys()
+    assert kept[0][1].read_bytes() != kept[-1][1].read_bytes()
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -206,7 +220,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_samples_kept(train, sslkit
     code, _, _ = sslkit("pretrain", tmp_path / "run", *train("--set", "monitor.gradient_steps=0"))
     log = rows(tmp_path / "run")
     skipped = [row for row in log if "skipped" in row]
-    assert code == 0 and [row["step"] for row in skipped] == [4] and len(skipped[0]["samples"]) == 16
+    assert code == 0 and [row["step"] for row in skipped] == [5] and len(skipped[0]["samples"]) == 16
     assert all(
         torch.isfinite(v).all() for v in load_file(tmp_path / "run" / "pretrain" / "encoder.safetensors").values()
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
-from sslkit.files import atomic
-from stages.run import FOLDERS, Run, open_run
+from sslkit.files import atomic, write_json
+from stages.run import FOLDERS, Run, open_run, transferred
 
 # A writer that says when it holds the run, then waits for its standard input to close.
 HOLDER = """
@@ -287,3 +287,28 @@ def test_a_run_must_be_named_and_data_must_be_prepared(tmp_path: Path) -> None:
 
 def test_every_stage_has_its_own_folder() -> None:
     assert len(set(FOLDERS.values())) == len(FOLDERS)
+
+
+def test_a_variant_of_a_stage_has_a_folder_and_a_record_of_its_own(tmp_path):
+    run = Run(tmp_path)
+    for stage in ("linear", "linear:augment"):
+        run.perform(stage, lambda folder: {"folder": folder.name}, config={}, inputs={})
+    assert run.folder("linear:augment") == tmp_path / "linear-augment"
+    assert run.record("linear:augment")["results"] == {"folder": "linear-augment"}
+    assert run.stages() == ["linear", "linear:augment"]
+
+
+def test_other_data_than_the_runs_own_is_judged_below_it(tmp_path):
+    for name in ("a", "digits"):
+        write_json(Run(tmp_path / name).manifest, {"name": name})
+    own = transferred(tmp_path / "a", None)
+    same = transferred(tmp_path / "a", tmp_path / "a")
+    other = transferred(tmp_path / "a", tmp_path / "digits")
+    assert own.path == same.path == tmp_path / "a"
+    assert other.path == tmp_path / "a/on/digits" and other.manifest == tmp_path / "digits/data/manifest.json"
+    assert other.encoder == own.encoder and other.features != own.features
+    # A run without data takes what it is given.
+    assert transferred(tmp_path / "new", tmp_path / "a").path == tmp_path / "new"
+    other.remember_data()
+    again = Run(tmp_path / "a/on/digits")
+    assert again.manifest.samefile(other.manifest) and Run(tmp_path / "a").transfers()[0].path == again.path

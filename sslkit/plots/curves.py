@@ -16,10 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sslkit.files import atomic
+from sslkit.plots.figure import COLOURS, STYLES, label, legend
 
-# Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart in print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLES = ("-", "--", "-.", ":")
 FEW = 30  # points; a line with no more shows each of them
 AXES = {
     "teacher_entropy": "teacher entropy h (nats)",
@@ -141,9 +139,7 @@ def draw(panels: Sequence[Panel], time: str, path: Path) -> None:
         _draw_panel(axes, content, f"{time}s of training")
     for axes in grid[len(panels) :]:
         axes.remove()
-    # One legend for all panels, below them, where it hides neither a curve nor ln K.
-    handles = {handle.get_label(): handle for axes in grid for handle in axes.get_legend_handles_labels()[0]}
-    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=max(columns, 2), frameon=False)
+    legend(figure, list(grid), max(columns, 2))
     with atomic(path) as handle:
         figure.savefig(handle, format="png", dpi=130)
 
@@ -159,10 +155,7 @@ def _draw_panel(axes: Axes, content: Panel, x_label: str) -> None:
         axes.axhline(value, color="0.45", linewidth=1, linestyle="--")
         axes.annotate(f"ln K = {value:.2f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
                       ha="right", va="bottom", color="0.3")  # fmt: skip
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(content.label)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    label(axes, x_label, content.label)
 
 
 def _points(rows: Log, key: str, time: str) -> tuple[np.ndarray, np.ndarray]:

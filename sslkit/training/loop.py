@@ -42,6 +42,7 @@ class Trainer:
         metrics_path: where log lines go.
         evaluate: every so often asked for more metrics (k-NN, ranks); the result never reaches the weights.
         features: the encoder's CLS of all training images, for methods that learn from them between epochs.
+        keep: is told the epoch, every ``train.keep_epochs`` of them and at both ends, to keep the encoder for good.
         say: where remarks go.
         quiet: show no progress bar.
     """
@@ -56,6 +57,7 @@ class Trainer:
     metrics_path: Path
     evaluate: Callable[[], dict[str, float]]
     features: Callable[[], Tensor]
+    keep: Callable[[float], None]
     say: Callable[[str], None]
     quiet: bool = False
     step: int = 0
@@ -83,6 +85,7 @@ class Trainer:
         clock = _Clock(self.recipe.train.batch_size // self.recipe.train.accumulate)
         module = self.method if self.world.size == 1 else DistributedDataParallel(self.method, broadcast_buffers=False)
         with _Signals() as signals, self._bar() as bar:
+            self._keep_encoder()
             while self.step < self.total:
                 at = self.at(self.step)
                 if self.step % self.steps_per_epoch == 0:
@@ -104,6 +107,7 @@ class Trainer:
                 self.meter.add({"gradient_norm": norm})
                 self.step += 1
                 self._recent.append((self.step, samples, bad))
+                self._keep_encoder()
                 bar.update()
                 if self.step % self.recipe.monitor.log_steps == 0 or self.step == self.total:
                     self._log(rates, clock, bar)
@@ -169,11 +173,20 @@ class Trainer:
 
     def _evaluation_due(self) -> bool:
         """Whether an evaluation falls into the log interval that ends now, or the run ends."""
-        every = self.recipe.monitor.every_epochs * self.steps_per_epoch
+        return self._due(self.recipe.monitor.every_epochs, self.recipe.monitor.log_steps)
+
+    def _due(self, every_epochs: float, steps: int) -> bool:
+        """Whether a multiple of so many epochs lies in the last so many steps, or the run ends; never for 0 epochs."""
+        every = every_epochs * self.steps_per_epoch
         if not every:
             return False
-        before = self.step - min(self.recipe.monitor.log_steps, self.step)
+        before = self.step - min(steps, self.step)
         return self.step == self.total or int(self.step / every) > int(before / every)
+
+    def _keep_encoder(self) -> None:
+        every = self.recipe.train.keep_epochs
+        if self.world.leads and every and (self.step == 0 or self._due(every, 1)):
+            self.keep(self.at(self.step).epoch)
 
     def _count_skipped(self) -> None:
         flags = torch.stack([bad for _, _, bad in self._recent]).tolist() if self._recent else []

@@ -1,0 +1,79 @@
+"""What all figures have in common: colours that any eye tells apart, axes with units, a text in the picture's place.
+
+A figure is drawn with matplotlib's object interface (no global state) and kept as a PNG that carries its text
+alternative, or as an SVG that stands in a page and follows its light and dark.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sslkit.files import atomic
+
+# Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DPI = 130
+
+
+def colour(number: int) -> str:
+    """The colour of the n-th run or method, everywhere."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def style(number: int) -> str:
+    """A line style, which changes with the colour and once more when the colours come round."""
+    return STYLES[(number + number // len(COLOURS)) % len(STYLES)]
+
+
+def label(axes: Axes, x: str, y: str) -> None:
+    """Name both axes, with units, and take away what carries no data."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None:
+    """One legend for all axes, below them, where it hides nothing."""
+    handles = {handle.get_label(): handle for each in axes for handle in each.get_legend_handles_labels()[0]}
+    if handles:
+        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=columns, frameon=False)
+
+
+def save_png(figure: Figure, path: Path, alt: str) -> None:
+    """Write a PNG, whole or not at all, with its text alternative as the file's ``Description``."""
+    with atomic(path) as handle:
+        figure.savefig(handle, format="png", dpi=DPI, metadata={"Description": alt, "Software": None})
+
+
+def as_svg(figure: Figure, alt: str, name: str) -> str:
+    """An SVG element for a page: black becomes the text's colour there, and a screen reader reads ``alt``.
+
+    Args:
+        figure: with a transparent ground.
+        alt: what the figure shows, in words.
+        name: letters and digits, its own in the page; ids within the SVG begin with it.
+    """
+    import html
+
+    import matplotlib
+
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    svg = re.sub(r'(?<=id=")|(?<=url\(#)|(?<=xlink:href="#)', f"{name}-", svg)
+    svg = re.sub(r"#(?:000000|262626|333333)\b", "currentColor", svg)
+    # The page decides on the width.
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt, quote=True)}"', 1)
