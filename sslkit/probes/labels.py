@@ -1,0 +1,49 @@
+"""Few labels: which images of train keep theirs, class by class."""
+
+import numpy as np
+
+from sslkit import rng
+from sslkit.errors import SslkitError, UsageError
+
+
+def share(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Positions of the images that keep their label: the same share of every class, and at least one image of it.
+
+    A class's order is drawn from (seed, class), and a share takes its beginning: 1 % lies inside 10 %.
+
+    Args:
+        labels: (N,) int64, -1 = unlabelled; those are never among them.
+        fraction: in (0, 1].
+        seed: of the orders.
+
+    Returns:
+        (M,) int64, ascending.
+
+    Raises:
+        UsageError: a fraction outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"--label-fraction {fraction}: it is above 0 and at most 1")
+    parts = [order[: max(1, round(fraction * len(order)))] for order in _orders(labels, "labels.share", seed)]
+    return np.sort(np.concatenate([*parts, np.empty(0, np.int64)]))
+
+
+def shots(labels: np.ndarray, count: int, seed: int, draw: int) -> np.ndarray:
+    """Positions of ``count`` labelled images of every class, ascending; another draw gives others.
+
+    Raises:
+        SslkitError: a class has fewer.
+    """
+    orders = _orders(labels, "labels.shots", seed, draw)
+    fewest = min((len(order) for order in orders), default=0)
+    if fewest < count:
+        raise SslkitError(f"--shots {count}: a class of train has only {fewest} labelled images")
+    return np.sort(np.concatenate([order[:count] for order in orders]))
+
+
+def _orders(labels: np.ndarray, stream: str, seed: int, draw: int = 0) -> list[np.ndarray]:
+    """The positions of each class in an order of its own."""
+    return [
+        rng.generator(seed, stream, int(label), draw).permutation(np.flatnonzero(labels == label))
+        for label in np.unique(labels[labels >= 0])
+    ]
