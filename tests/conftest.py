@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import settings
 
 # Two test processes on two cores: more threads only wait for each other.
