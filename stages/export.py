@@ -1,9 +1,98 @@
-"""`sslkit export`: to come."""
+"""`sslkit export RUN DIR`: the trained encoder for another library, with a model card."""
+
+import shutil
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from sslkit.errors import SslkitError
-from stages.options import RunArgument
+from stages.options import ForceOption, JsonOption, RunArgument
+from stages.output import show
+from stages.run import Result, Run, open_run
 
 
-def export(run: RunArgument) -> None:
-    """To come."""
-    raise SslkitError("export is to come")
+class Format(str, Enum):
+    """Who is to load it."""
+
+    timm = "timm"
+    transformers = "transformers"
+    onnx = "onnx"
+    torchscript = "torchscript"
+    pt = "pt"
+
+
+def export(
+    run: RunArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    format: Annotated[Format, typer.Option("--format", help="Who is to load it.")] = Format.timm,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write the run's encoder in a format that other libraries load, and a README.md that says what it is."""
+    here = open_run(run)
+    here.need(here.encoder, "pretrain")
+    if folder.exists() and not folder.is_dir():
+        raise SslkitError(f"{folder} is a file: name a folder to export to")
+    if folder.exists() and any(folder.iterdir()) and not force:
+        raise SslkitError(f"{folder} is not empty: name a new folder, or replace it with --force")
+
+    from sslkit.export.formats import FORMATS
+    from sslkit.weights import load_encoder
+
+    encoder = load_encoder(here.encoder, here.encoder_info)
+    # Made beside its place and moved there whole.
+    making = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    try:
+        FORMATS[format.value](encoder, making)
+        (making / "README.md").write_text(_card(here, encoder, format.value))
+        if folder.exists():
+            shutil.rmtree(folder)
+        making.replace(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    lines = [f"{folder}: {', '.join(files)}", "README.md says how to load it"]
+    show({"folder": str(folder), "format": format.value, "files": files}, lines, json)
+
+
+def _card(run: Run, encoder: Any, format: str) -> str:
+    from sslkit.export.card import Facts, render
+    from sslkit.files import read_json
+
+    training = run.record("pretrain") or {}
+    return render(
+        Facts(
+            name=run.path.resolve().name,
+            format=format,
+            info=read_json(run.encoder_info),
+            vit=encoder.vit,
+            parameters=sum(p.numel() for p in encoder.model.parameters()),
+            recipe=training.get("config", {}),
+            data=_data(run),
+            results=_results(run),
+            command=training.get("command", ""),
+            versions=training.get("versions", {}),
+            collapse=training.get("results", {}).get("collapse") or {},
+        )
+    )
+
+
+def _data(run: Run) -> Result:
+    from sslkit.files import read_json
+
+    return read_json(run.manifest) if run.manifest.exists() else {}
+
+
+def _results(run: Run) -> list[tuple[str, str, Result]]:
+    """(evaluation, on which data, results) of every evaluation that has an accuracy."""
+    found = []
+    for home in [run, *run.transfers()]:
+        for stage in home.stages():
+            record = home.record(stage)
+            if record and record["status"] == "done" and isinstance(record["results"].get("top1"), int | float):
+                found.append((stage.replace(":", " "), "" if home is run else home.path.name, record["results"]))
+    return found

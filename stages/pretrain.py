@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -48,6 +49,9 @@ def pretrain(
         Optional[float],  # noqa: UP045
         typer.Option(min=0.01, help="With --dry-run: time some steps, and say how many epochs fit."),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the log as TensorBoard events, too, into pretrain/tensorboard.")
+    ] = False,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -57,11 +61,15 @@ def pretrain(
 
     if minutes is not None and not dry_run:
         raise UsageError("--minutes tells how many epochs fit: add --dry-run, then train with --epochs")
+    if tensorboard:
+        from sslkit.training.tensorboard import check_installed
+
+        check_installed()
     place = open_run(run, data)
     place.need(place.manifest, "prepare")
     where = devices.pick_device(device.value)
     with distributed.world(where) as world:
-        job = _Job(place, recipe, where, devices.workers(workers, where), world)
+        job = _Job(place, recipe, where, devices.workers(workers, where), world, tensorboard)
         if dry_run:
             results = job.describe() | (job.fit(minutes) if minutes else {})
             if world.leads:
@@ -82,13 +90,14 @@ def pretrain(
 class _Job:
     """Everything a run needs, built before any data is read so that contradictions come first."""
 
-    def __init__(self, run: Run, recipe: Recipe, device: torch.device, workers: int, world: World):
+    def __init__(self, run: Run, recipe: Recipe, device: torch.device, workers: int, world: World, events: bool):
         from sslkit.data.order import Order
         from sslkit.device import resolve_precision
         from sslkit.schedules import Moment
         from stages.training import open_method
 
         self.run, self.recipe, self.device, self.workers, self.world = run, recipe, device, workers, world
+        self.events = events and world.leads
         self.precision: Bits = resolve_precision(recipe.train.precision, device)
         self.opened = open_method(run, recipe, device)
         self.method, self.views = self.opened.method, self.opened.views
@@ -128,7 +137,7 @@ class _Job:
             config = as_dict(self.recipe)
             config["train"]["precision"] = self.precision
             self.run.remember_data()
-            return self.run.perform(
+            results = self.run.perform(
                 "pretrain",
                 work,
                 config=config,
@@ -136,6 +145,9 @@ class _Job:
                 how={"device": str(self.device), "workers": self.workers, "processes": self.world.size},
                 force=force,
             )
+            if self.events and not began:
+                self._events_of_log()
+            return results
         finally:
             if not began:
                 distributed.from_leader(False)
@@ -158,7 +170,8 @@ class _Job:
         self.method.suit_device(self.device, recipe.train.compile)
         encoder, branch = self.method.exported()
         trainer = self._trainer(images, folder)
-        trainer.train(self._batches(images, trainer.step, trainer.total))
+        with self._events(trainer):
+            trainer.train(self._batches(images, trainer.step, trainer.total))
         if not self.world.leads:
             return {}
         save_encoder(encoder, self.run.encoder, self.run.encoder_info, branch)
@@ -176,6 +189,29 @@ class _Job:
             "warnings": last.get("warnings", []),
             "collapse": collapses(last),
         }
+
+    def _events_of_log(self) -> None:
+        """Events of a training that is over."""
+        from sslkit.training.log import rows
+        from sslkit.training.tensorboard import Events
+
+        Events(self.run.events, rows(self.run.metrics)).close()
+
+    @contextmanager
+    def _events(self, trainer: Trainer) -> Iterator[None]:
+        """TensorBoard events of the rows so far, and of those that the block logs."""
+        if not self.events:
+            yield
+            return
+        from sslkit.training.log import rows
+        from sslkit.training.tensorboard import Events
+
+        events = Events(self.run.events, rows(self.run.metrics))
+        trainer.tell = events
+        try:
+            yield
+        finally:
+            events.close()
 
     def _trainer(self, images: Images, folder: Path) -> Trainer:
         """The loop, with its files in a folder."""

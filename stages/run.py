@@ -121,6 +121,11 @@ class Run:
         return self.pretrain / "metrics.jsonl"
 
     @property
+    def events(self) -> Path:
+        """Folder of the log as TensorBoard events, where they were asked for."""
+        return self.pretrain / "tensorboard"
+
+    @property
     def checkpoint(self) -> Path:
         """Everything needed to go on training."""
         return self.pretrain / "checkpoint.pt"

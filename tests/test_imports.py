@@ -13,6 +13,7 @@ HEIGHTS = {
     "sslkit.training": 4,
     "sslkit.probes": 4,
     "sslkit.plots": 4,
+    "sslkit.export": 4,
     "sslkit.methods": 3,
     "sslkit.objectives": 2,
     "sslkit.masks": 2,

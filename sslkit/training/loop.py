@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class Trainer:
         features: the encoder's CLS of all training images, for methods that learn from them between epochs.
         keep: is told the epoch, every ``train.keep_epochs`` of them and at both ends, to keep the encoder for good.
         say: where remarks go.
+        tell: is given each row of the log once it is written.
         quiet: show no progress bar.
     """
 
@@ -59,13 +60,14 @@ class Trainer:
     features: Callable[[], Tensor]
     keep: Callable[[float], None]
     say: Callable[[str], None]
+    tell: Callable[[Mapping[str, Any]], None] = lambda row: None
     quiet: bool = False
     step: int = 0
     meter: log.Meter = field(default_factory=log.Meter)
     skipped_in_a_row: int = 0
 
     def __post_init__(self) -> None:
-        self.optimizer = optim.build(self.method, self.recipe.optim)
+        self.optimizer = optim.build(self.method, self.recipe.optim, self.method.rate_factors())
         self.trained = [p for p in self.method.parameters() if p.requires_grad]
         self.total = self.at(0).total
         self._recent: list[tuple[int, list[Tensor], Tensor]] = []  # step, samples and "not finite" since the last log
@@ -166,6 +168,7 @@ class Trainer:
                 self.say(f"epoch {at.epoch:.1f}: {'; '.join(warnings)}")
         if self.world.leads:
             log.append(self.metrics_path, row)
+            self.tell(row)
         bar.set_postfix_str(
             f"epoch {at.epoch:.1f}/{at.epochs:g}, loss {row.get('loss', math.nan):.3f}, "
             f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data"

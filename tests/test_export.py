@@ -1,0 +1,85 @@
+"""An exported encoder loads in the other library by the card's own words, and gives the same features."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.errors import UsageError
+from sslkit.export.formats import FORMATS, transformers_folder
+from sslkit.weights import load_encoder
+from stages.run import Run
+
+PACKAGES = {"onnx": "onnxruntime", "transformers": "transformers"}
+
+
+def code_of(card: str) -> str:
+    """What the card tells a person to type."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", card, re.DOTALL))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the other libraries
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_cards_words_load_it_and_the_features_are_the_same(trained_run, sslkit, tmp_path, format, monkeypatch):
+    if format in PACKAGES:
+        pytest.importorskip(PACKAGES[format])
+    code, out, _ = sslkit("export", trained_run, tmp_path / "out", "--format", format, "--json")
+    assert code == 0 and json.loads(out)["files"]["README.md"] > 0
+    shutil.move(tmp_path / "out", tmp_path / "moved")  # nothing in it names its place
+    monkeypatch.chdir(tmp_path / "moved")
+    told: dict = {}
+    with torch.no_grad():
+        exec(code_of(Path("README.md").read_text()), told)
+        run = Run(trained_run)
+        expected = load_encoder(run.encoder, run.encoder_info)(told["images"]).cls
+    cls = torch.as_tensor(told["cls"])
+    assert cls.shape == expected.shape == (2, 24)
+    torch.testing.assert_close(cls, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_graphs_take_batches_of_any_size_and_give_patches(tmp_path, format):
+    encoder = Encoder(EncoderSpec(image_size=32, patch_size=8, width=24, depth=2, heads=3)).eval()
+    FORMATS[format](encoder, tmp_path)
+    images = torch.randn(5, 3, 32, 32)
+    if format == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
+        found = [torch.from_numpy(a) for a in session.run(["cls", "patches"], {"images": images.numpy()})]
+    else:
+        found = torch.jit.load(tmp_path / "encoder.torchscript.pt")(images)
+    with torch.no_grad():
+        tokens = encoder(images)
+    for ours, theirs in zip((tokens.cls, tokens.patches), found, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_the_card_says_what_it_is(trained_run, sslkit, tmp_path):
+    assert sslkit("export", trained_run, tmp_path / "out")[0] == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    top1 = json.loads((trained_run / "knn/results.json").read_text())["top1"]
+    assert card.startswith("---\nlibrary_name: timm") and f"- knn: top-1 {top1:.1f} %" in card
+    assert "dino + ibot with attention masks for 2 epochs" in card and "weights of the teacher" in card
+    assert "80 images, 10 classes" in card and "sslkit pretrain" in card
+
+
+def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
+    (tmp_path / "mine").write_text("")
+    code, _, err = sslkit("export", trained_run, tmp_path)
+    assert code == 1 and "is not empty" in err and "--force" in err and [p.name for p in tmp_path.iterdir()] == ["mine"]
+    code, _, err = sslkit("export", tmp_path, tmp_path / "out")
+    assert code == 1 and "sslkit pretrain" in err
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "vit_base_patch16_siglip_224", "vit_small_patch14_reg4_dinov2"])
+def test_what_transformers_lacks_is_said(arch, tmp_path):
+    pytest.importorskip("transformers")
+    size = 28 if "patch14" in arch else 32
+    sizes = {} if arch == "resnet18" else {"width": 48, "depth": 1, "heads": 3}
+    with pytest.raises(UsageError, match=r"which transformers' ViTModel lacks: export it with --format timm"):
+        transformers_folder(Encoder(EncoderSpec(arch, size, **sizes)), tmp_path)
