@@ -78,7 +78,7 @@ def attn_viz(
         _check_encoder(here)
     # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
     source = resolve(here, weights, arch, pretrained, like, None, None, seed)
-    photos = _photos(images, count) if images is not None else None
+    photos = find_photos(images, count) if images is not None else None
     if photos is None:
         inputs = {**source.files, "data": here.need(here.manifest, "prepare")}
     else:
@@ -112,7 +112,7 @@ def attn_viz(
             mean=built.mean,
             std=built.std,
         )
-        pictures = _val_images(here, config["count"]) if photos is None else _read_photos(photos)
+        pictures = _val_images(here, config["count"]) if photos is None else read_photos(photos)
         if built.encoder.vit:
             pictures = _sizes_told(pictures, config["image_size"], built.encoder.patch_size)
         about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=weights, arch=arch)
@@ -168,7 +168,7 @@ def _sizes_told(pictures: Iterator[tuple[str, "Tensor"]], shorter: int, patch: i
         yield name, image
 
 
-def _photos(images: Path, count: int | None) -> dict[str, Path]:
+def find_photos(images: Path, count: int | None) -> dict[str, Path]:
     """The user's photos by name, sorted."""
     if images.is_file():
         return {images.name: images}
@@ -180,7 +180,7 @@ def _photos(images: Path, count: int | None) -> dict[str, Path]:
     return {str(path.relative_to(images)): path for path in found[:count]}
 
 
-def _read_photos(photos: dict[str, Path]) -> Iterator[tuple[str, "Tensor"]]:
+def read_photos(photos: dict[str, Path]) -> Iterator[tuple[str, "Tensor"]]:
     from sslkit.data.images import decode
 
     for name, path in photos.items():

@@ -1,9 +1,269 @@
-"""`sslkit reconstruct`: to come."""
+"""`sslkit reconstruct RUN`: what a masked autoencoder paints in the place of what it is not shown."""
 
-from sslkit.errors import SslkitError
-from stages.options import RunArgument
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from sslkit.errors import SslkitError, UsageError
+from stages.attn_viz import find_photos, read_photos
+from stages.options import (
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    RunArgument,
+    SeedOption,
+)
+from stages.output import show
+from stages.run import Result, Run, transferred
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.data.shards import Split
+    from sslkit.methods.mae import MaskedAutoencoder
+    from sslkit.plots.reconstruction import Painted, Shown
+    from sslkit.recipe import Recipe
+
+DEFAULT_COUNT = 8
+JUDGED = 256  # val images that the error is a mean of: eight would say little
+BATCH = 32
+SHEET, ARRAYS = "reconstructions.png", "reconstructions.npz"
 
 
-def reconstruct(run: RunArgument) -> None:
-    """To come."""
-    raise SslkitError("reconstruct is to come")
+def reconstruct(
+    run: RunArgument,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option("--images", metavar="FILE|DIR", help="Your own photos, of any size.", show_default=False),
+    ] = None,
+    count: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--count", min=1, help="How many are drawn; default 8 of val, or all of --images."),
+    ] = None,
+    ratio: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--ratio", min=0.0, max=1.0, help="Share that is removed; default: the recipe's."),
+    ] = None,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw what an MAE sees, paints, and should have painted; the error is a mean over 256 images of val."""
+    here = transferred(run, data)
+    recipe = viewing_recipe(here, ratio, seed)
+    inputs = {"recipe": here.recipe, "checkpoint": here.trained.need(here.checkpoint, "pretrain")}
+    photos = find_photos(images, count) if images is not None else None
+    if photos is None:
+        inputs["data"] = here.need(here.manifest, "prepare")
+    else:
+        inputs |= {f"photo {name}": path for name, path in photos.items()}
+
+    from sslkit.device import pick_device, resolve_precision
+
+    where = pick_device(device.value)
+    config: Result = {
+        "images": "val" if photos is None else "photos",
+        "count": (count or DEFAULT_COUNT) if photos is None else len(photos),
+        "ratio": _mask(recipe).ratio[0],
+        "seed": seed,
+        "precision": resolve_precision(precision.value, where),
+    }
+
+    def work(folder: Path) -> Result:
+        here.remember_data()
+        method = open_painter(here, recipe, where)
+        size = recipe.views.global_.size or recipe.encoder.image_size
+        shown = _of_val(here, size, config["count"]) if photos is None else _of_photos(photos, size)
+        return _draw(method, shown, config, folder)
+
+    results = here.perform(
+        "reconstruct",
+        work,
+        config=config,
+        inputs=inputs,
+        how={"device": str(where), "images": str(images)},
+        force=force,
+    )
+    sheet = here.folder("reconstruct") / SHEET
+    lines = [
+        f"error {results['error']:.3f} ({results['unit']}), mean of {results['judged']} images; "
+        f"patches of one colour: {results['flat_error']:.3f}",
+        f"{results['images']} images, {100 * results['removed']:.0f} % removed: {sheet}",
+    ]
+    show(results, lines, as_json)
+
+
+def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
+    """The run's recipe with one mask ratio, the seed of the masks, and nothing dropped.
+
+    Args:
+        run: whose training is looked at.
+        ratio: share of the patches to remove; None takes the middle of the recipe's.
+        seed: of the masks.
+
+    Raises:
+        SslkitError: nothing was trained, or a method that paints nothing.
+    """
+    from sslkit import registry
+    from sslkit.methods.base import Method
+    from sslkit.recipe import resolve
+
+    recipe = resolve([run.trained.need(run.recipe, "pretrain")])
+    name = recipe.method.name
+    if not hasattr(registry.load("sslkit.methods", name, Method), "reconstruct"):
+        raise SslkitError(
+            f"{run.trained.path} was trained by {name}, which has no decoder: reconstruct needs a run of method mae, "
+            "such as `sslkit pretrain RUN --recipe mae`"
+        )
+    mask = _mask(recipe)
+    share = sum(mask.ratio) / 2 if ratio is None else ratio
+    changes = {
+        "mask": mask.model_copy(update={"ratio": (share, share)}),
+        "train": recipe.train.model_copy(update={"seed": seed}),
+        "encoder": recipe.encoder.model_copy(update={"drop_path": 0.0}),
+    }
+    return recipe.model_copy(update=changes)
+
+
+def _mask(recipe: "Recipe") -> Any:
+    from sslkit.masks.base import Masking
+
+    if not isinstance(recipe.mask, Masking):
+        raise UsageError("the recipe of this run has no mask: reconstruct needs one, as `--recipe mae` has it")
+    return recipe.mask
+
+
+def open_painter(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedAutoencoder":
+    """The run's method with all of its trained weights, its decoder's among them, in eval mode.
+
+    Raises:
+        SslkitError: the checkpoint is damaged, or of another model than the recipe's.
+    """
+    import torch
+
+    from sslkit.methods.mae import MaskedAutoencoder
+    from sslkit.training import checkpoint
+
+    with torch.random.fork_rng(devices=[]):
+        method = MaskedAutoencoder(recipe)
+    state = checkpoint.load(run.checkpoint, torch.device("cpu"))
+    try:
+        method.load_state_dict((state or {})["method"])
+    except (KeyError, RuntimeError) as error:
+        raise SslkitError(
+            f"{run.checkpoint} does not hold the model of {run.recipe.name} beside it: train again with "
+            f"`sslkit pretrain {run.trained.path} --force`"
+        ) from error
+    return method.to(device).eval()
+
+
+def in_turns(labels: list[int]) -> list[int]:
+    """Positions of images in turns: the first of each class, then the second of each, ...; -1 is a class as well.
+
+    >>> in_turns([0, 0, 0, 1, 1])
+    [0, 3, 1, 4, 2]
+    """
+    seen: dict[int, int] = {}
+    order = []
+    for index, label in enumerate(labels):
+        seen[label] = seen.get(label, -1) + 1
+        order.append((seen[label], label, index))
+    return [index for _, _, index in sorted(order)]
+
+
+def _of_val(run: Run, size: int, count: int) -> "Iterator[Shown]":
+    from sslkit.data.shards import open_split
+    from sslkit.plots.reconstruction import Shown
+    from sslkit.probes.extraction import evaluation_crop
+
+    split = open_split(run.data, "val")
+    for index in in_turns(split.labels.tolist())[: max(count, JUDGED)]:
+        label = int(split.labels[index])
+        name = split.classes[label] if label >= 0 else split.keys[index]
+        yield Shown(name, evaluation_crop(split.image(index), size), index, _object_mask(split, index, size))
+
+
+def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None":
+    from sslkit.probes.extraction import evaluation_crop
+
+    mask = split.object_mask(index)
+    return None if mask is None else evaluation_crop(mask[None], size)[0]
+
+
+def _of_photos(photos: dict[str, Path], size: int) -> "Iterator[Shown]":
+    from sslkit.plots.reconstruction import Shown
+    from sslkit.probes.extraction import evaluation_crop
+
+    for number, (name, image) in enumerate(read_photos(photos)):
+        yield Shown(name, evaluation_crop(image, size), number)
+
+
+def _draw(method: "MaskedAutoencoder", shown: "Iterator[Shown]", config: Result, folder: Path) -> Result:
+    """Paint in batches; the first images are drawn, and all of them counted."""
+    import itertools
+
+    import numpy as np
+
+    from sslkit.files import atomic, write_json
+    from sslkit.plots.reconstruction import as_arrays, draw_reconstructions, joined, paint
+
+    kept: list[tuple[list[str], Painted]] = []
+    errors, flat = [], []
+    while batch := list(itertools.islice(shown, BATCH)):
+        painted = paint(method, batch, config["precision"])
+        errors.append(painted.errors)
+        flat.append(painted.flat_errors)
+        if sum(len(names) for names, _ in kept) < config["count"]:
+            kept.append(([each.name for each in batch], painted))
+    if not errors:
+        raise SslkitError("no image to look at: name photos with --images, or prepare data with a val split")
+    names = [name for some, _ in kept for name in some][: config["count"]]
+    first = joined([painted for _, painted in kept], config["count"])
+    facts: Result = {
+        "images": len(names),
+        "judged": sum(map(len, errors)),
+        "removed": float(first.masks.double().mean()),
+        "error": float(np.concatenate(errors).mean()),
+        "flat_error": float(np.concatenate(flat).mean()),
+        "normalised": method.config.normalise,
+        "unit": _unit(method),
+    }
+    height, width = first.originals.shape[-2:]
+    draw_reconstructions(names, first, method.student.grid(height, width), _legend(facts), folder / SHEET)
+    with atomic(folder / ARRAYS) as handle:
+        np.savez(handle, names=np.array(names), **as_arrays(first))
+    alt = f"{len(names)} images in threes: masked input, reconstruction, original. " + " ".join(_legend(facts))
+    results = {**facts, "pictures": [{"file": SHEET, "title": "Reconstructions", "alt": alt}]}
+    write_json(folder / "results.json", results)
+    return results
+
+
+def _unit(method: "MaskedAutoencoder") -> str:
+    kind = (
+        "each patch less its mean and over its deviation" if method.config.normalise else "ImageNet-normalised pixels"
+    )
+    return f"squared error of {kind}"
+
+
+def _legend(facts: Result) -> list[str]:
+    lines = [
+        f"Grey: the {100 * facts['removed']:.0f} % of the patches that the encoder is not shown. Error: mean over "
+        f"removed patches and their pixels, {facts['unit']}.",
+        f"Mean of {facts['judged']} images: {facts['error']:.3f}; patches of one colour would have "
+        f"{facts['flat_error']:.3f}.",
+    ]
+    if facts["normalised"]:
+        lines.append(
+            "The model paints patterns: brightness and contrast of each removed patch come from the "
+            "original, for viewing only."
+        )
+    return lines

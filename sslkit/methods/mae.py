@@ -114,8 +114,7 @@ class MaskedAutoencoder(Method):
         painted = self._predict(batch, images, masks, at).float()
         patches = patchify(images, self.student.patch_size)
         if self.config.normalise:
-            mean, std = _moments(patches)
-            painted = painted * std + mean
+            painted = denormalised(painted, patches)
         painted = torch.where(masks.mask[..., None], painted, patches)
         return images, masks.mask, unpatchify(painted, self.student.patch_size)
 
@@ -208,11 +207,17 @@ def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
 
 def normalised(patches: Tensor) -> Tensor:
     """(B, N, P x P x 3) -> each patch less its mean and over its standard deviation, all channels together."""
-    mean, std = _moments(patches)
+    mean, std = moments(patches)
     return (patches - mean) / std
 
 
-def _moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+def denormalised(values: Tensor, patches: Tensor) -> Tensor:
+    """The way back from ``normalised``: (B, N, P x P x 3) values times the deviation of ``patches``, plus their mean."""
+    mean, std = moments(patches)
+    return values * std + mean
+
+
+def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, (B, N, 1); the variance is unbiased, as in the paper's code."""
     variance, mean = torch.var_mean(patches, -1, keepdim=True, correction=1)
     return mean, (variance + EPSILON).sqrt()

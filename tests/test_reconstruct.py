@@ -1,0 +1,174 @@
+"""`sslkit reconstruct`: what is visible stays, what is painted is the model's, and the error is the training's."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslkit import recipe as recipes
+from sslkit.data.shards import open_split
+from sslkit.files import atomic
+from sslkit.methods.mae import MaskedAutoencoder, denormalised, normalised, patchify
+from sslkit.plots.reconstruction import Shown, _batch, paint, shortened
+from sslkit.probes.extraction import evaluation_crop
+from sslkit.schedules import Moment
+from sslkit.training import checkpoint
+from stages import reconstruct as stage
+from stages.run import Run
+
+RECIPES = Path(stage.__file__).parent / "recipes"
+
+
+@pytest.fixture
+def trained(tiny_scale: Path, shapes_run: Path, tmp_path: Path):
+    """Writes what pretrain leaves of an MAE that was never trained; settings -> run."""
+
+    def write(*settings: str, base: str = "mae") -> Run:
+        run = Run(tmp_path / "run")
+        recipe = recipes.resolve([RECIPES / f"{base}.yaml", tiny_scale], settings)
+        with atomic(run.recipe) as handle:
+            handle.write(recipes.dump(recipe).encode())
+        if base == "mae":
+            torch.manual_seed(1)
+            checkpoint.save(run.checkpoint, {"method": MaskedAutoencoder(recipe).state_dict()})
+        return Run(run.path, shapes_run)
+
+    return write
+
+
+@pytest.fixture
+def look(sslkit, shapes_run: Path, tmp_path: Path):
+    """Words -> (results, arrays) of the stage on `shapes`."""
+
+    def call(*words: object) -> tuple[dict, dict]:
+        given = ["reconstruct", tmp_path / "run", "--data", shapes_run, "--precision", "fp32", "--device", "cpu"]
+        code, out, err = sslkit(*given, "--json", *words)
+        assert code == 0, err
+        with np.load(tmp_path / "run" / "reconstruct" / stage.ARRAYS) as arrays:
+            return json.loads(out), dict(arrays)
+
+    return call
+
+
+def test_the_way_back_from_normalised_patches():
+    patches = torch.rand(2, 5, 48, generator=torch.Generator().manual_seed(0)) * 9 - 3
+    patches[0, 0] = 0.25  # of one colour: nothing to divide by
+    torch.testing.assert_close(denormalised(normalised(patches), patches), patches)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_error_is_the_trainings_loss_and_visible_patches_stay(trained, look, normalise):
+    run = trained(f"method.normalise={str(normalise).lower()}")
+    results, arrays = look("--count", 3)
+    split = open_split(run.data, "val")
+    rows = stage.in_turns(split.labels.tolist())[:256]
+    assert (results["images"], results["judged"], results["removed"]) == (3, len(rows), 0.75)
+    assert results["normalised"] is normalise
+    original, painted = (patchify(torch.from_numpy(arrays[name]), 8) for name in ("original", "painted"))
+    mask = torch.from_numpy(arrays["mask"])
+    assert mask.sum(1).tolist() == [12, 12, 12]
+    assert torch.equal(original[~mask], painted[~mask]) and not torch.equal(original[mask], painted[mask])
+    # The method's own loss, on the same crops and masks.
+    recipe = stage.viewing_recipe(run, None, 0)
+    method = stage.open_painter(run, recipe, torch.device("cpu"))
+    shown = [Shown("", evaluation_crop(split.image(i), 32), i) for i in rows]
+    with torch.no_grad():
+        assert results["error"] == pytest.approx(float(method(_batch(shown), Moment(0, 1, 1.0)).loss), rel=1e-5)
+    assert arrays["error"][0] == pytest.approx(paint(method, shown[:1]).errors[0], rel=1e-5)
+    (picture,) = results["pictures"]
+    assert f"Mean of {len(rows)} images" in picture["alt"]
+    assert ("come from the original" in picture["alt"]) == normalise
+    with Image.open(run.folder("reconstruct") / picture["file"]) as sheet:
+        assert sheet.width > 1000
+
+
+def test_images_come_class_by_turn_each_with_its_own_number(trained, look):
+    trained()
+    _, arrays = look("--count", 40)
+    names = arrays["names"].tolist()
+    assert len(set(names[:10])) == 10 and names[:10] == names[10:20]
+
+
+def test_a_raw_target_is_compared_with_the_mean_of_what_is_visible(trained):
+    run = trained("method.normalise=false")
+    recipe = stage.viewing_recipe(run, None, 0)
+    method = stage.open_painter(run, recipe, torch.device("cpu"))
+    shown = [Shown("", evaluation_crop(open_split(run.data, "val").image(0), 32), 0)]
+    painted = paint(method, shown)
+    pixels = painted.originals[0].double() / 255
+    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    hidden = painted.masks[0].view(4, 4).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    errors = [(pixels[c][hidden] - pixels[c][~hidden].mean()).square() for c in range(3)]
+    assert painted.flat_errors[0] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-4)
+
+
+def test_ratio_and_seed(trained, look, sslkit, tmp_path):
+    trained("encoder.drop_path=0.5")
+    results, first = look("--ratio", 0.5)
+    assert results["removed"] == 0.5
+    assert look("--ratio", 0.5)[0]["up_to_date"]
+    code, _, err = sslkit("reconstruct", tmp_path / "run", "--seed", 1, "--device", "cpu", "--precision", "fp32")
+    assert code == 1 and "ratio was 0.5, now 0.75; seed was 0, now 1" in err
+    _, again = look("--ratio", 0.5, "--force")
+    assert np.array_equal(first["painted"], again["painted"])  # no path is dropped
+    _, other = look("--ratio", 0.5, "--seed", 1, "--force")
+    assert not np.array_equal(first["mask"], other["mask"])
+
+
+def test_own_photos_need_no_data(trained, sslkit, tmp_path):
+    trained()
+    noise = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(noise).save(tmp_path / "photos" / "a.png")
+    code, out, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "photos", "--device", "cpu")
+    assert code == 0, err
+    assert "1 images, 75 % removed" in out
+
+
+def test_masks_that_look_for_objects_get_them(trained, look, sslkit, tmp_path):
+    run = trained("mask.strategy=oracle", "mask.ratio=[0.25,0.25]")
+    _, arrays = look("--count", 1)
+    split = open_split(run.data, "val")
+    on_object = split.object_mask(0)
+    assert on_object is not None
+    cover = evaluation_crop(on_object[None], 32).float().view(4, 8, 4, 8).mean((1, 3)).flatten()
+    # A quarter of the patches, and those that the object covers most.
+    mask = torch.from_numpy(arrays["mask"][0])
+    assert cover[mask].min() >= cover[~mask].max() - 1e-6 or cover[mask].mean() > cover[~mask].mean()
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    code, _, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "a.png", "--force")
+    assert code == 2 and err.count("\n") == 1 and "needs images with true object masks" in err
+
+
+def test_what_cannot_be_painted_is_one_line(trained, sslkit, shapes_run, tmp_path):
+    def fails(*words: object) -> str:
+        code, _, err = sslkit("reconstruct", tmp_path / "run", "--data", shapes_run, "--device", "cpu", *words)
+        assert code and err.count("\n") == 1
+        return err
+
+    assert "sslkit pretrain" in fails()
+    run = trained(base="dino")
+    assert "was trained by joint_embedding, which has no decoder: reconstruct needs a run of method mae" in fails()
+    trained()
+    assert "mask.ratio [1.0, 1.0] removes between 16 and 16 of 16 patches" in fails("--ratio", 1)
+    trained("method.decoder.width=48")
+    wide = run.checkpoint.read_bytes()
+    trained()
+    run.checkpoint.write_bytes(wide)
+    assert "does not hold the model of recipe.yaml" in fails("--force")
+    run.checkpoint.write_bytes(b"nothing")
+    assert "cannot be read" in fails("--force")
+    shutil.rmtree(run.pretrain)
+    assert "recipe.yaml is missing" in fails()
+
+
+def test_titles_are_cut_to_their_picture():
+    assert shortened("cat", 160) == "cat"
+    cut = shortened("German short-haired pointer, and more", 100)
+    assert cut.endswith("…") and cut.startswith("German") and len(cut) < 20
