@@ -1,6 +1,6 @@
 """AdamW, per-parameter clipping, and a step that is skipped on the device when something is not finite."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import (
@@ -16,14 +16,24 @@ from sslkit.sections import OptimSection
 REFERENCE_BATCH = 256  # images for which a recipe's lr is meant (arXiv:1706.02677)
 
 
-def build(module: nn.Module, section: OptimSection) -> torch.optim.AdamW:
-    """AdamW over all parameters that require a gradient; biases and 1-D parameters do not decay."""
+def build(
+    module: nn.Module, section: OptimSection, factors: Mapping[nn.Parameter, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW over all parameters that require a gradient; biases and 1-D parameters do not decay.
+
+    Args:
+        module: what is trained.
+        section: the recipe's.
+        factors: what a parameter's learning rate is multiplied by; 1 for those that are not there.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "decays": True},
-        {"params": [p for p in trained if p.ndim <= 1], "decays": False},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=section.betas, fused=True)
+    # Those that decay come first.
+    for parameter in sorted(trained, key=lambda p: p.ndim <= 1):
+        key = ((factors or {}).get(parameter, 1.0), parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    described = [{"params": found, "decays": decays, "factor": factor} for (factor, decays), found in groups.items()]
+    return torch.optim.AdamW(described, lr=0.0, betas=section.betas, fused=True)
 
 
 def schedule(optimizer: torch.optim.Optimizer, section: OptimSection, batch_size: int, at: Moment) -> dict[str, float]:
@@ -32,7 +42,7 @@ def schedule(optimizer: torch.optim.Optimizer, section: OptimSection, batch_size
     lr = warmup_cosine(peak, min(section.final_lr, peak), section.warmup_epochs, at)
     weight_decay = cosine(*section.weight_decay, at.step / at.total)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("factor", 1.0)  # checkpoints of earlier versions have none
         group["weight_decay"] = weight_decay if group["decays"] else 0.0
     return {"lr": lr, "weight_decay": weight_decay}
 

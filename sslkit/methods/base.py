@@ -112,6 +112,10 @@ class Method(nn.Module, ABC):
         """Parameters that get no gradient at this moment, taken away after the clipping so that none decays."""
         return ()
 
+    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+        """What the learning rate of a parameter is multiplied by; 1 for those that are not named."""
+        return {}
+
     @abstractmethod
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """What the model sees of a batch."""
