@@ -1,17 +1,46 @@
-"""``sslkit linear``: a linear probe whose setting is chosen on held-out train, and whose val accuracy is read once."""
+"""``sslkit linear``: a linear probe whose setting is chosen on held-out train, and whose val accuracy is read once.
 
-from typing import Annotated, Optional
+Variants: ``linear:augment`` learns from augmented crops, through the encoder once per epoch; ``linear:labels-0.01``
+from that share of the labels of train; ``linear:augment-labels-0.01`` both. What a try gives is written at its end, so
+an interrupted one starts anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from stages.knn import probe_inputs
-from stages.options import DataOption, Device, DeviceOption, ForceOption, JsonOption, RunArgument, SeedOption
-from stages.output import show, table
+from sslkit.errors import SslkitError, UsageError
+from stages.encoder_source import EncoderSource, build
+from stages.knn import LabelFractionOption, few_labels, labels_variant, probe_inputs, save_predictions
+from stages.options import (
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+    WorkersOption,
+)
+from stages.output import say, show, table
 from stages.run import Result, Run, transferred
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.probes.augmented import Crops
+    from sslkit.probes.features import Features
+    from sslkit.probes.linear import LinearResult, Settings
 
 STANDARDIZE_HELP = (
     "Centre and scale each feature by train's statistics; needed by MAE. Off in DINO's protocol (learning rates then "
     "depend on the encoder's scale: widen --lr)."
+)
+AUGMENT_HELP = (
+    "Learn from random crops and flips, through the encoder once per epoch, as the papers do; as a variant. Slow."
 )
 
 
@@ -35,14 +64,24 @@ def linear(
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over train.")] = 100,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per step.")] = 1024,
+    label_fraction: LabelFractionOption = None,
+    augment: Annotated[bool, typer.Option("--augment", help=AUGMENT_HELP)] = False,
+    crop_scale: Annotated[
+        tuple[float, float],
+        typer.Option("--crop-scale", metavar="LOW HIGH", help="Crops of --augment: shares of the image's area."),
+    ] = (0.08, 1.0),
     seed: SeedOption = 0,
     data: DataOption = None,
     device: DeviceOption = Device.auto,
+    workers: WorkersOption = "auto",
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
     """Train a linear classifier on frozen features: 20 settings at once, chosen on a held-out tenth of train."""
     here = transferred(run, data)
+    if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+        raise typer.BadParameter(f"--crop-scale {crop_scale[0]:g} {crop_scale[1]:g}: two rising shares in (0, 1]")
+    variant = "-".join(filter(None, ["augment" if augment else "", labels_variant(label_fraction)]))
     arrays = [name for name, wanted in _arrays(layers, patch_mean).items() if wanted]
     config = {
         "layers": layers,
@@ -53,50 +92,157 @@ def linear(
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
+        **({} if label_fraction is None else {"label_fraction": label_fraction}),
+        **({"crop_scale": crop_scale} if augment else {}),
     }
+    inputs, how = probe_inputs(here, arrays), {"device": device.value}
+    source = None
+    if augment:
+        source = extracted_from(here)
+        inputs |= {"data": here.need(here.manifest, "prepare"), **source.files}
+        how["workers"] = workers
+    stage = f"linear:{variant}" if variant else "linear"
+
+    def work(folder: Path) -> Result:
+        from sslkit.device import pick_device
+        from sslkit.device import workers as loader_workers
+
+        where = pick_device(device.value)
+        return Probe(here, stage, arrays, config, where, loader_workers(workers, where), source).work()
+
     results = here.perform(
-        "linear",
-        lambda folder: _work(here, arrays, config, device.value),
+        stage,
+        work,
         config=config,
-        inputs=probe_inputs(here, arrays),
-        how={"device": device.value},
+        inputs=inputs,
+        how=how,
         force=force,
     )
-    chosen = results["chosen"]
-    lines = [
-        f"linear top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (lr {chosen['lr']:g}, weight decay "
-        f"{chosen['weight_decay']:g}, chosen by {results['held_out_top1']:.2f} % on held-out train)"
-    ]
-    rows = [[f"{row['lr']:g}", f"{row['weight_decay']:g}", row["held_out_top1"]] for row in results["sweep"]]
-    show(results, [*lines, *table([["lr", "weight decay", "held-out top1"], *rows])], json)
+    show(results, _lines(results), json)
 
 
 def _arrays(layers: int | None, patch_mean: bool) -> dict[str, bool]:
     return {"cls": layers is None, "blocks": layers is not None, "patch_mean": patch_mean}
 
 
-def _work(run: Run, arrays: list[str], config: Result, device: str) -> Result:
-    import safetensors.torch
+def extracted_from(run: Run) -> EncoderSource:
+    """Where the features of a run come from, so that their encoder can be built again.
 
-    from sslkit.device import pick_device
-    from sslkit.files import atomic, write_json
-    from sslkit.probes.features import open_features
-    from sslkit.probes.linear import LEARNING_RATES, WEIGHT_DECAYS, Settings, describe
-    from sslkit.probes.linear import linear as probe
+    Raises:
+        UsageError: there is no encoder behind them that could be.
+        SslkitError: the encoder's files are gone or changed.
+    """
+    record = run.record("extract")
+    if record is None:
+        raise UsageError(
+            f"--augment goes through the encoder again, and {run.features} does not say which: its features are "
+            "another program's; leave --augment out"
+        )
+    config, read = record["config"], record["inputs"]
+    if config["encoder"] is None:
+        raise UsageError(f"--augment goes through an encoder, and the features of {run.path} are raw pixels")
+    files = {name: run.path / read[name]["path"] for name in ("weights", "encoder_info") if name in read}
+    changed = set(run.stale("extract"))
+    if changed & {*files, "data"}:
+        named = ", ".join(sorted(changed))
+        raise SslkitError(f"{named} changed since the features of {run.path} were made: redo `sslkit extract` first")
+    return EncoderSource(config["weights"], config["encoder"], config["image_size"], files, config["seed"])
 
-    train, val = (
-        open_features([run.feature(s, name) for name in arrays], run.feature(s, "labels"), config["layers"])
-        for s in ("train", "val")
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe of a run: what it reads, and how it is trained."""
+
+    run: Run
+    stage: str
+    arrays: Sequence[str]
+    config: Result
+    device: "torch.device"
+    workers: int
+    source: EncoderSource | None
+
+    def work(self) -> Result:
+        """Train, judge, and write everything at the end."""
+        import safetensors.torch
+
+        from sslkit.files import atomic, write_json
+        from sslkit.probes.linear import describe
+
+        train, val = (self._features(split) for split in ("train", "val"))
+        train, settings = few_labels(train, self.config), self._settings()
+        found = self._train(train, val, settings)
+        if found.held_out_top1 is None:
+            say(f"one label per class: none held out to choose by; took the middle setting, lr {found.chosen['lr']:g}")
+        results = describe(found, settings, self._called(), len(val)) | self._variant(len(train) - found.images)
+        folder = self.run.folder(self.stage)
+        with atomic(folder / self.run.linear_head.name) as handle:
+            handle.write(safetensors.torch.save({"weight": found.weight, "bias": found.bias}))
+        save_predictions(self.run, self.stage, val, found.predicted)
+        write_json(self.run.results(self.stage), results)
+        return results
+
+    def _features(self, split: str) -> "Features":
+        from sslkit.probes.features import open_features
+
+        files = [self.run.feature(split, name) for name in self.arrays]
+        return open_features(files, self.run.feature(split, "labels"), self.config["layers"])
+
+    def _settings(self) -> "Settings":
+        from sslkit.probes.linear import LEARNING_RATES, WEIGHT_DECAYS, Settings
+
+        return Settings(
+            learning_rates=LEARNING_RATES if self.config["lr"] == "sweep" else self.config["lr"],
+            weight_decays=WEIGHT_DECAYS if self.config["weight_decay"] == "sweep" else self.config["weight_decay"],
+            few="label_fraction" in self.config,
+            **{key: self.config[key] for key in ("epochs", "batch_size", "standardize", "seed")},
+        )
+
+    def _train(self, train: "Features", val: "Features", settings: "Settings") -> "LinearResult":
+        if self.source is None:
+            from sslkit.probes.linear import linear as probe
+
+            return probe(train, val, settings, self.device, progress=True)
+        from sslkit.probes.augmented import augmented
+
+        self.run.remember_data()
+        return augmented(train, val, self._crops(self.source), settings, self.device, progress=True, report=say)
+
+    def _crops(self, source: EncoderSource) -> "Crops":
+        from sslkit.data.shards import open_split
+        from sslkit.files import read_json
+        from sslkit.probes.augmented import Crops
+        from sslkit.probes.extraction import EncoderEmbedding
+
+        made, built = read_json(self.run.features_info), build(source)
+        embedding = EncoderEmbedding(
+            built.encoder, made["last_blocks"], self.device, made["precision"], built.mean, built.std
+        )
+        images = open_split(self.run.data, "train")
+        scale, layers = self.config["crop_scale"], self.config["layers"]
+        return Crops(images, embedding, self.arrays, layers, made["batch_size"], self.workers, scale)
+
+    def _called(self) -> str:
+        """The features by name."""
+        last = f"CLS of last {self.config['layers']}"
+        return " + ".join(last if name == "blocks" else name for name in self.arrays)
+
+    def _variant(self, held: int) -> Result:
+        """What a variant's results say beside the others'."""
+        facts: Result = {"label_fraction": self.config["label_fraction"]} if "label_fraction" in self.config else {}
+        if self.source:
+            facts |= {"augment": True, "crop_scale": self.config["crop_scale"], "held_out_images": held}
+        return facts
+
+
+def _lines(results: Result) -> list[str]:
+    chosen, held = results["chosen"], results["held_out_top1"]
+    why = "the middle one, with no label to choose by" if held is None else f"chosen by {held:.2f} % on held-out train"
+    head = (
+        f"linear top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (lr {chosen['lr']:g}, weight decay "
+        f"{chosen['weight_decay']:g}, {why})"
     )
-    settings = Settings(
-        learning_rates=LEARNING_RATES if config["lr"] == "sweep" else config["lr"],
-        weight_decays=WEIGHT_DECAYS if config["weight_decay"] == "sweep" else config["weight_decay"],
-        **{key: config[key] for key in ("epochs", "batch_size", "standardize", "seed")},
-    )
-    found = probe(train, val, settings, pick_device(device), progress=True)
-    features = " + ".join("CLS of last {layers}".format(**config) if name == "blocks" else name for name in arrays)
-    results = describe(found, settings, features, len(train), len(val))
-    with atomic(run.linear_head) as handle:
-        handle.write(safetensors.torch.save({"weight": found.weight, "bias": found.bias}))
-    write_json(run.results("linear"), results)
-    return results
+    rows = [
+        [f"{row['lr']:g}", f"{row['weight_decay']:g}", "-" if held is None else row["held_out_top1"]]
+        for row in results["sweep"]
+    ]
+    return [head, *table([["lr", "weight decay", "held-out top1"], *rows])]

@@ -10,6 +10,7 @@ from conftest import write_features
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, open_features
 from sslkit.probes.knn import knn, usable_ks
+from sslkit.probes.labels import share
 
 ORACLE = Path(__file__).parent / "fixtures" / "knn.npz"
 
@@ -124,6 +125,20 @@ def test_command_on_features_of_another_program(tmp_path, sslkit):
     assert np.isclose(100 * (saved["predicted"] == saved["labels"]).mean(), results["top1"])
     again = sslkit("knn", run)
     assert again[0] == 0 and "up to date" in again[2] and "20" in again[1]
+
+
+def test_a_bank_of_few_labels(tmp_path, sslkit):
+    (x, y), val = blobs(300, 3, 0), blobs(60, 3, 1)
+    run = write_features(tmp_path, (x, y), val)
+    assert sslkit("knn", run, "--label-fraction", 0.2, "--seed", 3)[0] == 0
+    results = json.loads((run / "knn-labels-0.2/results.json").read_text())
+    kept = share(y, 0.2, 3)
+    direct = knn(split(x[kept], y[kept]), split(*val))
+    assert results["sweep"] == direct.sweep and results["train_images"] == len(kept) == 60
+    saved = np.load(run / "knn-labels-0.2/predictions.npz")
+    assert saved["predicted"].tolist() == direct.predicted.tolist() and not (run / "knn").exists()
+    code, _, err = sslkit("knn", run, "--label-fraction", 0)
+    assert code == 2 and "--label-fraction 0" in err and err.count("\n") == 1
 
 
 def test_results_are_the_same_bytes(tmp_path, sslkit):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.errors import SslkitError
 from sslkit.probes.features import Features, open_features
+from sslkit.probes.labels import share
 from sslkit.probes.linear import Settings, fit, hold_out, linear
 
 CPU = torch.device("cpu")
@@ -78,6 +79,22 @@ def test_accuracy_is_that_of_logistic_regression():
         assert abs(found.top1 - reference) < 2 and abs(found.held_out_top1 - reference) < 8
 
 
+def test_on_standardised_features_it_is_as_good_as_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    # Features of very unequal sizes and offsets, which the scaler must even out before the penalty counts.
+    size, offset = np.geomspace(0.01, 100, 12, dtype=np.float32), np.linspace(-5, 5, 12, dtype=np.float32)
+    (x, y), (q, t) = blobs(1500, 6, 0, spread=0.5), blobs(1000, 6, 1, spread=0.5)
+    x, q = x * size + offset, q * size + offset
+    scaler = StandardScaler().fit(x)
+    reference = LogisticRegression(C=1.0, max_iter=1000).fit(scaler.transform(x), y)
+    found = linear(split(x, y), split(q, t), Settings(epochs=40))
+    assert abs(found.top1 - 100 * reference.score(scaler.transform(q), t)) < 1.5
+    # Not only as often right: the same answers.
+    assert (found.predicted == reference.predict(scaler.transform(q))).mean() > 0.95
+
+
 def test_standardizing_mends_features_that_are_not_centred():
     # MAE's: a large common offset and a small signal.
     (x, y), (q, t) = blobs(400, 3, 0, spread=0.2), blobs(200, 3, 1, spread=0.2)
@@ -117,6 +134,24 @@ def test_the_held_out_part_is_a_tenth_of_every_class():
         hold_out(np.arange(5), 0.1, seed=0)
 
 
+def test_one_label_per_class_takes_the_middle_setting_where_labels_are_few():
+    x, y = np.eye(4, 12, dtype=np.float32), np.arange(4)
+    settings = Settings([0.3, 0.003, 0.03], [0.0, 0.1], epochs=3, few=True)
+    found = linear(split(x, y), split(x, y), settings)
+    assert found.chosen == {"lr": 0.03, "weight_decay": 0.0} and found.held_out_top1 is None
+    assert found.sweep == [{**found.chosen, "held_out_top1": None}] and found.images == 4 and found.top1 == 100
+    # Two labels of one class are enough to choose by.
+    x, y = np.concatenate([x, x[:1]]), np.array([0, 1, 2, 3, 0])
+    chosen = linear(split(x, y), split(x, y), settings)
+    assert chosen.held_out_top1 == 100 and len(chosen.sweep) == 6 and chosen.images == 5
+
+
+def test_nothing_is_reported_of_a_probe_that_diverged():
+    train = split(*blobs(160, 3, 0))
+    with pytest.raises(SslkitError, match="every setting of the linear probe diverged: try a smaller --lr"):
+        linear(train, train, Settings([1e30], [1e10], epochs=3, batch_size=16))
+
+
 def test_layers_and_patch_mean_are_joined_in_order(tmp_path):
     blocks = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
     for name, array in {"blocks": blocks, "patch_mean": blocks[:, 0] - 1, "labels": np.array([1, 0])}.items():
@@ -142,8 +177,38 @@ def test_command(tmp_path, sslkit):
     assert results["features"] == "cls" and {"lr", "weight_decay"} == set(results["chosen"])
     head = safetensors.torch.load_file(tmp_path / "a/linear/head.safetensors")
     assert head["weight"].shape == (3, 12) and head["bias"].shape == (3,)
-    for file in ("results.json", "head.safetensors"):
+    saved, (x, labels) = np.load(tmp_path / "a/linear/predictions.npz"), blobs(60, 3, 1, spread=0.3)
+    predicted = (torch.from_numpy(x) @ head["weight"].T + head["bias"]).argmax(1)
+    assert saved["predicted"].tolist() == predicted.tolist() and saved["labels"].tolist() == labels.tolist()
+    assert saved["rows"].tolist() == list(range(60))
+    for file in ("results.json", "head.safetensors", "predictions.npz"):
         assert (tmp_path / "a/linear" / file).read_bytes() == (tmp_path / "b/linear" / file).read_bytes()
+
+
+def test_few_labels_are_all_that_is_looked_at(tmp_path, sslkit):
+    (x, y), val = blobs(300, 3, 0, spread=0.3), blobs(60, 3, 1, spread=0.3)
+    kept = share(y, 0.1, 7)
+    others = np.full(300, -1)
+    others[kept] = y[kept]
+    words = ("--epochs", 3, "--device", "cpu", "--seed", 7)
+    run = write_features(tmp_path / "few", (x, y), val)
+    assert sslkit("linear", run, *words, "--label-fraction", 0.1)[0] == 0
+    results = json.loads((run / "linear-labels-0.1/results.json").read_text())
+    assert results["train_images"] == len(kept) == 31 and results["label_fraction"] == 0.1
+    assert not (run / "linear").exists()
+    # As if the other images had no label at all.
+    bare = write_features(tmp_path / "bare", (x, others), val)
+    assert sslkit("linear", bare, *words)[0] == 0
+    for file in ("head.safetensors", "predictions.npz"):
+        assert (run / "linear-labels-0.1" / file).read_bytes() == (bare / "linear" / file).read_bytes()
+
+
+def test_one_label_per_class_is_said(tmp_path, sslkit):
+    run = write_features(tmp_path, blobs(300, 3, 0, spread=0.3), blobs(60, 3, 1, spread=0.3))
+    code, out, err = sslkit("linear", run, "--epochs", 2, "--label-fraction", 0.005, "--device", "cpu")
+    assert code == 0 and "one label per class" in err and "the middle one, with no label to choose by" in out
+    code, _, err = sslkit("linear", run, "--label-fraction", 1.5)
+    assert code == 2 and "--label-fraction 1.5: it is above 0 and at most 1" in err and err.count("\n") == 1
 
 
 def test_a_sweep_of_ones_own(tmp_path, sslkit):

@@ -6,7 +6,7 @@ Any program can write them: ``cls.npy`` (N, D) and ``labels.npy`` (N,), -1 where
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,10 @@ class Features:
     def __len__(self) -> int:
         """Labelled rows, R."""
         return len(self.rows)
+
+    def keep(self, positions: np.ndarray) -> "Features":
+        """The same with fewer labels: only those at some positions among the labelled rows, ascending."""
+        return replace(self, labels=self.labels[positions], rows=self.rows[positions])
 
     def take(self, index: np.ndarray) -> Tensor:
         """Labelled rows by their position among the labelled: (B,) -> (B, D) float32."""

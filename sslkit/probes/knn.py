@@ -89,7 +89,7 @@ def knn(
     """
     classes = check_pair(train, val)
     used, headline, remark = usable_ks(ks, len(train))
-    bank, labels = _bank(train), torch.from_numpy(train.labels)
+    bank, labels = bank_of(train), torch.from_numpy(train.labels)
     hits = {k: np.zeros(2, np.int64) for k in used}  # top-1, top-5
     predicted = np.empty(len(val), np.int64)
     bar = tqdm(total=len(val), desc="knn", unit=" images", disable=None if progress else True, leave=False)
@@ -114,7 +114,7 @@ def _percent(hits: np.ndarray, total: int) -> dict[str, float]:
     return {"top1": top1, "top5": top5}
 
 
-def _bank(train: Features) -> np.ndarray:
+def bank_of(train: Features) -> np.ndarray:
     """(R, D) float32 L2-normalised, filled chunk by chunk.
 
     FAISS searches this array where it lies (``faiss.knn`` runs the kernel of ``IndexFlatIP``): an index object

@@ -1,15 +1,14 @@
 """Linear probe on frozen features: a sweep trained at once, chosen on held-out train, reported once on val.
 
-All S settings (learning rates x weight decays) are one head of S x C outputs: one matrix product forward and one
-backward per step serve them all, and SGD with momentum and a cosine schedule (arXiv:2104.14294, appendix) runs on
-the stacked weights. The setting that is best on a stratified tenth of train is trained again on all of train; val
-is looked at once, at the end. Choosing by val, as much code does, reports the luckiest setting.
+All S settings (learning rates x weight decays) are trained in the same matrix products, see ``stacked``, by SGD with
+momentum and a cosine schedule (arXiv:2104.14294, appendix). The setting that is best on a stratified tenth of train is
+trained again on all of train; val is looked at once, at the end. Choosing by val, as much code does, reports the
+luckiest setting.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import cos, pi
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from tqdm import tqdm
 from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, check_pair, ranks_of_truth
+from sslkit.probes.stacked import Heads, cosine
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # per 256 images: times batch_size / 256
 WEIGHT_DECAYS = (0.0, 1e-4, 1e-3, 1e-2)
 HELD_OUT = 0.1
-MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Settings:
             functions stays the same and no statistic of val is used, but features that are not centred (MAE,
             a random encoder) are learnt at the same learning rates as others. DINO's protocol has it off.
         seed: of the held-out part and the order of the images.
+        few: labels are few on purpose: where no class has two of them, so that none can be held out to choose by,
+            take the middle setting instead of refusing.
     """
 
     learning_rates: Sequence[float] = LEARNING_RATES
@@ -48,10 +49,16 @@ class Settings:
     batch_size: int = 1024
     standardize: bool = True
     seed: int = 0
+    few: bool = False
 
     def grid(self) -> list[tuple[float, float]]:
         """(learning rate, weight decay) of every setting, in the order of the sweep."""
         return list(product(self.learning_rates, self.weight_decays))
+
+    def middle(self) -> tuple[float, float]:
+        """The setting in the middle of both ranges; the lower of two."""
+        rates, decays = sorted(self.learning_rates), sorted(self.weight_decays)
+        return rates[(len(rates) - 1) // 2], decays[(len(decays) - 1) // 2]
 
 
 @dataclass(frozen=True)
@@ -59,22 +66,55 @@ class LinearResult:
     """What ``linear`` found; accuracies in percent.
 
     Attributes:
-        top1: on val, of the chosen setting trained on all of train.
+        top1: on val.
         top5: the same.
+        predicted: (R,) int64, classes predicted for val's labelled rows.
         chosen: learning rate and weight decay.
-        held_out_top1: what they were chosen by.
+        held_out_top1: what they were chosen by; None where nothing could be held out.
         sweep: one dict per setting: lr, weight_decay, held_out_top1.
+        images: of train, that the reported head was trained on.
         weight: (C, D) of the head for raw features; standardising is folded in.
         bias: (C,).
     """
 
     top1: float
     top5: float
+    predicted: np.ndarray
     chosen: dict[str, float]
-    held_out_top1: float
-    sweep: list[dict[str, float]]
+    held_out_top1: float | None
+    sweep: list[dict[str, float | None]]
+    images: int
     weight: Tensor
     bias: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is tried, learnt from and chosen by.
+
+    Attributes:
+        grid: S settings, (learning rate, weight decay).
+        rest: rows of train to learn from while choosing, ascending.
+        held: rows of train to choose by, ascending; empty where there is nothing to choose by, and one setting then.
+    """
+
+    grid: list[tuple[float, float]]
+    rest: np.ndarray
+    held: np.ndarray
+
+
+def plan(train: Features, settings: Settings) -> Plan:
+    """Hold a stratified tenth of train out; with ``settings.few`` fall back on the middle setting and all of train.
+
+    Raises:
+        UsageError: nothing to train.
+        SslkitError: too few images to hold some out.
+    """
+    if settings.epochs < 1 or settings.batch_size < 1 or not settings.grid():
+        raise UsageError("the linear probe needs at least one epoch, one image per step, and one setting")
+    if settings.few and len(np.unique(train.labels)) == len(train):
+        return Plan([settings.middle()], np.arange(len(train)), np.empty(0, np.int64))
+    return Plan(settings.grid(), *hold_out(train.labels, HELD_OUT, settings.seed))
 
 
 def linear(
@@ -96,49 +136,84 @@ def linear(
     Raises:
         SslkitError: one class only, NaN, different widths, too few images to hold some out.
     """
-    classes = check_pair(train, val)
-    if settings.epochs < 1 or settings.batch_size < 1 or not settings.grid():
-        raise UsageError("the linear probe needs at least one epoch, one image per step, and one setting")
+    classes, planned = check_pair(train, val), plan(train, settings)
     device = device or torch.device("cpu")
-    rest, held = hold_out(train.labels, HELD_OUT, settings.seed)
-    grid = settings.grid()
-    mean, scale = _statistics(train, settings.standardize)
-    heads = fit(train, rest, classes, grid, settings, mean, scale, device, "linear: sweep" if progress else "")
-    accuracy = _top1_per_setting(train, held, heads, mean, scale)
-    # The first of equals: the smaller learning rate, then the smaller decay.
-    best = int(accuracy.argmax())
-    everything = np.arange(len(train))
-    final = fit(
-        train, everything, classes, [grid[best]], settings, mean, scale, device, "linear: final" if progress else ""
-    )
-    weight = (final.weight[0] * scale.to(device)).cpu()
-    bias = (final.bias[0].cpu().double() - weight.double() @ mean.double()).float()
-    ranks = torch.cat(
-        [
-            ranks_of_truth(rows @ weight.T + bias, torch.from_numpy(val.labels[where]))
-            for where, rows in val.chunks(settings.batch_size)
-        ]
-    )
+    mean, scale = statistics(train, settings.standardize)
+    titles = ("linear: sweep", "linear: final") if progress else ("", "")
+    grid, everything = planned.grid, np.arange(len(train))
+    heads = fit(train, planned.rest, classes, grid, settings, mean, scale, device, titles[0])
+    accuracy = held_out_accuracy(heads, train, planned.held, mean, scale)
+    chosen = [grid[best_of(accuracy)]]
+    final = fit(train, everything, classes, chosen, settings, mean, scale, device, titles[1])
+    return judge(final.fold(0, mean, scale), val, planned, accuracy, len(train))
+
+
+def held_out_accuracy(
+    heads: Heads, train: Features, held: np.ndarray, mean: Tensor, scale: Tensor
+) -> list[float | None]:
+    """Accuracy in percent of every setting on the held-out rows of train; 0 for one that diverged, None without rows.
+
+    Raises:
+        SslkitError: all settings diverged.
+    """
+    whole = heads.whole()
+    if not whole.any():
+        raise SslkitError("every setting of the linear probe diverged: try a smaller --lr, or --standardize")
+    if not len(held):
+        return [None] * heads.count
+    hits = torch.zeros(heads.count, dtype=torch.int64, device=heads.device)
+    mean, scale = mean.to(heads.device), scale.to(heads.device)
+    for start in range(0, len(held), 4096):
+        index = held[start : start + 4096]
+        rows = (train.take(index).to(heads.device) - mean) * scale
+        hits += heads.hits(rows, torch.from_numpy(train.labels[index]).to(heads.device))
+    return ((hits * whole).cpu().double() * 100 / len(held)).tolist()
+
+
+def best_of(accuracy: Sequence[float | None]) -> int:
+    """The best setting. The first of equals: the smaller learning rate, then the smaller decay."""
+    return max(range(len(accuracy)), key=lambda setting: accuracy[setting] or 0)
+
+
+def judge(
+    head: tuple[Tensor, Tensor], val: Features, planned: Plan, accuracy: Sequence[float | None], images: int
+) -> LinearResult:
+    """Look at val, once.
+
+    Args:
+        head: weight (C, D) and bias (C,) for raw features.
+        val: labelled rows.
+        planned: with the grid that the head was chosen from.
+        accuracy: of every setting on held-out train.
+        images: of train, that the head was trained on.
+
+    Raises:
+        SslkitError: the head diverged.
+    """
+    weight, bias = head
+    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise SslkitError("the linear probe diverged on all of train: try a smaller --lr, or --standardize")
+    best, predicted, ranks = best_of(accuracy), np.empty(len(val), np.int64), []
+    for where, rows in val.chunks():
+        scores = rows @ weight.T + bias
+        ranks.append(ranks_of_truth(scores, torch.from_numpy(val.labels[where])))
+        # NumPy's argmax takes the first of equals, as the ranks do.
+        predicted[where] = scores.numpy().argmax(1)
+    rank = torch.cat(ranks)
     return LinearResult(
-        top1=100 * int((ranks < 1).sum()) / len(val),
-        top5=100 * int((ranks < 5).sum()) / len(val),
-        chosen={"lr": grid[best][0], "weight_decay": grid[best][1]},
-        held_out_top1=float(accuracy[best]),
+        top1=100 * int((rank < 1).sum()) / len(val),
+        top5=100 * int((rank < 5).sum()) / len(val),
+        predicted=predicted,
+        chosen={"lr": planned.grid[best][0], "weight_decay": planned.grid[best][1]},
+        held_out_top1=accuracy[best],
         sweep=[
-            {"lr": lr, "weight_decay": decay, "held_out_top1": float(percent)}
-            for (lr, decay), percent in zip(grid, accuracy, strict=True)
+            {"lr": lr, "weight_decay": decay, "held_out_top1": percent}
+            for (lr, decay), percent in zip(planned.grid, accuracy, strict=True)
         ],
+        images=images,
         weight=weight,
         bias=bias,
     )
-
-
-@dataclass(frozen=True)
-class Heads:
-    """S linear heads. ``weight`` is (S, C, D), ``bias`` (S, C), both for features after standardising."""
-
-    weight: Tensor
-    bias: Tensor
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +235,7 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, n
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
-def _statistics(train: Features, standardize: bool) -> tuple[Tensor, Tensor]:
+def statistics(train: Features, standardize: bool) -> tuple[Tensor, Tensor]:
     """Mean (D,) and 1 / standard deviation (D,) of train, 0 and 1 when not asked for; refuses NaN either way."""
     total = torch.zeros(train.width, dtype=torch.float64)
     square = torch.zeros_like(total)
@@ -191,9 +266,6 @@ def fit(
 ) -> Heads:
     """Train one head per (learning rate, weight decay), all in the same matrix products, from zero.
 
-    Each head moves as ``torch.optim.SGD(momentum=0.9)`` would move it alone. A setting that diverges spoils no other:
-    no arithmetic mixes the rows of two settings.
-
     Args:
         train: the features.
         positions: rows of ``train`` to learn from.
@@ -205,13 +277,8 @@ def fit(
         device: where.
         title: of the progress bar; empty shows none.
     """
-    count, width = len(grid), train.width
-    batch = min(settings.batch_size, -(-len(positions) // 8))
-    peak = torch.tensor([lr for lr, _ in grid], device=device).mul(batch / 256)[:, None].repeat_interleave(classes, 0)
-    decay = torch.tensor([wd for _, wd in grid], device=device)[:, None].repeat_interleave(classes, 0)
-    weight = torch.zeros(count * classes, width, device=device)
-    bias = torch.zeros(count * classes, 1, device=device)
-    momentum, bias_momentum = torch.zeros_like(weight), torch.zeros_like(bias)
+    batch = batch_of(settings, len(positions))
+    heads = Heads(grid, classes, train.width, batch, device)
     mean, scale = mean.to(device), scale.to(device)
     steps_per_epoch = len(positions) // batch
     steps, step = settings.epochs * steps_per_epoch, 0
@@ -220,44 +287,19 @@ def fit(
         order = positions[rng.generator(settings.seed, "linear/order", epoch).permutation(len(positions))]
         for index in order[: steps_per_epoch * batch].reshape(steps_per_epoch, batch):
             rows = train.take(index).to(device).sub_(mean).mul_(scale)
-            truth = torch.from_numpy(train.labels[index]).to(device)
-            error = _softmax_error(torch.addmm(bias.T, rows, weight.T), truth, count)  # (B, S * C)
-            rate = peak * (0.5 * (1 + cos(pi * step / steps)))
-            momentum.mul_(MOMENTUM).addmm_(error.T, rows).addcmul_(weight, decay)
-            bias_momentum.mul_(MOMENTUM).add_(error.sum(0)[:, None])
-            weight.addcmul_(momentum, rate, value=-1)
-            bias.addcmul_(bias_momentum, rate, value=-1)
+            heads.step(rows, torch.from_numpy(train.labels[index]).to(device), cosine(step, steps))
             step += 1
         bar.update()
     bar.close()
-    return Heads(weight.view(count, classes, width), bias.view(count, classes))
+    return heads
 
 
-def _softmax_error(logits: Tensor, truth: Tensor, settings: int) -> Tensor:
-    """Gradient of the mean cross-entropy of each setting by its logits: (softmax - one-hot) / B, (B, S * C)."""
-    batch = len(logits)
-    error = logits.view(batch, settings, -1).softmax(-1)
-    where = truth[:, None, None].expand(batch, settings, 1)
-    error.scatter_add_(2, where, error.new_full((1, 1, 1), -1.0).expand(batch, settings, 1))
-    return error.view(batch, -1).div_(batch)
+def batch_of(settings: Settings, images: int) -> int:
+    """Images per step: what was asked for, at most an eighth of the images."""
+    return min(settings.batch_size, -(-images // 8))
 
 
-def _top1_per_setting(train: Features, positions: np.ndarray, heads: Heads, mean: Tensor, scale: Tensor) -> np.ndarray:
-    """Accuracy in percent of every setting on some rows of train; 0 for one that diverged."""
-    count, classes, width = heads.weight.shape
-    device = heads.weight.device
-    hits = torch.zeros(count, dtype=torch.int64, device=device)
-    for start in range(0, len(positions), 4096):
-        index = positions[start : start + 4096]
-        rows = (train.take(index).to(device) - mean.to(device)) * scale.to(device)
-        logits = rows @ heads.weight.view(-1, width).T + heads.bias.view(1, -1)
-        truth = torch.from_numpy(train.labels[index]).to(device)
-        hits += (logits.view(len(index), count, classes).argmax(-1) == truth[:, None]).sum(0)
-    whole = torch.isfinite(heads.weight).flatten(1).all(1) & torch.isfinite(heads.bias).all(1)
-    return (hits * whole).cpu().numpy() * 100 / len(positions)
-
-
-def describe(result: LinearResult, settings: Settings, features: str, train: int, val: int) -> dict[str, Any]:
+def describe(result: LinearResult, settings: Settings, features: str, val: int) -> dict[str, Any]:
     """``linear/results.json``."""
     return {
         "top1": result.top1,
@@ -268,7 +310,7 @@ def describe(result: LinearResult, settings: Settings, features: str, train: int
         "standardize": settings.standardize,
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
-        "train_images": train,
+        "train_images": result.images,
         "val_images": val,
         "sweep": result.sweep,
     }

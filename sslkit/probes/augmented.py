@@ -1,0 +1,201 @@
+"""The papers' linear probe: the head sees other crops of train in every epoch, through the frozen encoder.
+
+Random resized crops (8 to 100 % of the area, bicubic) and flips, no colours (arXiv:2104.14294, section 3.2). Every
+epoch costs one pass of the encoder over train, whatever the number of settings: all learn from the same features. A
+stratified tenth of train is never trained on; by its features as ``extract`` wrote them the setting is chosen. The
+chosen head is kept as it is, trained on nine tenths: to learn again from all of train would double the cost, and the
+papers do not do it either. val's features are those on disk.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sslkit.data.loader import Images, batches, in_memory
+from sslkit.data.order import Order
+from sslkit.data.views import Batch, ViewMaker
+from sslkit.errors import SslkitError
+from sslkit.probes.extraction import EncoderEmbedding, evaluation_crop
+from sslkit.probes.features import Features, check_pair
+from sslkit.probes.linear import (
+    LinearResult,
+    Plan,
+    Settings,
+    batch_of,
+    best_of,
+    held_out_accuracy,
+    judge,
+    plan,
+    statistics,
+)
+from sslkit.probes.stacked import Heads, cosine
+from sslkit.sections import ViewsSection
+
+SCALE = (0.08, 1.0)  # of a crop's area, as in the training of classifiers on ImageNet (arXiv:1409.4842, section 6)
+CHECKED = 8  # images encoded again to see that the features on disk are this encoder's
+TOLERANCE = 0.05  # of the features' norm: bf16 and other devices stay below 0.01
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Where the features of augmented crops come from.
+
+    Attributes:
+        images: of train; image i belongs to row i of the features.
+        embedding: the frozen encoder.
+        arrays: which of its arrays are joined to a row, as ``open_features`` joins the files of that name.
+        layers: of ``blocks`` the last so many.
+        at_once: images per forward pass.
+        workers: loader processes; their number never changes a result.
+        scale: of the crops, shares of the image's area.
+    """
+
+    images: Images
+    embedding: EncoderEmbedding
+    arrays: Sequence[str]
+    layers: int | None = None
+    at_once: int = 64
+    workers: int = 0
+    scale: tuple[float, float] = SCALE
+
+    def views(self, seed: int) -> ViewMaker:
+        """What cuts them: a random resized crop and a flip."""
+        off = dict.fromkeys(("jitter", "gray", "blur", "solarize"), 0.0)
+        section = {"global": {"count": 1, "scale": self.scale}, "augment": {"flip": 0.5, **off}}
+        encoder = self.embedding.encoder
+        patch = encoder.patch_size if encoder.vit else 1
+        return ViewMaker(ViewsSection.model_validate(section), self.embedding.image_size, patch, seed)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Uint8 (B, 3, S, S) -> (B, D) float32 on the device."""
+        found = self.embedding(pixels.to(self.embedding.device, non_blocking=True))
+        return joined(found, self.arrays, self.layers)
+
+
+def joined(found: Mapping[str, Tensor], arrays: Sequence[str], layers: int | None) -> Tensor:
+    """Rows of some arrays side by side: (B, D) and (B, L, D) -> (B, sum), of (B, L, D) the last ``layers``."""
+    parts = [found[name][:, -layers:] if layers and found[name].ndim == 3 else found[name] for name in arrays]
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+@dataclass(frozen=True)
+class PiecewiseOrder(Order):
+    """The order of some images, each batch handed over in pieces that go through the encoder at once.
+
+    Attributes:
+        rows: (samples,) int64, the images' numbers.
+        piece: images per piece, at most.
+    """
+
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    piece: int = 64
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """(samples,) int64, a permutation of ``rows``."""
+        return self.rows[super().epoch(epoch)]
+
+    def micro_batches(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(epoch, image numbers) of every piece, for steps start to stop - 1."""
+        for epoch, batch in super().micro_batches(start, stop):
+            yield from ((epoch, batch[at : at + self.piece]) for at in range(0, len(batch), self.piece))
+
+
+def augmented(
+    train: Features,
+    val: Features,
+    crops: Crops,
+    settings: Settings,
+    device: torch.device,
+    progress: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> LinearResult:
+    """Sweep on augmented crops, choose, report.
+
+    Args:
+        train: labelled rows of the images as ``extract`` sees them: what is chosen by, and what standardises.
+        val: labelled rows; used once, at the end.
+        crops: makes the features that are learnt from.
+        settings: the sweep.
+        device: where the heads are trained.
+        progress: show a bar on standard error.
+        report: is told what the whole will take, after the first epoch.
+
+    Raises:
+        SslkitError: one class only, NaN, different widths, too few images to hold some out, features of another
+            encoder, an image that cannot be read.
+    """
+    classes, planned = check_pair(train, val), plan(train, settings)
+    check_encoder(train, crops)
+    mean, scale = statistics(train, settings.standardize)
+    heads = _train(train, planned, classes, crops, settings, (mean.to(device), scale.to(device)), progress, report)
+    accuracy = held_out_accuracy(heads, train, planned.held, mean, scale)
+    return judge(heads.fold(best_of(accuracy), mean, scale), val, planned, accuracy, len(planned.rest))
+
+
+def check_encoder(train: Features, crops: Crops) -> None:
+    """See that features on disk are what this encoder makes of these images.
+
+    Raises:
+        SslkitError: they are not.
+    """
+    if len(train.parts[0]) != len(crops.images):
+        raise SslkitError(
+            f"{train.path} has {len(train.parts[0])} rows, and train has {len(crops.images)} images: extract again"
+        )
+    some = np.linspace(0, len(train) - 1, min(CHECKED, len(train))).astype(np.int64)
+    size = crops.embedding.image_size
+    pixels = torch.stack([evaluation_crop(crops.images.image(i), size) for i in train.rows[some].tolist()])
+    there, here = train.take(some), crops.encode(pixels).cpu()
+    if there.shape != here.shape or not (here - there).norm() <= TOLERANCE * there.norm():
+        raise SslkitError(
+            f"{train.path} is not what the encoder makes of these images: encoder or data changed; extract again"
+        )
+
+
+def _train(
+    train: Features,
+    planned: Plan,
+    classes: int,
+    crops: Crops,
+    settings: Settings,
+    standard: tuple[Tensor, Tensor],
+    progress: bool,
+    report: Callable[[str], None],
+) -> Heads:
+    """All heads, on crops of the rows to learn from; ``standard`` is mean and scale on the device of the heads."""
+    mean, scale = standard
+    images, rows = len(planned.rest), train.rows[planned.rest]
+    size = batch_of(settings, images)
+    heads = Heads(planned.grid, classes, train.width, size, mean.device)
+    order = PiecewiseOrder(images, size, seed=settings.seed, rows=rows, piece=crops.at_once)
+    steps = settings.epochs * order.steps_per_epoch
+    pieces, per_step = _pieces(crops, order, steps, settings.seed), -(-size // crops.at_once)
+    bar = tqdm(total=steps * size, desc="linear", unit=" crops", disable=None if progress else True, leave=False)
+    began = time.monotonic()
+    for step in range(steps):
+        batch = [next(pieces) for _ in range(per_step)]
+        features = torch.cat([crops.encode(piece.crops[0][0]) for piece in batch]).to(mean.device)
+        truth = torch.cat([piece.labels for piece in batch]).to(mean.device)
+        heads.step(features.sub_(mean).mul_(scale), truth, cosine(step, steps))
+        bar.update(size)
+        if step + 1 == order.steps_per_epoch and settings.epochs > 1:
+            report(_estimate(time.monotonic() - began, settings.epochs, order.steps_per_epoch * size))
+    bar.close()
+    return heads
+
+
+def _pieces(crops: Crops, order: Order, steps: int, seed: int) -> Iterator[Batch]:
+    pin = crops.embedding.device.type == "cuda"
+    return batches(in_memory(crops.images), crops.views(seed), order, 0, steps, crops.workers, pin)
+
+
+def _estimate(seconds: float, epochs: int, crops: int) -> str:
+    left = seconds * (epochs - 1)
+    words = f"{left / 60:.0f} minutes" if left >= 90 else f"{left:.0f} seconds"
+    return f"linear: an epoch of {crops} crops took {seconds:.1f} s; {epochs - 1} more take about {words}"

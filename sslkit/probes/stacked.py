@@ -1,0 +1,95 @@
+"""Many linear heads trained at once: the sweep of a linear probe as one matrix.
+
+S settings (learning rate, weight decay) of C classes are S x C rows of one weight: one matrix product forward and one
+backward per step serve them all. Each head moves as SGD with momentum 0.9 would move it alone (arXiv:2104.14294,
+appendix), and no arithmetic mixes the rows of two settings, so one that diverges spoils no other.
+"""
+
+from collections.abc import Sequence
+from math import cos, pi
+
+import torch
+from torch import Tensor
+
+MOMENTUM = 0.9
+
+
+def cosine(step: int, steps: int) -> float:
+    """The share of its peak that a learning rate has before a step: 1 at the first, towards 0 after the last."""
+    return 0.5 * (1 + cos(pi * step / steps))
+
+
+class Heads:
+    """S linear heads, trained together from zero.
+
+    Args:
+        grid: (learning rate per 256 images, weight decay) of every head; the bias has no decay.
+        classes: C.
+        width: of the features, D.
+        batch: images per step, which the learning rates are scaled to.
+        device: where they are trained.
+    """
+
+    def __init__(self, grid: Sequence[tuple[float, float]], classes: int, width: int, batch: int, device: torch.device):
+        self.count, self.classes, self.device = len(grid), classes, device
+        peak = torch.tensor([lr for lr, _ in grid], device=device).mul(batch / 256)
+        decay = torch.tensor([wd for _, wd in grid], device=device)
+        self._peak, self._decay = (value[:, None].repeat_interleave(classes, 0) for value in (peak, decay))
+        self._weight = torch.zeros(self.count * classes, width, device=device)
+        self._bias = torch.zeros(self.count * classes, 1, device=device)
+        self._momentum, self._bias_momentum = torch.zeros_like(self._weight), torch.zeros_like(self._bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """(S, C, D), for features after standardising."""
+        return self._weight.view(self.count, self.classes, -1)
+
+    @property
+    def bias(self) -> Tensor:
+        """(S, C)."""
+        return self._bias.view(self.count, self.classes)
+
+    def step(self, rows: Tensor, truth: Tensor, rate: float) -> None:
+        """Move every head by one step of its own SGD.
+
+        Args:
+            rows: (B, D) float32 standardised features, on the device.
+            truth: (B,) int64 classes, on the device.
+            rate: share of the peak learning rate, see ``cosine``.
+        """
+        error = _softmax_error(torch.addmm(self._bias.T, rows, self._weight.T), truth, self.count)  # (B, S * C)
+        now = self._peak * rate
+        self._momentum.mul_(MOMENTUM).addmm_(error.T, rows).addcmul_(self._weight, self._decay)
+        self._bias_momentum.mul_(MOMENTUM).add_(error.sum(0)[:, None])
+        self._weight.addcmul_(self._momentum, now, value=-1)
+        self._bias.addcmul_(self._bias_momentum, now, value=-1)
+
+    def hits(self, rows: Tensor, truth: Tensor) -> Tensor:
+        """How many of these rows each head gets right: (B, D) standardised, (B,) -> (S,) int64."""
+        logits = torch.addmm(self._bias.T, rows, self._weight.T).view(len(rows), self.count, -1)
+        return (logits.argmax(-1) == truth[:, None]).sum(0)
+
+    def whole(self) -> Tensor:
+        """Which heads did not diverge: (S,) bool."""
+        return torch.isfinite(self.weight).flatten(1).all(1) & torch.isfinite(self.bias).all(1)
+
+    def fold(self, which: int, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """One head with the standardising folded in: weight (C, D) and bias (C,) for raw features, on the CPU.
+
+        Args:
+            which: the setting's place in the grid.
+            mean: (D,) that was subtracted from every row.
+            scale: (D,) multiplied after it.
+        """
+        weight = (self.weight[which] * scale.to(self.device)).cpu()
+        bias = (self.bias[which].cpu().double() - weight.double() @ mean.cpu().double()).float()
+        return weight, bias
+
+
+def _softmax_error(logits: Tensor, truth: Tensor, settings: int) -> Tensor:
+    """Gradient of the mean cross-entropy of each setting by its logits: (softmax - one-hot) / B, (B, S * C)."""
+    batch = len(logits)
+    error = logits.view(batch, settings, -1).softmax(-1)
+    where = truth[:, None, None].expand(batch, settings, 1)
+    error.scatter_add_(2, where, error.new_full((1, 1, 1), -1.0).expand(batch, settings, 1))
+    return error.view(batch, -1).div_(batch)
