@@ -1,0 +1,190 @@
+"""Images with their nearest neighbours, right and wrong told apart by colour and mark; and a confusion matrix."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from sslkit.plots.figure import COLOURS
+from sslkit.plots.reconstruction import shortened
+from sslkit.plots.sheet import GAP, PAPER, Tile, compose, fit, to_picture
+from sslkit.probes.extraction import evaluation_crop
+
+TILE = 112  # pixels, the side of a picture in its frame
+FRAME, DASH = 5, 9  # pixels: the width of a frame, and the length of a dash and of the gap after it
+RIGHT, WRONG = COLOURS[0], COLOURS[1]  # blue and vermilion: told apart with any colour vision
+SHOWN = 20  # classes that a confusion matrix has room for
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One train image near a query.
+
+    Attributes:
+        name: its class.
+        picture: square, RGB.
+        cosine: similarity of the features.
+        right: it has the query's class.
+    """
+
+    name: str
+    picture: Image.Image
+    cosine: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """One val image.
+
+    Attributes:
+        key: its name in the dataset.
+        name: its class.
+        predicted: the class that k-NN gives it.
+        right: whether these are the same.
+        picture: square, RGB.
+        neighbours: the nearest first.
+    """
+
+    key: str
+    name: str
+    predicted: str
+    right: bool
+    picture: Image.Image
+    neighbours: Sequence[Neighbour]
+
+
+def square(image: Tensor, largest: int = TILE) -> Image.Image:
+    """The middle of an image, (3, H, W) uint8, of any size, as a picture of at most so many pixels."""
+    return to_picture(evaluation_crop(image, min(largest, *image.shape[-2:])))
+
+
+def framed(picture: Image.Image, right: bool) -> Image.Image:
+    """The picture at tile size in a frame: blue, solid, with a tick; or orange, dashed, with a cross."""
+    side, colour = TILE + 2 * FRAME, RIGHT if right else WRONG
+    paper = Image.new("RGB", (side, side), colour if right else PAPER)
+    draw = ImageDraw.Draw(paper)
+    for start in range(0, side, 2 * DASH) if not right else ():
+        for edge in (0, side - FRAME):
+            draw.rectangle((start, edge, start + DASH - 1, edge + FRAME - 1), fill=colour)
+            draw.rectangle((edge, start, edge + FRAME - 1, start + DASH - 1), fill=colour)
+    paper.paste(fit(picture, TILE, TILE, nearest=picture.width <= TILE // 2), (FRAME, FRAME))
+    corner, size = side - FRAME - 20, 20
+    draw.rectangle((corner, corner, corner + size, corner + size), fill=colour)
+    lines = [(4, 11, 8, 15), (8, 15, 16, 5)] if right else [(5, 5, 15, 15), (5, 15, 15, 5)]
+    for line in lines:
+        draw.line([corner + number for number in line], fill=PAPER, width=3)
+    return paper
+
+
+def neighbours_sheet(queries: Sequence[Query]) -> Image.Image:
+    """A row for each query: itself, and its neighbours in frames."""
+    rows = []
+    for query in queries:
+        # As wide as a framed tile and a gap more, so that the query stands apart.
+        own = Image.new("RGB", (TILE + 2 * FRAME + GAP, TILE + 2 * FRAME), PAPER)
+        own.paste(fit(query.picture, TILE, TILE, nearest=query.picture.width <= TILE // 2), (0, FRAME))
+        titles = (f"{each.cosine:.2f} {each.name}" for each in query.neighbours)
+        tiles = (
+            Tile(shortened(t, TILE), framed(n.picture, n.right)) for t, n in zip(titles, query.neighbours, strict=True)
+        )
+        rows.append([Tile(shortened(query.name, TILE), own), *tiles])
+    return compose(rows)
+
+
+def classes_shown(counts: np.ndarray, pairs: Sequence[dict[str, Any]]) -> list[int]:
+    """All classes, or of many those that are confused most, in their order."""
+    if len(counts) <= SHOWN:
+        return list(range(len(counts)))
+    shown: set[int] = set()
+    for pair in pairs:
+        if len(shown | {pair["true"], pair["predicted"]}) <= SHOWN:
+            shown |= {pair["true"], pair["predicted"]}
+    return sorted(shown)
+
+
+def confusion_figure(counts: np.ndarray, classes: Sequence[int], names: Sequence[str]) -> Figure:
+    """What share of each true class (rows) is taken for each class (columns), in percent.
+
+    Args:
+        counts: (C, C) of all classes; shares are of all images of the true class.
+        classes: which ones are drawn.
+        names: of all C classes.
+    """
+    share = 100 * counts[classes][:, classes] / np.maximum(counts[classes].sum(1, keepdims=True), 1)
+    side = 2.6 + 0.42 * len(classes)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.pcolormesh(share, cmap="cividis", vmin=0, vmax=100, edgecolors="none")
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    ticks, labels = np.arange(len(classes)) + 0.5, [shortened(names[i], TILE) for i in classes]
+    axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("class by k-NN")
+    axes.set_ylabel("true class")
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    for row, column in np.argwhere(share >= 0.5).tolist():
+        # Never pure black: a page turns that into its own ink, and the ground is not the page's.
+        ink = "#ffffff" if share[row, column] < 50 else "#101010"
+        axes.text(column + 0.5, row + 0.5, f"{share[row, column]:.0f}", ha="center", va="center", color=ink, size=8)
+    return figure
+
+
+def page(title: str, about: Sequence[str], queries: Sequence[Query], **facts: Any) -> str:
+    """The page as text, with all of its pictures in it.
+
+    Args:
+        title: its heading.
+        about: a paragraph each.
+        queries: in order.
+        facts: what the template asks for beside them: ``pairs`` with class names, ``matrix`` (an SVG element) and
+            ``matrix_title``.
+    """
+    rows = [
+        {"query": query, "uri": data_uri(query.picture), "uris": [data_uri(each.picture) for each in query.neighbours]}
+        for query in queries
+    ]
+    about = [line.replace(" %", "\u00a0%") for line in about]  # a number and its unit stay on one line
+    return render_template("neighbours.html.j2", title=title, about=about, rows=rows, **facts)
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A page of ``templates/``; texts are escaped, what is safe already says so by ``markup``."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files("sslkit.plots") / "templates"
+    environment = Environment(
+        loader=FunctionLoader(lambda wanted: (folder / wanted).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(**values)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Small pictures as PNG, to the bit; larger ones as JPEG, which photos need a tenth of the bytes for."""
+    kind, options = ("PNG", {"optimize": True}) if picture.width <= 64 else ("JPEG", {"quality": 85})
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def alternative(counts: np.ndarray, pairs: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """A confusion matrix in words."""
+    right = 100 * np.trace(counts) / counts.sum()
+    worst = "; ".join(f"{names[p['true']]} taken for {names[p['predicted']]} {p['share']:.1f} %" for p in pairs[:3])
+    return (
+        f"Confusion matrix of k-NN on {counts.sum()} val images, {right:.1f} % right. Most confused: {worst or 'none'}."
+    )

@@ -1,0 +1,114 @@
+"""Who is near whom among frozen features, and which classes are taken for which."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from torch.nn import functional as F
+
+from sslkit import rng
+from sslkit.errors import SslkitError, UsageError
+from sslkit.probes.features import Features, check_pair
+from sslkit.probes.knn import bank_of
+
+Only = Literal["right", "wrong", "any"]
+
+
+def nearest(train: Features, val: Features, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest labelled train images of some val images, by an exact search.
+
+    Args:
+        train: R labelled rows.
+        val: the rows that are asked about.
+        positions: (Q,) which of val's labelled rows.
+        k: neighbours of each.
+
+    Returns:
+        (Q, k) float32 cosines in falling order, and (Q, k) int64 positions among train's labelled rows.
+
+    Raises:
+        SslkitError: one class only, NaN, different widths.
+        UsageError: k larger than the train set.
+    """
+    check_pair(train, val)
+    if not 1 <= k <= len(train):
+        raise UsageError(f"--k {k}: train has {len(train)} labelled images, so k is 1 to {len(train)}")
+    queries = F.normalize(val.take(positions)).numpy()
+    cosine, found = faiss.knn(queries, bank_of(train), k, faiss.METRIC_INNER_PRODUCT)
+    return cosine, found
+
+
+def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: Only | None, seed: int) -> np.ndarray:
+    """Images to look at, as many of each class as of any other where there are enough.
+
+    Args:
+        labels: (N,) int64 true classes.
+        predicted: (N,) int64 what a classifier says.
+        count: how many; all that qualify where there are fewer.
+        only: those that are classified right, or wrong, or without regard to it; None takes halves: every second one
+            is wrong, as long as there are such.
+        seed: of the choice.
+
+    Returns:
+        (Q,) positions, by class and then by position.
+
+    Raises:
+        SslkitError: no image qualifies.
+    """
+    right = labels == predicted
+    if only == "any":
+        pools = [np.ones_like(right)]
+    else:
+        pools = [right] if only == "right" else [~right] if only == "wrong" else [~right, right]
+    streams = [_in_turns(labels, np.flatnonzero(pool), seed, number) for number, pool in enumerate(pools)]
+    chosen: list[int] = []
+    while streams and len(chosen) < count:
+        stream = streams.pop(0)
+        position = next(stream, None)
+        if position is not None:
+            chosen.append(position)
+            streams.append(stream)
+    if not chosen:
+        raise SslkitError(f"--only {only}: k-NN has no {only} image among the {len(labels)} of val; try --only any")
+    return np.array(sorted(chosen, key=lambda i: (labels[i], i)), np.int64)
+
+
+def _in_turns(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) -> Iterator[int]:
+    """One image of each class in a drawn order of the classes, then a second one of each, ..."""
+    # Wrong and right images begin at different classes, so that a few queries show many.
+    classes = rng.generator(seed, "queries-classes").permutation(np.unique(labels))
+    classes = np.roll(classes, -pool * (len(classes) // 2))
+    members = {
+        label: rng.generator(seed, "queries", int(label), pool).permutation(candidates[labels[candidates] == label])
+        for label in classes.tolist()
+    }
+    for turn in range(max(map(len, members.values()))):
+        yield from (int(rows[turn]) for rows in members.values() if turn < len(rows))
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(C, C) int64 counts: rows are true classes, columns predicted ones."""
+    classes = int(max(labels.max(), predicted.max())) + 1
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def most_confused(counts: np.ndarray, top: int) -> list[dict[str, Any]]:
+    """The most frequent mistakes: true and predicted class, their count, and its share of the true class in percent.
+
+    Equal counts come in the order of the classes.
+    """
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:top]
+    pairs = [(int(i // len(wrong)), int(i % len(wrong))) for i in order]
+    return [
+        {
+            "true": true,
+            "predicted": other,
+            "count": int(wrong[true, other]),
+            "share": float(100 * wrong[true, other] / counts[true].sum()),
+        }
+        for true, other in pairs
+        if wrong[true, other]
+    ]
