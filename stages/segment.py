@@ -1,9 +1,298 @@
-"""`sslkit segment`: to come."""
+"""``sslkit segment``: where an encoder sees objects, against masks, beside the same encoder with random weights."""
 
-from sslkit.errors import SslkitError
-from stages.options import RunArgument
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from sslkit.errors import SslkitError, UsageError, did_you_mean
+from stages.encoder_source import EncoderSource, build, resolve
+from stages.extract import open_like
+from stages.options import (
+    ArchOption,
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    LikeOption,
+    Precision,
+    PrecisionOption,
+    PretrainedOption,
+    RunArgument,
+    SeedOption,
+    WeightsOption,
+)
+from stages.output import say, show, table
+from stages.run import Result, Run, open_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.probes.masks_on_disk import MaskFolder, Photos
+    from sslkit.probes.patch_tokens import PatchTokens
+    from sslkit.probes.segmentation_protocols import Found, Probed
+
+PROTOCOLS = ("attention", "ncut", "probe")
+PROTOCOL_HELP = (
+    "Comma-separated: attention (60 % of its mass), ncut (normalised cut of the keys), probe (linear, on patches). "
+    "Default: attention,ncut for binary masks, all for masks of several classes."
+)
 
 
-def segment(run: RunArgument) -> None:
-    """To come."""
-    raise SslkitError("segment is to come")
+def segment(
+    run: RunArgument,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option("--images", metavar="DIR", help="Photos, of any size.", show_default=False),
+    ] = None,
+    masks: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--masks", metavar="DIR", help="Their masks, by the photos' names.", show_default=False),
+    ] = None,
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--protocol", metavar="NAMES", help=PROTOCOL_HELP, show_default=False),
+    ] = None,
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--image-size", min=1, help="Shorter side, pixels; default: the encoder's. At most 8192 patches."),
+    ] = None,
+    count: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--count", min=1, help="How many photos, spread evenly over the set; default: all of it."),
+    ] = None,
+    mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in a mask.")] = 0.6,
+    tau: Annotated[float, typer.Option("--tau", help="The cut joins patches of a cosine above this.")] = 0.2,
+    binary: Annotated[
+        bool, typer.Option("--binary", help="Masks of one object with values between; above half is the object.")
+    ] = False,
+    void: Annotated[
+        int, typer.Option("--void", help="In masks of several classes, the value that counts nowhere.")
+    ] = 255,
+    weights: WeightsOption = None,
+    arch: ArchOption = None,
+    pretrained: PretrainedOption = False,
+    like: LikeOption = None,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Segment photos by attention, by a normalised cut, by a linear probe; a random encoder stands beside.
+
+    Masks are binary (0 and one other value) or of classes (grey or palette, 0 background, 255 void). Without --images
+    and --masks the prepared val is taken, where it has masks, as shapes has.
+    """
+    if weights == "pixels":
+        raise UsageError("--weights pixels has no patches to segment with: name a checkpoint FILE, or random")
+    asked = _protocols(protocol)
+    photos = _folder(images, masks, data, count, binary, void)
+    here = open_run(run) if photos else open_like(run, data, like)
+    # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
+    source = resolve(here, weights, arch, pretrained, like, None, None, seed)
+    inputs = dict(source.files) if photos else {**source.files, "data": here.need(here.manifest, "prepare")}
+
+    from sslkit.device import pick_device, resolve_precision
+
+    where = pick_device(device.value)
+    config: Result = {
+        **source.config(),
+        "image_size": image_size or source.image_size,
+        "protocols": asked or (list(PROTOCOLS[:2]) if photos is None or photos.binary else list(PROTOCOLS)),
+        "photos": photos.digest if photos else "val",
+        **{"count": count, "mass": mass, "tau": tau, "binary": binary, "void": void, "seed": seed},
+        "precision": resolve_precision(precision.value, where),
+    }
+    stage = f"segment:{_variant(images, masks)}" if images and masks else "segment"
+    results = here.perform(
+        stage,
+        lambda folder: Job(here, stage, source, config, where, photos).work(folder),
+        config=config,
+        inputs=inputs,
+        how={"device": str(where), "images": str(images), "masks": str(masks)},
+        force=force,
+    )
+    show(results, _lines(results, here.folder(stage)), json)
+
+
+def _protocols(words: str | None) -> list[str] | None:
+    if words is None:
+        return None
+    asked = [word.strip() for word in words.split(",") if word.strip()]
+    unknown = [word for word in asked if word not in PROTOCOLS]
+    if unknown or not asked:
+        hint = did_you_mean(unknown[0] if unknown else "", PROTOCOLS)
+        raise UsageError(f"--protocol {words}: no protocol '{unknown[0] if unknown else ''}', {hint}")
+    return [name for name in PROTOCOLS if name in asked]
+
+
+def _folder(
+    images: Path | None, masks: Path | None, data: Path | None, count: int | None, binary: bool, void: int
+) -> "MaskFolder | None":
+    if (images is None) != (masks is None):
+        raise UsageError("--images DIR and --masks DIR go together: photos, and masks of the same names")
+    if images is None or masks is None:
+        return None
+    if data is not None:
+        raise UsageError("--data RUN and --images DIR are two sets of photos: name one of them")
+    from sslkit.probes.masks_on_disk import open_folder
+
+    return open_folder(images, masks, count, binary, void)
+
+
+def _variant(images: Path, masks: Path) -> str:
+    """What the results are called: the folder that holds both, since ``images`` itself says little."""
+    images, masks = images.resolve(), masks.resolve()
+    named = images.parent if images.parent == masks.parent and images.parent.name else images
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", named.name).strip("-.") or "photos"
+
+
+@dataclass
+class Job:
+    """One call: every encoder on the same photos."""
+
+    run: Run
+    stage: str
+    source: EncoderSource
+    config: Result
+    device: "torch.device"
+    folder: "MaskFolder | None"
+
+    def work(self, folder: Path) -> Result:
+        """Measure, draw, write ``results.json`` and ``jaccard.npz``."""
+        from sslkit.files import write_json
+        from sslkit.plots.segmentation import draw_pictures
+        from sslkit.probes.segmentation_summary import summarise
+
+        if self.folder is None:
+            self.run.remember_data()
+        for remark in self.folder.remarks if self.folder else []:
+            say(remark)
+        photos = self._photos()
+        looks = self._encoders()
+        why = next(iter(looks.values())).no_attention
+        unavailable = {"attention": why} if why and "attention" in self.config["protocols"] else {}
+        if list(unavailable) == self.config["protocols"]:
+            raise SslkitError(f"{unavailable['attention']}; try --protocol ncut,probe")
+        results: Result = {
+            "images": len(photos.names),
+            "masks": "binary" if photos.binary else "classes",
+            "classes": list(photos.classes),
+            "image_size": self.config["image_size"],
+            "unavailable": unavailable,
+        }
+        found = self._objects(photos, looks)
+        probed = self._probes(photos, looks) if "probe" in self.config["protocols"] else {}
+        results |= summarise(found, probed, photos, self.config["seed"])
+        results["pictures"] = draw_pictures(folder, photos, found, results) if found else []
+        self._save(folder, photos, found, probed)
+        write_json(self.run.results(self.stage), results)
+        return results
+
+    def _photos(self) -> "Photos":
+        if self.folder is not None:
+            return self.folder
+        from sslkit.data.shards import open_split
+        from sslkit.probes.masks_on_disk import MaskedSplit
+
+        return MaskedSplit(open_split(self.run.data, "val"), self.config["count"])
+
+    def _encoders(self) -> dict[str, "PatchTokens"]:
+        """The encoder, and beside it the same architecture with random weights."""
+        from sslkit.probes.patch_tokens import PatchTokens
+
+        baseline = replace(self.source, kind="random", files={}, seed=self.config["seed"])
+        sources = {"random": baseline} if self.source.kind == "random" else {"trained": self.source, "random": baseline}
+        looks = {}
+        for name, source in sources.items():
+            built = build(source)
+            if built.coverage and source.kind == "file":
+                say(built.coverage.line())
+            size, precision = self.config["image_size"], self.config["precision"]
+            looks[name] = PatchTokens(built.encoder, size, self.device, precision, built.mean, built.std)
+        return looks
+
+    def _objects(self, photos: "Photos", looks: Mapping[str, "PatchTokens"]) -> dict[str, "Found"]:
+        from sslkit.probes.segmentation_protocols import Settings, find_objects
+
+        asked = [name for name in self.config["protocols"] if name != "probe"]
+        settings = Settings(asked, self.config["mass"], self.config["tau"], self.config["seed"])
+        if not asked:
+            return {}
+        found = {name: find_objects(photos, look, settings, f"segment: {name}") for name, look in looks.items()}
+        rows = next(iter(found.values())).rows
+        if not len(rows):
+            raise SslkitError("no mask has an object: there is nothing to find")
+        if len(rows) < len(photos.names):
+            say(f"{len(photos.names) - len(rows)} photos without an object count for the probe only")
+        return found
+
+    def _probes(self, photos: "Photos", looks: Mapping[str, "PatchTokens"]) -> dict[str, "Probed"]:
+        """Train and test: the halves of a folder, or the prepared splits."""
+        from sslkit import rng
+        from sslkit.data.shards import open_split
+        from sslkit.probes.masks_on_disk import MaskedSplit
+        from sslkit.probes.segmentation_protocols import probe_patches
+
+        seed, images = self.config["seed"], len(photos.names)
+        if self.folder is None:
+            # As many images of train as are judged: more would make the probe slower, not the comparison fairer.
+            learnt = MaskedSplit(open_split(self.run.data, "train"), images)
+            train, test = (learnt, list(range(len(learnt.names)))), (photos, list(range(images)))
+        else:
+            order = rng.generator(seed, "segment/train-and-test").permutation(images)
+            train, test = ((photos, sorted(part.tolist())) for part in (order[: images // 2], order[images // 2 :]))
+        if len(train[1]) < 2:
+            raise SslkitError(
+                f"{images} photos are too few for the probe, which needs four: leave it out of --protocol"
+            )
+        return {
+            name: probe_patches(train, test, look, seed, self.device, f"segment: probe, {name}")
+            for name, look in looks.items()
+        }
+
+    def _save(
+        self, folder: Path, photos: "Photos", found: Mapping[str, "Found"], probed: Mapping[str, "Probed"]
+    ) -> None:
+        """``jaccard.npz``: shares of every photo, by encoder and measure."""
+        import numpy as np
+
+        from sslkit.files import atomic
+
+        arrays: dict[str, Any] = {}
+        for name, one in found.items():
+            arrays["names"], arrays["whole_picture"] = np.array(photos.names)[one.rows], one.whole
+            arrays |= {f"{name}_{measure}": values for measure, values in one.scores.items()}
+            arrays |= {f"{name}_heads": one.heads} if one.heads is not None else {}
+        arrays |= {f"{name}_confusion": one.tables for name, one in probed.items()}
+        with atomic(folder / "jaccard.npz") as handle:
+            np.savez(handle, **arrays)
+
+
+def _lines(results: Result, folder: Path) -> list[str]:
+    """A table of encoders, with their difference and its 95 % interval, in percent."""
+    rows: list[list[Any]] = []
+    for protocol, key in {"attention": "jaccard", "ncut": "jaccard", "probe": "miou"}.items():
+        if protocol not in results:
+            continue
+        one = results[protocol]
+        measures = list(one["random"]) if protocol == "attention" else [None]
+        for measure in measures:
+            cells = {name: row[measure] if measure else row for name, row in one.items()}
+            title = f"{protocol}: {measure.replace('_', ' ')}" if measure else protocol
+            gap = cells.get("difference")
+            shown = [f"{cells[name][key]:.1f}" if name in cells else "-" for name in ("trained", "random")]
+            interval = "{:+.1f} ({:+.1f} to {:+.1f})".format(gap[key], *gap["interval"]) if gap else "-"
+            rows.append([title, "mIoU" if key == "miou" else "Jaccard", *shown, interval])
+    whole = [] if "whole_picture" not in results else [f"{results['whole_picture']['jaccard']:.1f}"]
+    rows += [["the whole picture", "Jaccard", *whole, *whole, "-"]] if whole else []
+    head = f"{results['images']} photos, {results['masks']} masks, shorter side {results['image_size']} pixels, percent"
+    remarks = [f"no {name}: {why}" for name, why in results["unavailable"].items()]
+    titles = ["protocol", "measure", "trained", "random", "difference (95 % interval)"]
+    return [head, *table([titles, *rows]), *remarks, *(str(folder / one["file"]) for one in results["pictures"])]

@@ -1,0 +1,122 @@
+"""Segmentation as pictures: photos beside what each encoder takes for their object, and the numbers as a chart."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from sslkit.files import atomic
+from sslkit.plots.attention import shade, stencil
+from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
+from sslkit.plots.sheet import Tile, bounded, compose, fit, to_picture
+from sslkit.probes.masks_on_disk import Photos
+from sslkit.probes.segmentation_protocols import Found
+
+EXAMPLES = 6
+TILE = 128  # pixels, the longer side of a picture
+NAMES = {
+    "best_head": "best head",
+    "fixed_head": "fixed head",
+    "lowest_entropy": "most concentrated head",
+    "mean_of_heads": "mean of heads",
+    "ncut": "normalised cut",
+}
+
+
+def draw_pictures(
+    folder: Path, photos: Photos, found: Mapping[str, Found], results: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """Write ``jaccard.png``, the numbers, and ``examples.png``, from the worst photo to the best.
+
+    Args:
+        folder: written to.
+        photos: with masks.
+        found: by encoder.
+        results: from ``summarise``.
+
+    Returns:
+        What a report needs to show them: ``file``, ``title`` and ``alt`` of each.
+    """
+    first = next(iter(found.values()))
+    measure = "best_head" if first.heads is not None else "ncut"
+    order = first.scores[measure].argsort(kind="stable")
+    rows = []
+    for place in dict.fromkeys((len(order) - 1) * i // (EXAMPLES - 1) for i in range(EXAMPLES)):
+        i = int(order[place])
+        image, labels = photos.read(int(first.rows[i]))
+        masks = [mask for encoder, one in found.items() for mask in one.masks(i, encoder)]
+        rows.append(example_tiles(image, np.isin(labels, photos.objects), masks))
+    title = f"Examples, evenly spread from the worst photo to the best by the {NAMES[measure]} of the first encoder"
+    alt = f"{title}: photo, mask, and what the {' and the '.join(found)} encoder take for the object."
+    draw_examples(rows, folder / "examples.png", alt)
+    scores = {name: dict(results["attention"][name]) if first.heads is not None else {} for name in found}
+    for name, row in scores.items():
+        row |= {"ncut": results["ncut"][name]} if "ncut" in results else {}
+    chart = draw_scores(scores, results["whole_picture"]["jaccard"], folder / "jaccard.png", len(first.rows))
+    return [
+        {"file": "jaccard.png", "title": "How well objects are found", "alt": chart},
+        {"file": "examples.png", "title": title, "alt": alt},
+    ]
+
+
+def example_tiles(image: Tensor, objects: np.ndarray, masks: Sequence[tuple[str, np.ndarray]]) -> list[Tile]:
+    """One photo: itself, its objects, and what was found, everything else shaded.
+
+    Args:
+        image: (3, H, W) uint8.
+        objects: (H, W) bool, the objects of its own mask.
+        masks: titles, and (h, w) bool masks of patches.
+    """
+    height, width = bounded(image.shape[1], image.shape[2], TILE)
+    photo = fit(to_picture(image), width, height)
+    truth = fit(stencil(torch.from_numpy(objects)), width, height, nearest=True)
+    found = [Tile(title, shade(photo, torch.from_numpy(~mask))) for title, mask in masks]
+    return [Tile("photo", photo), Tile("its mask", truth), *found]
+
+
+def draw_examples(rows: Sequence[Sequence[Tile]], path: Path, alt: str) -> None:
+    """Write a sheet of examples as PNG, with its text alternative as the file's ``Description``."""
+    info = PngInfo()
+    info.add_itxt("Description", alt)
+    with atomic(path) as handle:
+        compose(rows).save(handle, "PNG", pnginfo=info)
+
+
+def draw_scores(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], whole: float, path: Path, images: int) -> str:
+    """A dot with its 95 % interval per measure and encoder.
+
+    Args:
+        scores: by encoder, by measure (a key of ``NAMES``): ``jaccard`` and ``interval`` in percent.
+        whole: Jaccard of the whole picture, percent.
+        path: the PNG.
+        images: how many the means are over.
+
+    Returns:
+        The text alternative.
+    """
+    measures = [name for name in NAMES if any(name in rows for rows in scores.values())]
+    figure = Figure(figsize=(7, 1.4 + 0.45 * len(measures)), layout="constrained")
+    axes = figure.subplots()
+    for number, (encoder, rows) in enumerate(scores.items()):
+        for place, name in enumerate(measures):
+            row, y = rows[name], place + 0.22 * (number - (len(scores) - 1) / 2)
+            axes.plot(row["interval"], [y, y], color=COLOURS[number], linewidth=2)
+            title = f"{encoder} encoder" if not place else None
+            axes.plot(row["jaccard"], y, MARKERS[number], color=COLOURS[number], label=title)
+    axes.axvline(whole, color="0.4", linestyle=":", label="the whole picture")
+    label(axes, f"Jaccard, % (mean of {images} photos, 95 % interval)", "")
+    axes.set_yticks(range(len(measures)), [NAMES[name] for name in measures])
+    axes.invert_yaxis()
+    legend(figure, [axes])
+    said = [
+        f"{NAMES[name]} " + " and ".join(f"{rows[name]['jaccard']:.1f} ({encoder})" for encoder, rows in scores.items())
+        for name in measures
+    ]
+    alt = f"Dots of the mean Jaccard over {images} photos in percent: {'; '.join(said)}; the whole picture {whole:.1f}."
+    save_png(figure, path, alt)
+    return alt

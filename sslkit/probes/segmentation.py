@@ -1,0 +1,117 @@
+"""What a segmentation is worth: Jaccard per object, mIoU over classes, and how sure their means are.
+
+A mask of patches is judged at the resolution of the photo's own mask, to which it is upsampled by nearest neighbour.
+So all that matters of a photo is how many pixels of each class lie in each patch: counts give the same numbers as
+pixels do, and cost nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sslkit import rng
+
+DRAWS = 1000  # of the bootstrap
+
+
+def cell_of(size: int, cells: int) -> np.ndarray:
+    """The cell in which the centre of each of ``size`` pixels lies: nearest upsampling, in whole numbers.
+
+    >>> cell_of(5, 2).tolist()
+    [0, 0, 1, 1, 1]
+    """
+    return (2 * np.arange(size) + 1) * cells // (2 * size)
+
+
+def count_cells(labels: np.ndarray, classes: int, grid: tuple[int, int]) -> np.ndarray:
+    """How many pixels of each class lie in each patch.
+
+    Args:
+        labels: (H, W) int64, -1 = void, counted nowhere.
+        classes: K.
+        grid: rows and columns of patches, N in all.
+
+    Returns:
+        (K, N) int64.
+    """
+    rows, columns = (cell_of(size, cells) for size, cells in zip(labels.shape, grid, strict=True))
+    patches = grid[0] * grid[1]
+    keys = labels * patches + rows[:, None] * grid[1] + columns
+    return np.bincount(keys[labels >= 0], minlength=classes * patches).reshape(classes, patches)
+
+
+def jaccard(kept: np.ndarray, cells: np.ndarray, objects: Sequence[int]) -> np.ndarray:
+    """Intersection over union of masks of patches with the objects of a photo, void left out of both.
+
+    Args:
+        kept: (M, N) bool, M masks.
+        cells: (K, N) from ``count_cells``.
+        objects: G classes that are objects, each with a pixel or more.
+
+    Returns:
+        (G, M) in [0, 1].
+    """
+    chosen = kept.astype(np.int64)
+    common = cells[objects] @ chosen.T
+    union = (cells.sum(0) @ chosen.T)[None] + cells[objects].sum(1)[:, None] - common
+    return common / union
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """(K, K) pixels by true class (rows) and predicted class (columns); true -1 is void and counted nowhere."""
+    known = truth >= 0
+    return np.bincount(truth[known] * classes + predicted[known], minlength=classes**2).reshape(classes, classes)
+
+
+def class_iou(table: np.ndarray) -> np.ndarray:
+    """(..., K, K) confusion -> (..., K) intersection over union; NaN for a class neither there nor predicted."""
+    hits = np.diagonal(table, axis1=-2, axis2=-1).astype(np.float64)
+    union = table.sum(-1) + table.sum(-2) - hits
+    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+
+
+def miou(table: np.ndarray) -> np.ndarray:
+    """(..., K, K) confusion -> (...,) mean of the classes' IoU, over those that are there or predicted."""
+    iou = class_iou(table)
+    return np.where(np.isnan(iou), 0, iou).sum(-1) / np.maximum((~np.isnan(iou)).sum(-1), 1)
+
+
+def lowest_entropy(attention: np.ndarray) -> int:
+    """The head whose attention is the most concentrated: a choice that needs no mask. (H, N) -> index."""
+    share = attention / attention.sum(-1, keepdims=True)
+    return int((share * np.log(np.maximum(share, 1e-30))).sum(-1).argmax())
+
+
+def fixed_head(scores: np.ndarray, seed: int) -> np.ndarray:
+    """Jaccard of one head for all photos, chosen on other photos than those it is judged on.
+
+    Two halves, drawn from the seed, choose for each other. A single photo keeps the mean of the heads.
+
+    Args:
+        scores: (n, H) Jaccard of each head on each photo.
+        seed: of the halves.
+
+    Returns:
+        (n,).
+    """
+    order = rng.generator(seed, "segment/halves").permutation(len(scores))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    if not len(halves[0]):
+        return scores.mean(1)
+    judged = np.empty(len(scores))
+    for mine, other in (halves, halves[::-1]):
+        judged[mine] = scores[mine, scores[other].mean(0).argmax()]
+    return judged
+
+
+def resamples(images: int, seed: int) -> np.ndarray:
+    """(draws, n) how often each photo is in each resample of the bootstrap.
+
+    The same for all that is measured on the photos, so that differences are paired.
+    """
+    return rng.generator(seed, "segment/bootstrap").multinomial(images, np.full(images, 1 / images), DRAWS)
+
+
+def bounds(draws: np.ndarray) -> list[float]:
+    """Ends of the 95 % interval of a statistic, from its values on the resamples."""
+    return [float(value) for value in np.quantile(draws, (0.025, 0.975))]

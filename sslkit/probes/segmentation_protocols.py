@@ -1,0 +1,194 @@
+"""Three ways to ask a frozen encoder where objects are, each with a number at the end.
+
+attention: per head the fewest patches that hold 60 % of the attention from CLS; per object the best head's Jaccard;
+the mean over objects, then over photos (arXiv:2104.14294, section 4.2.2). The best head is chosen by the mask itself,
+so this says what the heads hold, not what can be had without masks. Beside it stand choices that do not look at the
+photo's own mask: the mean of the heads, the most concentrated head, and one head that other photos chose.
+ncut: one side of a normalised cut (``sslkit.probes.normalised_cut``) against all objects together.
+probe: a linear layer on patch tokens (``sslkit.probes.patch_probe``), by mIoU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sslkit.plots.attention import threshold
+from sslkit.probes.masks_on_disk import Photos
+from sslkit.probes.normalised_cut import TAU, normalised_cut
+from sslkit.probes.patch_probe import PatchCollector, PatchProbe, train_probe
+from sslkit.probes.patch_tokens import PatchTokens, Seen
+from sslkit.probes.segmentation import (
+    confusion,
+    count_cells,
+    fixed_head,
+    jaccard,
+    lowest_entropy,
+)
+
+PROTOCOLS = ("attention", "ncut", "probe")
+CHOICES = ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads")
+
+
+@dataclass
+class Found:
+    """What one encoder says of n photos with objects, as shares in [0, 1].
+
+    Attributes:
+        rows: (n,) which photos.
+        scores: by choice of the head, and ``ncut``: (n,) Jaccard of each photo, the mean over its objects.
+        heads: (n, H) the same for each head; None without attention.
+        whole: (n,) Jaccard of the whole picture, the reference that looks at nothing.
+        best: (n,) the head that is best for the photo's objects together.
+        maps: per photo (H, h, w), the mask of each head.
+        means: per photo (h, w), the mask of the heads' mean.
+        cuts: per photo (h, w), the side of the cut that is the object.
+    """
+
+    rows: np.ndarray
+    whole: np.ndarray
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    heads: np.ndarray | None = None
+    best: np.ndarray | None = None
+    maps: list[np.ndarray] = field(default_factory=list)
+    means: list[np.ndarray] = field(default_factory=list)
+    cuts: list[np.ndarray] = field(default_factory=list)
+
+    def masks(self, i: int, encoder: str) -> list[tuple[str, np.ndarray]]:
+        """What was found on photo ``i``, as titles and (h, w) masks of patches."""
+        found = []
+        if self.best is not None:
+            head, percent = (
+                int(self.best[i]),
+                {name: f"{100 * values[i]:.0f} %" for name, values in self.scores.items()},
+            )
+            found.append((f"{encoder}: head {head + 1}, {percent['best_head']}", self.maps[i][head]))
+            found.append((f"mean of heads, {percent['mean_of_heads']}", self.means[i]))
+        if self.cuts:
+            found.append((f"{encoder}: cut, {100 * self.scores['ncut'][i]:.0f} %", self.cuts[i]))
+        return found
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        protocols: some of ``PROTOCOLS`` but the probe, which is asked for by itself.
+        mass: share of the attention in a head's mask.
+        tau: cosine above which the cut joins two patches.
+        seed: of all random choices.
+    """
+
+    protocols: Sequence[str] = ("attention", "ncut")
+    mass: float = 0.6
+    tau: float = TAU
+    seed: int = 0
+
+
+def find_objects(photos: Photos, look: PatchTokens, settings: Settings, title: str = "") -> Found:
+    """Attention and cut of every photo that has an object.
+
+    Args:
+        photos: with masks.
+        look: the encoder.
+        settings: which protocols; attention is left out where the encoder has none.
+        title: of the progress bar; empty shows none.
+    """
+    rows: list[int] = []
+    lists: dict[str, list[Any]] = {}
+    for row in tqdm(range(len(photos.names)), desc=title, unit=" photos", disable=None if title else True, leave=False):
+        image, labels = photos.read(row)
+        present = [c for c in photos.objects if (labels == c).any()]
+        if not present:
+            continue
+        rows.append(row)
+        seen = look(image)
+        cells = count_cells(labels, len(photos.classes), seen.grid)
+        one = {"whole": jaccard(np.ones((1, cells.shape[1]), bool), cells, present).mean()}
+        if "attention" in settings.protocols and seen.attention is not None:
+            one |= _attention(seen, cells, present, settings.mass)
+        if "ncut" in settings.protocols:
+            one |= _cut(seen, cells, present, settings.tau)
+        for name, value in one.items():
+            lists.setdefault(name, []).append(value)
+    return _collect(np.array(rows), lists, settings.seed)
+
+
+def _attention(seen: Seen, cells: np.ndarray, present: list[int], mass: float) -> dict[str, Any]:
+    assert seen.attention is not None
+    masks, mean = threshold(seen.attention, mass).numpy(), threshold(seen.attention.mean(0), mass).numpy()
+    each = jaccard(masks, cells, present)  # (objects, H)
+    return {
+        "heads": each.mean(0),
+        "best_head": each.max(1).mean(),
+        "lowest_entropy": each.mean(0)[lowest_entropy(seen.attention.double().numpy())],
+        "mean_of_heads": jaccard(mean[None], cells, present).mean(),
+        "maps": masks.reshape(-1, *seen.grid),
+        "means": mean.reshape(seen.grid),
+    }
+
+
+def _cut(seen: Seen, cells: np.ndarray, present: list[int], tau: float) -> dict[str, Any]:
+    side = normalised_cut(seen.keys.numpy(), tau)
+    # A cut knows two sides and no classes: the objects count as one.
+    others = np.setdiff1d(np.arange(len(cells)), present)
+    merged = np.stack([cells[others].sum(0), cells[present].sum(0)])
+    return {"ncut": float(jaccard(side[None], merged, [1])[0, 0]), "cuts": side.reshape(seen.grid)}
+
+
+def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> Found:
+    found = Found(rows, np.array(lists.pop("whole", [])))
+    for name in ("maps", "means", "cuts"):
+        setattr(found, name, lists.pop(name, []))
+    heads = lists.pop("heads", None)
+    found.scores = {name: np.array(values) for name, values in lists.items()}
+    if heads is not None:
+        found.heads = np.array(heads)
+        found.best = found.heads.argmax(1)
+        found.scores["fixed_head"] = fixed_head(found.heads, seed)
+    return found
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe, and its (m, K, K) pixel counts by true and predicted class on m test photos."""
+
+    probe: PatchProbe
+    tables: np.ndarray
+
+
+def probe_patches(
+    train: tuple[Photos, Sequence[int]],
+    test: tuple[Photos, Sequence[int]],
+    look: PatchTokens,
+    seed: int,
+    device: torch.device,
+    title: str = "",
+) -> Probed:
+    """Train a linear layer on the patches of some photos and judge it on the pixels of others.
+
+    Args:
+        train: photos and the rows to learn from.
+        test: photos of the same classes, and the rows to judge on.
+        look: the encoder.
+        seed: of every random choice.
+        device: where the layer is trained.
+        title: of the progress bars; empty shows none.
+    """
+    classes, hidden = len(train[0].classes), None if title else True
+    collector = PatchCollector(len(train[1]), seed)
+    for row in tqdm(train[1], desc=f"{title}: train", unit=" photos", disable=hidden, leave=False):
+        image, labels = train[0].read(row)
+        seen = look(image)
+        collector.add(seen.patches, count_cells(labels, classes, seen.grid))
+    probe = train_probe(collector.gathered(), classes, seed, device, title=title)
+    tables = []
+    for row in tqdm(test[1], desc=f"{title}: test", unit=" photos", disable=hidden, leave=False):
+        image, labels = test[0].read(row)
+        seen = look(image)
+        tables.append(confusion(labels, probe.predict(seen.patches, seen.grid, *labels.shape), classes))
+    return Probed(probe, np.array(tables))

@@ -1,0 +1,197 @@
+"""`sslkit segment` from the command line: what is measured, beside what, and what it says when it cannot."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslkit import rng
+from sslkit.data.sources.shapes import TEXTURES, compose
+from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.files import read_json, write_json
+from sslkit.weights import save_encoder
+
+SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=64, patch_size=8, width=48, depth=2, heads=3)
+QUICK = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory) -> Path:
+    """An encoder whose CLS was taught, in a few seconds, to attend to the objects of `shapes`."""
+    names, draws = sorted(TEXTURES), range(192)
+    made = [compose(names[i % len(names)], rng.generator(7, "test/taught", i)) for i in draws]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = (torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2) / 255 - mean) / std
+    share = torch.from_numpy(np.stack([mask for _, mask in made])).float()
+    share = share.unfold(1, 8, 8).unfold(2, 8, 8).mean((3, 4)).flatten(1)
+    share = share / share.sum(1, keepdim=True)
+    torch.manual_seed(0)
+    encoder = Encoder(SPEC)
+    optimizer = torch.optim.AdamW(encoder.parameters(), 2e-3)
+    for step in range(48):
+        rows = slice(48 * (step % 4), 48 * (step % 4) + 48)
+        attention = encoder(pixels[rows], attention=True).attention
+        loss = -(share[rows, None] * (attention + 1e-6).log()).sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("taught")
+    save_encoder(encoder.eval(), folder / "encoder.safetensors", folder / "encoder.json", "teacher")
+    return folder / "encoder.safetensors"
+
+
+@pytest.fixture
+def run(tmp_path, taught) -> Path:
+    """A run that holds the taught encoder."""
+    pretrain = tmp_path / "run" / "pretrain"
+    pretrain.mkdir(parents=True)
+    for name in ("encoder.safetensors", "encoder.json"):
+        shutil.copy(taught.with_name(name), pretrain / name)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    """Six photos of unequal sizes with masks of two classes, a void border and, in one, no object."""
+    images, masks = tmp_path / "pets" / "images", tmp_path / "pets" / "masks"
+    images.mkdir(parents=True)
+    masks.mkdir()
+    for i in range(6):
+        image, mask = compose("dots", rng.generator(3, "test/photos", i))
+        labels = np.where(mask, 1 + i % 2, 0).astype(np.uint8)
+        labels[:4] = 255
+        cut = slice(0, 64 - 8 * (i % 2))
+        Image.fromarray(image[:, cut]).save(images / f"cat {i}.jpg")
+        Image.fromarray(labels[:, cut] if i != 4 else np.zeros((64, 64), np.uint8)).save(masks / f"cat {i}.png")
+    return images, masks
+
+
+def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
+    words = ("segment", run, "--data", shapes_run, "--protocol", "attention,ncut,probe", "--count", 50, *QUICK)
+    code, out, err = sslkit(*words, "--json")
+    assert code == 0, err
+    results = json.loads(out)
+    assert (results["images"], results["masks"], results["image_size"]) == (50, "binary", 64)
+    attention, probe = results["attention"], results["probe"]
+    for choice in ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads"):
+        gap = attention["difference"][choice]
+        assert gap["jaccard"] > 8 and gap["interval"][0] > 3, (choice, gap)
+        assert gap["jaccard"] == pytest.approx(
+            attention["trained"][choice]["jaccard"] - attention["random"][choice]["jaccard"]
+        )
+        low, high = attention["trained"][choice]["interval"]
+        assert low < attention["trained"][choice]["jaccard"] < high
+        assert attention["trained"]["best_head"]["jaccard"] >= attention["trained"][choice]["jaccard"]
+    assert attention["trained"]["mean_of_heads"]["jaccard"] > results["whole_picture"]["jaccard"] + 5
+    assert probe["difference"]["miou"] > 8 and probe["difference"]["interval"][0] > 3
+    assert set(probe["trained"]["iou"]) == {"background", "object"} and probe["trained"]["pixel_accuracy"] > 80
+    assert results["headline"] == {
+        "jaccard": attention["trained"]["best_head"]["jaccard"],
+        "ncut": results["ncut"]["trained"]["jaccard"],
+        "miou": probe["trained"]["miou"],
+    }
+    folder = run / "segment"
+    assert read_json(folder / "results.json") == results
+    with np.load(folder / "jaccard.npz") as arrays:
+        assert 100 * arrays["trained_best_head"].mean() == pytest.approx(results["headline"]["jaccard"])
+        assert 100 * arrays["random_ncut"].mean() == pytest.approx(results["ncut"]["random"]["jaccard"])
+        assert arrays["trained_heads"].shape == (50, 3) and len(arrays["names"]) == 50
+        assert np.array_equal(arrays["trained_heads"].max(1), arrays["trained_best_head"])  # one object in each
+        assert arrays["trained_confusion"].sum() == 50 * 64 * 64
+    for picture in results["pictures"]:
+        with Image.open(folder / picture["file"]) as opened:
+            assert opened.info["Description"] == picture["alt"] and len(picture["alt"]) > 60
+    assert f"{attention['random']['best_head']['jaccard']:.1f} (random)" in results["pictures"][0]["alt"]
+    code, out, err = sslkit(*words)
+    assert code == 0 and "up to date" in err and "attention: best head" in out and "whole picture" in out
+    assert read_json(run / "data" / "reference.json")["run"]
+    code, _, err = sslkit(*words, "--mass", 0.5)
+    assert code == 1 and "mass" in err and "--force" in err
+
+
+def test_photos_with_masks_of_classes(run, folders, sslkit):
+    images, masks = folders
+    words = ("segment", run, "--images", images, "--masks", masks, *QUICK)
+    code, out, err = sslkit(*words, "--json")
+    assert code == 0, err
+    results = json.loads(out)
+    assert (results["images"], results["photos_with_objects"]) == (6, 5)
+    assert results["classes"] == ["0", "1", "2"] and set(results["headline"]) == {"jaccard", "ncut", "miou"}
+    assert "1 photos without an object" in err
+    folder = run / "segment-pets"  # a variant of its own: other photos do not take its place
+    with np.load(folder / "jaccard.npz") as arrays:
+        assert arrays["names"].tolist() == [f"cat {i}" for i in (0, 1, 2, 3, 5)]
+        pixels = sum(64 * (64 - 8 * (i % 2)) - 4 * (64 - 8 * (i % 2)) * (i != 4) for i in range(6))
+        assert 0 < arrays["trained_confusion"].sum() < pixels and len(arrays["trained_confusion"]) == 3
+    before = (folder / "results.json").read_bytes(), (folder / "examples.png").read_bytes()
+    assert sslkit(*words, "--force")[0] == 0
+    assert before == ((folder / "results.json").read_bytes(), (folder / "examples.png").read_bytes())
+    Image.fromarray(np.full((64, 64), 1, np.uint8)).save(masks / "cat 4.png")
+    assert "other settings" in sslkit(*words)[2]
+
+
+def test_a_random_encoder_stands_alone_and_count_spreads(run, shapes_run, tmp_path, sslkit):
+    words = ("--like", run, "--weights", "random", "--data", shapes_run, "--count", 5, "--protocol", "ncut", *QUICK)
+    code, out, err = sslkit("segment", tmp_path / "random", *words, "--json")
+    assert code == 0, err
+    results = json.loads(out)
+    assert results["images"] == 5 and set(results["ncut"]) == {"random"} and "attention" not in results
+    assert results["headline"] == {"ncut": results["ncut"]["random"]["jaccard"]}
+    code, out, _ = sslkit("segment", tmp_path / "random", *words)
+    assert code == 0 and "ncut" in out
+
+
+@pytest.fixture
+def without_cls(tmp_path) -> Path:
+    """An encoder with no CLS token, by its weights."""
+    torch.manual_seed(0)
+    spec = EncoderSpec("vit_medium_patch16_gap_240", image_size=32, patch_size=8, width=24, depth=1, heads=3)
+    save_encoder(Encoder(spec), tmp_path / "gap.safetensors", tmp_path / "gap.json", "teacher")
+    return tmp_path / "gap.safetensors"
+
+
+def test_without_cls_the_other_protocols_go_on(without_cls, tmp_path, shapes_run, sslkit):
+    words = ("segment", tmp_path / "gap", "--data", shapes_run, "--weights", without_cls, "--count", 4, *QUICK)
+    code, out, err = sslkit(*words)
+    assert code == 0, err
+    assert "no attention: vit_medium_patch16_gap_240 has no CLS token" in out and "ncut" in out
+    results = read_json(tmp_path / "gap" / "segment" / "results.json")
+    assert "CLS" in results["unavailable"]["attention"] and set(results["headline"]) == {"ncut"}
+    code, _, err = sslkit(*words, "--protocol", "attention", "--force")
+    assert code == 1 and "try --protocol ncut,probe" in err and err.count("\n") == 2  # the weights' line, and the error
+
+
+def test_what_cannot_be_done_is_one_line(run, folders, shapes_run, tmp_path, sslkit):
+    images, masks = folders
+
+    def fails(*words, code=1) -> str:
+        found, _, err = sslkit("segment", run, *words, *QUICK)
+        assert found == code and "Traceback" not in err
+        return err.splitlines()[-1]
+
+    assert "go together" in fails("--images", images, code=2)
+    assert "name one of them" in fails("--images", images, "--masks", masks, "--data", shapes_run, code=2)
+    assert "did you mean 'ncut'?" in fails("--protocol", "ncuts", "--data", shapes_run, code=2)
+    assert "no patches to segment" in fails("--weights", "pixels", "--data", shapes_run, code=2)
+    assert "run `sslkit prepare" in fails()
+    few = ("--images", images, "--masks", masks, "--count", 3, "--protocol", "probe")
+    assert "too few for the probe" in fails(*few)
+    Image.fromarray(np.full((8, 8), 1, np.uint8)).save(masks / "cat 0.png")
+    assert "cat 0.png has 8 x 8 pixels, its image 64 x 64" in fails("--images", images, "--masks", masks)
+
+
+def test_prepared_data_without_masks_says_so(run, tmp_path, sslkit):
+    from sslkit.data.shards import Record, write_shard
+
+    folder = tmp_path / "plain" / "data"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "p.png")
+    write_shard(folder / "val-000000.tar", [Record("one", 0, {"png": (tmp_path / "p.png").read_bytes()})], [])
+    write_json(
+        folder / "manifest.json", {"classes": ["a"], "splits": {"val": {"shards": [{"file": "val-000000.tar"}]}}}
+    )
+    code, _, err = sslkit("segment", run, "--data", folder.parent, *QUICK)
+    assert code == 1 and "no object mask for one" in err and "--images DIR --masks DIR" in err
