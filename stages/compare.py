@@ -1,121 +1,131 @@
-"""`sslkit compare`: runs side by side in one table."""
+"""`sslkit compare`: runs side by side: accuracies, differences from a baseline, and what differs in the recipes."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
-from sslkit.errors import SslkitError
+from sslkit.errors import UsageError
+from stages.comparison import Column, Member, figures_of, log_of, read_member, row, together
+from stages.comparison_protocol import Protocol
+from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table
 from stages.options import JsonOption, SeedsOption
-from stages.output import say, table
-from stages.run import Result, Run
-from stages.seeds import grouped, interval
+from stages.output import say
+from stages.run import Result
+from stages.seeds import group_of, grouped
 
-COLUMNS = {
-    "run": "run",
-    "knn": "k-NN top-1",
-    "linear": "linear top-1",
-    "epochs": "epochs",
-    "minutes": "minutes",
-    "images_per_second": "images/s",
-    "peak_memory_mb": "peak MB",
-    "collapse": "collapse",  # shown where something has collapsed
-}
-ACCURACIES = ("knn", "linear")
+FEW = 6  # runs whose recipes still fit side by side on a terminal
+BASELINE_HELP = (
+    "The differences to this run: paired bootstrap over test images and McNemar's p; with --seeds over pairs of seeds."
+)
+REACH_HELP = "Minutes until the k-NN seen while it trained first reached so many percent (training steps only)."
+CONFIGS_HELP = "Show recipe keys that differ; by default in text, for up to 6 runs."
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")],
     seeds: SeedsOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    baseline: Annotated[
+        Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option("--baseline", metavar="RUN", help=BASELINE_HELP, show_default=False),
+    ] = None,
+    reach: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--reach", metavar="PERCENT", help=REACH_HELP, show_default=False),
+    ] = None,
+    configs: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--configs/--no-configs", help=CONFIGS_HELP, show_default=False),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV for each run.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show k-NN and linear accuracy of several runs, what their training took, and whether it collapsed.
+    """Show every accuracy of several runs, also on other data, what their training took, and whether it collapsed.
 
     With --seeds accuracies are means with the half width of their 95 % interval and the number of runs, in percent.
     """
-    groups = {name: [summary(Run(path), name) for path in paths] for name, paths in grouped(runs, seeds).items()}
-    _remark([row for rows in groups.values() for row in rows])
-    rows = [_together(name, members) if seeds else members[0] for name, members in groups.items()]
+    if markdown + csv + json > 1:
+        raise UsageError("--markdown, --csv and --json are three formats of one answer: give one of them")
+    if csv and configs:
+        raise UsageError("--configs is a table of its own, which CSV has no room for: take --json, or leave out --csv")
+    groups, base = _groups(runs, baseline, seeds)
+    members = [member for group in groups.values() for member in group]
+    figures, protocol = figures_of(members), Protocol(members)
+    answer: Result = {
+        "runs": _rows(groups, figures, reach, seeds),
+        "differences": _differences(groups, base, figures, protocol),
+        "notes": [*protocol.notes(members), *_silent(members, reach)],
+    }
+    if configs is not False:
+        answer["configs"] = differing(groups)
+    for note in answer["notes"]:
+        say(f"note: {note}")
     if json:
         import json as encoder
 
-        print(encoder.dumps(rows))
-        return
-    keys = [key for key in COLUMNS if key != "collapse" or any(row["collapse"] for row in rows)]
-    cells = [[COLUMNS[key] for key in keys], *([_cell(row, key) for key in keys] for row in rows)]
-    print("\n".join(_markdown(cells) if markdown else table(cells)))
+        print(encoder.dumps({**({"baseline": base} if base else {}), **answer}))
+    elif csv:
+        print(as_csv(answer["runs"], answer["differences"]), end="")
+    else:
+        wanted = configs if configs is not None else not markdown and len(groups) <= FEW
+        print("\n".join(_lines(answer, base, figures, reach, wanted, markdown)))
 
 
-def summary(run: Run, name: str) -> Result:
-    """One run's row under a name; None where a stage was not done.
-
-    Raises:
-        SslkitError: there is nothing to compare.
-    """
-    records = {stage: run.record(stage) for stage in ("pretrain", "extract", "knn", "linear")}
-    if not any(records.values()):
-        raise SslkitError(f"{run.path} holds no stage to compare: run `sslkit extract` and `sslkit knn` on it first")
-    results = {s: r["results"] if r and r["status"] == "done" else {} for s, r in records.items()}
-    training, extraction = records["pretrain"] if results["pretrain"] else None, records["extract"]
-    return {
-        "run": name,
-        "knn": results["knn"].get("top1"),
-        "k": results["knn"].get("k"),
-        "linear": results["linear"].get("top1"),
-        "epochs": results["pretrain"].get("epochs"),
-        "minutes": round(training["seconds"] / 60, 1) if training else None,
-        "images_per_second": results["pretrain"].get("images_per_second"),
-        "peak_memory_mb": training.get("peak_memory_mb") if training else None,
-        "collapse": results["pretrain"].get("collapse"),
-        "data": extraction["inputs"].get("data", {}).get("sha256") if extraction else None,
-    }
+def _groups(
+    paths: Sequence[Path], baseline: Path | None, by_seed: bool
+) -> tuple[Mapping[str, Sequence[Member]], str | None]:
+    """The runs by name, and the baseline's name; one that is not among them comes first."""
+    names = grouped(paths, by_seed)
+    base = group_of(baseline, names, by_seed) if baseline else None
+    if baseline and not base:
+        names = grouped([baseline, *paths], by_seed)
+        base = group_of(baseline, names, by_seed)
+    return {name: [read_member(path, name) for path in those] for name, those in names.items()}, base
 
 
-def _remark(rows: Sequence[Result]) -> None:
-    """Say what makes figures of these runs no comparison."""
-    if len({row["data"] for row in rows if row["data"]}) > 1:
-        say("note: these runs were judged on different data; their figures do not compare")
-    if len({row["k"] for row in rows if row["k"]}) > 1:
-        ks = ", ".join(dict.fromkeys(f"{row['run']} {row['k']}" for row in rows if row["k"]))
-        say(f"note: k-NN at different k, which do not compare: {ks}")
+def _rows(
+    groups: Mapping[str, Sequence[Member]], figures: Sequence[Column], reach: float | None, by_seed: bool
+) -> list[Result]:
+    rows = {name: [row(member, figures, reach) for member in members] for name, members in groups.items()}
+    return [together(name, those, figures) if by_seed else those[0] for name, those in rows.items()]
 
 
-def _together(name: str, rows: Sequence[Result]) -> Result:
-    """One row for the seeds of an experiment: mean accuracy and cost, the highest peak of memory."""
-    row: Result = {"run": name, "seeds": len(rows)}
-    for key in ("knn", "k", "linear", "epochs", "minutes", "images_per_second", "peak_memory_mb"):
-        values = [member[key] for member in rows if member[key] is not None]
-        row[key] = (max if key == "peak_memory_mb" else mean)(values) if values else None
-        if key in ACCURACIES:
-            # Some seeds may not have come to this stage yet.
-            row[f"{key}_runs"] = len(values)
-            row[f"{key}_interval"] = interval(values)[1] if values else None
-    kinds = Counter(pair for member in rows for pair in (member["collapse"] or {}).items())
-    row["collapse"] = {
-        objective: kind if count == len(rows) else f"{kind} ({count} of {len(rows)})"
-        for (objective, kind), count in kinds.items()
-    }
-    return {**row, "data": rows[0]["data"]}
+def _differences(
+    groups: Mapping[str, Sequence[Member]], base: str | None, figures: Sequence[Column], protocol: Protocol
+) -> list[Result]:
+    if base is None:
+        return []
+    from stages.comparison_differences import differences
+
+    return differences(groups, base, figures, protocol)
 
 
-def _cell(row: Result, key: str) -> object:
-    value = row[key]
-    if key == "collapse":
-        found = (value or {}).items()
-        return "; ".join(kind if name == "features" else f"{name}: {kind}" for name, kind in found) or "-"
-    if value is None:
-        return "-"
-    if row.get(f"{key}_interval") is not None:
-        return f"{value:.1f} ± {row[f'{key}_interval']:.1f} ({row[f'{key}_runs']})"
-    return f"{value:.1f}" if isinstance(value, float) else value
+def _silent(members: Sequence[Member], reach: float | None) -> list[str]:
+    """Trainings of which nobody knows when they reached an accuracy."""
+    if reach is None:
+        return []
+    silent = [m.name for m in members if m.config and not any("knn" in entry for entry in log_of(m))]
+    names = ", ".join(dict.fromkeys(silent))
+    return [f"no k-NN was logged while these trained, so --reach knows nothing of them: {names}"] if silent else []
 
 
-def _markdown(cells: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a table for GitHub; figures stand right."""
-    texts = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in cells]
-    rule = "|".join("---" if title in ("run", "collapse") else "---:" for title in cells[0])
-    return [f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])]
+def _lines(
+    answer: Result, base: str | None, figures: Sequence[Column], reach: float | None, configs: bool, markdown: bool
+) -> list[str]:
+    """The tables for a person, one below the other."""
+    lines = as_text(figures_table(answer["runs"], figures, reach), markdown)
+    if base is not None:
+        from stages.comparison_differences import cells, covers
+
+        found = answer["differences"]
+        if found:
+            lines += ["", f"Difference to {base}, in percentage points:", *([""] if markdown else [])]
+            lines += as_text(cells(found, figures), markdown)
+            lines += [line for text in covers(found) for line in (["", text] if markdown else [text])]
+        else:
+            lines += ["", f"No other run has an accuracy that {base} has."]
+    if configs and answer["configs"]:
+        lines += ["", *as_text(configs_table(answer["configs"]), markdown)]
+    return lines

@@ -25,9 +25,9 @@ def fingerprints(inputs: Mapping[str, Path], relative_to: Path) -> dict[str, dic
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two records' config and inputs, in words; empty when nothing does."""
     words = [
-        f"{key} was {_shown(_at(old['config'], key))}, now {_shown(_at(new['config'], key))}"
-        for key in sorted(_leaves(old["config"]) | _leaves(new["config"]))
-        if _at(old["config"], key) != _at(new["config"], key)
+        f"{key} was {_shown(value_at(old['config'], key))}, now {_shown(value_at(new['config'], key))}"
+        for key in sorted(leaves(old["config"]) | leaves(new["config"]))
+        if value_at(old["config"], key) != value_at(new["config"], key)
     ]
     for name in sorted({*old["inputs"], *new["inputs"]}):
         was, now = old["inputs"].get(name), new["inputs"].get(name)
@@ -42,13 +42,15 @@ def _shown(value: Any) -> str:
     return f"{text[:11]}..." if len(text) > 60 and isinstance(value, str) else text
 
 
-def _leaves(value: Any, prefix: str = "") -> set[str]:
+def leaves(value: Any, prefix: str = "") -> set[str]:
+    """Dotted keys of all that a nested mapping holds; an empty one is a value."""
     if isinstance(value, dict) and value:
-        return set().union(*(_leaves(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()))
+        return set().union(*(leaves(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()))
     return {prefix}
 
 
-def _at(value: Any, key: str) -> Any:
+def value_at(value: Any, key: str) -> Any:
+    """What a nested mapping holds at a dotted key; None where it holds nothing."""
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value

@@ -1,7 +1,7 @@
 """Runs side by side: what each is called, which are seeds of one experiment, and how sure their mean is."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,6 +31,24 @@ def grouped(paths: Sequence[Path], by_seed: bool) -> dict[str, list[Path]]:
         groups.setdefault(path.with_name(path.name[: seed.start()] + ANY_SEED) if seed else path, []).append(path)
     shown = [members[0] if len(members) == 1 else _without_suffix(key, groups) for key, members in groups.items()]
     return dict(zip(_names(shown), groups.values(), strict=True))
+
+
+def seed_of(path: Path) -> int | None:
+    """The number that ends the name of a run ``NAME-s<digits>``."""
+    found = SEED_SUFFIX.search(path.resolve().name)
+    return int(found.group().removeprefix("-s")) if found else None
+
+
+def group_of(path: Path, groups: Mapping[str, Sequence[Path]], by_seed: bool) -> str | None:
+    """The name in ``grouped``'s answer of a run; by seed also of the experiment ``path-s0``, ``path-s1``, ..."""
+    wanted = path.resolve()
+    for name, members in groups.items():
+        if wanted in members:
+            return name
+    for name, members in groups.items():
+        if by_seed and any(member.with_name(SEED_SUFFIX.sub("", member.name)) == wanted for member in members):
+            return name
+    return None
 
 
 def _without_suffix(group: Path, taken: Collection[Path]) -> Path:

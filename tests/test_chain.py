@@ -36,7 +36,7 @@ def test_the_six_stages_end_to_end(sslkit, tiny_scale, tmp_path):
     stages = json.loads(out)["stages"]
     assert {s["state"] for s in stages.values()} == {"done"} and not any(s["stale"] for s in stages.values())
     _, out, _ = sslkit("compare", run, "--json")
-    assert json.loads(out)[0]["knn"] == results["top1"]
+    assert json.loads(out)["runs"][0]["knn"] == results["top1"]
 
     # The baselines, and what is stale after the encoder changed.
     for kind in ("random", "pixels"):

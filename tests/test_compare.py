@@ -1,13 +1,19 @@
-"""`sslkit compare`: one table, seeds with their interval."""
+"""`sslkit compare`: one table, seeds with their interval, differences from a baseline, and why some are none."""
 
+import csv
+import io
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sslkit.files import write_json
+from sslkit.files import sha256, write_json
+from sslkit.probes.statistics import over_images
 from stages.run import Run
-from stages.seeds import grouped, interval, t_quantile
 
 
 def finished(path: Path, knn: float | None, linear: float | None = None, **training) -> Path:
@@ -22,38 +28,26 @@ def finished(path: Path, knn: float | None, linear: float | None = None, **train
     return path
 
 
-def write(run: Run, stage: str, results: dict, seconds: float = 1.0, memory: int = 10) -> None:
+def write(run: Run, stage: str, results: dict, seconds: float = 1.0, memory: int = 10, **facts) -> None:
     run.folder(stage).mkdir(parents=True)
     record = {"status": "done", "results": results, "seconds": seconds, "peak_memory_mb": memory, "inputs": {}}
-    write_json(run.folder(stage) / "stage.json", record)
+    write_json(run.folder(stage) / "stage.json", {**record, **facts})
 
 
-def test_intervals_are_students() -> None:
-    # By hand: mean 2, standard deviation 1, 4.3027 / sqrt(3).
-    assert interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(2.4842, abs=1e-4))
-    assert interval([5.0]) == (5.0, None)
-    # From a printed table of the distribution.
-    for freedom, quantile in (
-        (1, 12.706),
-        (4, 2.776),
-        (10, 2.228),
-        (11, 2.201),
-        (15, 2.131),
-        (30, 2.042),
-        (120, 1.980),
-    ):
-        assert t_quantile(freedom) == pytest.approx(quantile, abs=0.003)
+def judged(path: Path, right: list[bool], stage: str = "knn", rows=None, labels=None, **facts) -> Path:
+    """A run that one stage judged, with its predictions: class 1 where it is right, and 0."""
+    run, images = Run(path), len(right)
+    rows = np.arange(images) if rows is None else np.asarray(rows)
+    labels = np.ones(images, np.int64) if labels is None else np.asarray(labels)
+    write(run, stage, {"top1": 100 * float(np.mean(right)), **({"k": 20} if stage == "knn" else {})}, **facts)
+    np.savez(run.predictions(stage), rows=rows, labels=labels, predicted=np.where(right, labels, labels - 1))
+    return path
 
 
-def test_names_tell_runs_apart_and_seeds_are_taken_together(tmp_path: Path) -> None:
-    paths = [tmp_path / "x" / name for name in ("a-s0", "a-s1", "b", "c-s3")]
-    assert list(grouped(paths, by_seed=False)) == ["a-s0", "a-s1", "b", "c-s3"]
-    # One seed alone is no group.
-    assert {name: len(found) for name, found in grouped(paths, by_seed=True).items()} == {"a": 2, "b": 1, "c-s3": 1}
-    assert list(grouped([*paths[:2], tmp_path / "x" / "a"], by_seed=True)) == ["a-s*", "a"]
-    others = [tmp_path / folder / f"a-s{seed}" for folder in "xy" for seed in (0, 1)]
-    assert list(grouped(others, by_seed=True)) == ["x/a", "y/a"]
-    assert len(grouped([paths[0], paths[0]], by_seed=True)) == 1
+def compared(sslkit, *words: object) -> dict:
+    code, out, err = sslkit("compare", *words, "--json")
+    assert code == 0, err
+    return json.loads(out)
 
 
 def test_the_table_has_memory_and_tells_of_collapse_only_where_there_is_one(sslkit, tmp_path: Path) -> None:
@@ -83,7 +77,7 @@ def test_seeds_are_one_row_with_an_interval(sslkit, tmp_path: Path) -> None:
     assert first.endswith("dino: one prototype (1 of 3)")
     assert second.split()[:3] == ["b-s0", "30.0", "31.0"] and "±" not in second
     _, out, _ = sslkit("compare", *runs, "--seeds", "--json")
-    row = json.loads(out)[0]
+    row = json.loads(out)["runs"][0]
     assert row["seeds"] == 3 and row["knn"] == 45.0 and row["knn_interval"] == pytest.approx(2.484, abs=1e-3)
     assert row["peak_memory_mb"] == 1800
 
@@ -102,3 +96,249 @@ def test_runs_at_different_k_are_remarked(sslkit, tmp_path: Path) -> None:
     write(Run(runs[1]), "knn", {"top1": 40.0, "k": 10})
     _, _, err = sslkit("compare", *runs)
     assert err == "note: k-NN at different k, which do not compare: a 20, b 10\n"
+
+
+def test_every_evaluation_is_a_column_on_whatever_data(sslkit, tmp_path: Path) -> None:
+    run, other = Run(finished(tmp_path / "a", 44.5)), finished(tmp_path / "b", 40.0, 50.0)
+    write(run, "finetune:labels-0.01", {"top1": 60.25})
+    write(run, "linear:augment", {"top1": 55.0})
+    write(run, "segment", {"headline": {"jaccard": 0.4567, "miou": 31.26, "note": "x"}})
+    write(run, "health", {"effective_rank": 12.0})
+    write(run, "linear", {"top1": 99.0}, status="failed")
+    for name in ("photos", "cars"):
+        below = Run(tmp_path / "a" / "on" / name)
+        write(below, "knn", {"top1": 20.0 + len(name), "k": 20})
+        write(below, "segment", {"headline": {"jaccard": 10.0}})
+    _, out, err = sslkit("compare", run.path, other)
+    header, first, second = out.splitlines()
+    titles = [word.strip() for word in header.split("  ") if word]
+    assert err == "" and titles[:7] == [
+        *("run", "k-NN top-1", "linear top-1", "linear augment", "finetune labels-0.01", "segment jaccard"),
+        "segment miou",
+    ]
+    assert titles[7:11] == ["k-NN on cars", "segment jaccard on cars", "k-NN on photos", "segment jaccard on photos"]
+    assert " ".join(first.split()).startswith("a 44.5 - 55.0 60.2 0.457 31.3 24.0 10 26.0 10 - ")
+    assert second.split()[:5] == ["b", "40.0", "50.0", "-", "-"]
+    row = compared(sslkit, run.path, other)["runs"][0]
+    assert row["linear:augment"] == 55.0 and row["knn on photos"] == 26.0 and row["segment miou"] == 31.26
+    # A run below on/ is a run too; what its encoder's training took is the upper run's.
+    finished(tmp_path / "c", None, collapse={})
+    write(Run(tmp_path / "c" / "on" / "cars"), "knn", {"top1": 33.0, "k": 20})
+    assert compared(sslkit, tmp_path / "c" / "on" / "cars")["runs"][0]["images_per_second"] == 100.0
+
+
+def test_the_difference_over_test_images_is_paired(sslkit, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    a, b = random.random(400) < 0.6, random.random(400) < 0.5
+    order = random.permutation(400)  # predictions name their rows: their order is their own
+    runs = [judged(tmp_path / "a", a[order].tolist(), rows=order), judged(tmp_path / "b", b.tolist())]
+    answer = compared(sslkit, *runs, "--baseline", runs[1])
+    (found,) = answer["differences"]
+    expected = over_images(a, b)
+    assert answer["baseline"] == "b" and answer["notes"] == []
+    assert (found["run"], found["accuracy"], found["over"], found["images"]) == ("a", "knn", "test images", 400)
+    assert found["difference"] == pytest.approx(100 * (a.mean() - b.mean()))
+    assert [found[key] for key in ("low", "high", "p")] == [expected.low, expected.high, expected.p]
+    assert found["run_interval"][0] < answer["runs"][0]["knn"] < found["run_interval"][1]
+    # The baseline need not be among the runs, and exchanging the two flips the sign.
+    (other,) = compared(sslkit, runs[1], "--baseline", runs[0])["differences"]
+    assert other["run"] == "b" and other["difference"] == -found["difference"] and other["low"] == -found["high"]
+    _, out, _ = sslkit("compare", *runs, "--baseline", runs[1])
+    assert "Difference to b, in percentage points:" in out and "400 test images" in out
+    assert "Over test images: these two trainings" in out and "Over seeds" not in out
+
+
+def test_the_same_run_twice_differs_by_nothing(sslkit, trained_run: Path, tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(trained_run, tmp_path / name)) for name in "ab"]
+    answer = compared(sslkit, *runs, "--baseline", runs[0])
+    (found,) = answer["differences"]
+    assert [found[key] for key in ("difference", "low", "high", "p")] == [0, 0, 0, 1]
+    assert answer["configs"] == {} and answer["notes"] == []
+    assert sslkit("compare", runs[0], "--baseline", runs[0])[1].endswith("No other run has an accuracy that a has.\n")
+
+
+def test_other_predictions_are_no_pair(sslkit, tmp_path: Path) -> None:
+    right = [True, False, True, True]
+    runs = {"base": judged(tmp_path / "base", right)}
+    runs["rows"] = judged(tmp_path / "rows", right, rows=[0, 1, 2, 4])
+    runs["labels"] = judged(tmp_path / "labels", right, labels=[1, 1, 1, 2])
+    runs["none"] = finished(tmp_path / "none", 50.0)
+    runs["old"] = judged(tmp_path / "old", right)
+    np.savez(Run(runs["old"]).predictions("knn"), rows=np.arange(4), labels=np.ones(4), predicted=np.ones(4))
+    found = {row["run"]: row for row in compared(sslkit, *runs.values(), "--baseline", runs["base"])["differences"]}
+    assert found["rows"]["not_comparable"] == "predictions for different test images (4 and 4)"
+    assert found["labels"]["not_comparable"] == "predictions for different labels"
+    assert found["none"]["difference"] == -25 and "kept no predictions" in found["none"]["no_interval"]
+    assert "has top-1 100.00, and the stage reports 75.00" in found["old"]["no_interval"]
+    _, out, _ = sslkit("compare", *runs.values(), "--baseline", runs["base"])
+    assert "-25.00      -              -  no interval: " in out
+    assert "-           -              -  not comparable: predictions for different labels" in out
+
+
+def manifest(path: Path, train: str, val: str) -> dict:
+    """What a stage records of a manifest that lists one shard for each split."""
+    splits = {name: {"shards": [{"sha256": shard}]} for name, shard in {"train": train, "val": val}.items()}
+    write_json(path, {"splits": splits, "source": path.name})
+    return {"data": {"path": f"../{path.name}", "sha256": sha256(path)}}
+
+
+def test_what_was_judged_otherwise_is_said_and_not_compared(sslkit, tmp_path: Path) -> None:
+    right = [True, False, True, True]
+    data = {
+        name: manifest(tmp_path / f"{name}.json", *shards)
+        for name, shards in {"x": ("t", "v"), "same": ("t", "v"), "train": ("u", "v"), "val": ("t", "w")}.items()
+    }
+    settings = {
+        "base": ("x", {"temperature": 0.07, "k": "sweep"}, 32),
+        "same": ("same", {"temperature": 0.07, "k": [20]}, 32),
+        "train": ("train", {"temperature": 0.07}, 32),
+        "val": ("val", {"temperature": 0.07}, 32),
+        "warm": ("x", {"temperature": 0.1}, 32),
+        "large": ("x", {"temperature": 0.07}, 64),
+    }
+    for name, (where, config, size) in settings.items():
+        judged(tmp_path / name, right, config=config)
+        extraction = {"weights": "run", "image_size": size, "batch_size": size, "precision": name}
+        write(Run(tmp_path / name), "extract", {}, inputs=data[where], config=extraction)
+    answer = compared(sslkit, *(tmp_path / name for name in settings), "--baseline", tmp_path / "base")
+    found = {row["run"]: row.get("not_comparable") for row in answer["differences"]}
+    assert found["same"] is None
+    assert [found[name].split()[1] for name in ("train", "val")] == ["training", "test"]
+    assert found["warm"] == "different temperature 0.1 and 0.07"
+    assert found["large"] == "different image size 64 and 32"
+    notes = "\n".join(answer["notes"])
+    assert "k-NN on different test images, which do not compare: base " in notes and len(answer["notes"]) == 4
+    assert "temperature, which do not compare: base 0.07, same 0.07, train 0.07, val 0.07, warm 0.1, large" in notes
+    # Where a manifest is gone, the fingerprint of the whole stands for its splits.
+    (tmp_path / "same.json").unlink()
+    (row,) = compared(sslkit, tmp_path / "same", "--baseline", tmp_path / "base")["differences"]
+    assert row["not_comparable"].startswith("different test images ")
+
+
+def test_settings_of_a_probe_are_told_and_pixels_have_a_size_of_their_own(sslkit, tmp_path: Path) -> None:
+    right = [True, False]
+    for name, layers, seed, source in (("a", None, 0, "run"), ("b", 4, 1, "run"), ("c", None, 7, "pixels")):
+        judged(tmp_path / name, right, "linear", config={"layers": layers, "seed": seed, "patch_mean": False})
+        config = {"weights": source, "image_size": {"run": 224, "pixels": 32}[source]}
+        write(Run(tmp_path / name), "extract", {}, config=config)
+    answer = compared(sslkit, tmp_path / "b", tmp_path / "c", "--baseline", tmp_path / "a")
+    assert answer["notes"] == ["linear at different layers, which do not compare: a none, b 4, c none"]
+    assert answer["differences"][0]["not_comparable"] == "different layers 4 and none"
+    assert answer["differences"][1]["difference"] == 0
+    # Which images keep their labels is part of what is measured.
+    for name, seed in (("a", 0), ("b", 1)):
+        judged(tmp_path / name, right, "linear:labels-0.1", config={"label_fraction": 0.1, "seed": seed})
+    answer = compared(sslkit, tmp_path / "b", "--baseline", tmp_path / "a")
+    assert "linear labels-0.1 at different seed of the labels, which do not compare: a 0, b 1" in answer["notes"]
+
+
+def test_seeds_are_paired_by_their_number(sslkit, tmp_path: Path) -> None:
+    accuracies = {"a": {2: 43.0, 0: 41.0, 1: 42.0, 7: 90.0}, "b": {0: 40.0, 1: 40.0, 2: 40.0}, "c": {0: 30.0}}
+    runs = [
+        finished(tmp_path / f"{name}-s{seed}", knn) for name, those in accuracies.items() for seed, knn in those.items()
+    ]
+    runs.append(finished(tmp_path / "pixels", 39.0))
+    answer = compared(sslkit, *runs, "--seeds", "--baseline", tmp_path / "b")
+    found = {row["run"]: row for row in answer["differences"]}
+    # Differences 1, 2, 3: 2 -+ 4.3027 / sqrt(3).
+    pairs = found["a"]
+    assert (pairs["over"], pairs["pairs"], pairs["seeds"]) == ("seeds", 3, [2, 0, 1])
+    assert (pairs["difference"], pairs["low"], pairs["high"]) == pytest.approx((2, -0.4841, 4.4841), abs=1e-3)
+    assert pairs["seeds_needed"] == 5
+    assert found["c-s0"]["difference"] == -10 and "kept no predictions" in found["c-s0"]["no_interval"]
+    assert found["pixels"]["not_comparable"] == "no equal seeds: pixels has none and b has 0, 1, 2"
+    _, out, _ = sslkit("compare", *runs, "--seeds", "--baseline", tmp_path / "b-s1", "--markdown")
+    assert "| a | k-NN top-1 | +2.00 | -0.48 to +4.48 | 0.074 | 5 | 3 pairs of seeds |" in out
+    assert "Over seeds: other trainings" in out and "Over test images" not in out
+
+
+def trained(path: Path, log: list[dict], **train) -> Path:
+    """A run that is training by a recipe, with this log."""
+    config = {"train": {"batch_size": 60, **train}, "mask": None}
+    write(Run(path), "pretrain", {}, config=config, status="running")
+    Run(path).metrics.write_text("".join(json.dumps(row) + "\n" for row in log))
+    return path
+
+
+def test_minutes_until_an_accuracy_are_those_of_the_steps(sslkit, tmp_path: Path) -> None:
+    log = [
+        {"step": 10, "images_per_second": 10.0},  # 600 images: 60 s
+        {"step": 12, "skipped": "not finite"},
+        {"step": 20, "images_per_second": 20.0, "knn": 39.9},  # 30 s
+        {"step": 30, "images_per_second": 5.0, "knn": 40.0},  # 120 s
+        {"step": 40, "images_per_second": 5.0, "knn": 41.0},
+    ]
+    runs = [trained(tmp_path / "a-s0", log), trained(tmp_path / "a-s1", log[:3]), trained(tmp_path / "b-s0", log[:1])]
+    with Run(runs[0]).metrics.open("a") as handle:
+        handle.write('{"step": 50, "kn')  # being written
+    rows = compared(sslkit, *runs, "--reach", 40)["runs"]
+    assert [row["reach_minutes"] for row in rows] == [3.5, None, None]
+    _, out, err = sslkit("compare", *runs, "--reach", 40, "--seeds")
+    assert "min to 40 %" in out and "3.5 (1 of 2)" in out
+    assert err == "note: no k-NN was logged while these trained, so --reach knows nothing of them: b-s0\n"
+    assert compared(sslkit, runs[0], "--reach", 39.9)["runs"][0]["reach_minutes"] == 1.5
+    assert "reach_minutes" not in compared(sslkit, runs[0])["runs"][0]
+
+
+def test_recipe_keys_that_differ_are_a_table(sslkit, tmp_path: Path) -> None:
+    runs = [trained(tmp_path / name, [], seed=seed) for name, seed in (("a", 0), ("b", 0))]
+    config = {"train": {"batch_size": 64, "seed": 0}, "mask": {"ratio": [0.1, 0.5]}}
+    write(Run(tmp_path / "c"), "pretrain", {}, config=config)
+    runs.append(tmp_path / "c")
+    assert compared(sslkit, *runs)["configs"] == {
+        "mask.ratio": {"a": None, "b": None, "c": [0.1, 0.5]},
+        "train.batch_size": {"a": 60, "b": 60, "c": 64},
+    }
+    table = ["recipe key        a   b   c", "mask.ratio        -   -   [0.1, 0.5]", "train.batch_size  60  60  64"]
+    _, out, _ = sslkit("compare", *runs)
+    assert out.splitlines()[-3:] == table and out.splitlines()[-4] == ""
+    assert "recipe key" not in sslkit("compare", *runs, "--no-configs")[1]
+    assert "recipe key" not in sslkit("compare", *runs, "--markdown")[1]
+    assert "| train.batch_size | 60 | 60 | 64 |" in sslkit("compare", *runs, "--markdown", "--configs")[1]
+    many = [finished(tmp_path / f"many-{i}", 40.0) for i in range(4)]
+    assert "recipe key" not in sslkit("compare", *runs, *many)[1]
+    assert "configs" not in compared(sslkit, *runs, "--no-configs")
+
+
+def test_seeds_of_one_recipe_differ_in_nothing(sslkit, tmp_path: Path) -> None:
+    runs = [trained(tmp_path / f"{n}-s{s}", [], seed=s, epochs=e) for n, e in (("a", 1), ("b", 2)) for s in (0, 1)]
+    assert compared(sslkit, *runs, "--seeds")["configs"] == {"train.epochs": {"a": 1, "b": 2}}
+    trained(tmp_path / "b-s2", [], seed=2, epochs=2)
+    found = compared(sslkit, *runs, tmp_path / "b-s2", "--seeds")["configs"]
+    assert found["train.seed"] == {"a": [0, 1], "b": [0, 1, 2]}
+
+
+def test_csv_is_one_line_for_each_run(sslkit, tmp_path: Path) -> None:
+    runs = [judged(tmp_path / "a,b", [True, True, False]), judged(tmp_path / "c", [True, False, False])]
+    finished(tmp_path / "d", None, 50.0, collapse={"dino": "uniform targets"})
+    code, out, _ = sslkit("compare", *runs, tmp_path / "d", "--baseline", runs[1], "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0 and [row["run"] for row in rows] == ["a,b", "c", "d"]
+    assert rows[0]["knn"].startswith("66.6666666") and float(rows[0]["knn difference"]) == pytest.approx(100 / 3)
+    assert rows[0]["knn over"] == "test images" and rows[1]["knn difference"] == "" == rows[2]["knn"]
+    assert rows[2]["collapse"] == "dino: uniform targets" and rows[2]["epochs"] == "2.0"
+
+
+@pytest.mark.parametrize("words", [["--json", "--csv"], ["--csv", "--markdown"], ["--csv", "--configs"]])
+def test_formats_that_exclude_each_other_are_wrong_usage(sslkit, tmp_path: Path, words: list[str]) -> None:
+    code, out, err = sslkit("compare", finished(tmp_path / "a", 40.0), *words)
+    assert (code, out, err.count("\n")) == (2, "", 1) and words[0] in err
+
+
+def test_what_is_no_run_is_an_error(sslkit, tmp_path: Path) -> None:
+    finished(tmp_path / "a", 40.0)
+    for words in ([tmp_path / "none"], [tmp_path / "a", "--baseline", tmp_path / "none"]):
+        code, out, err = sslkit("compare", *words)
+        assert (code, out) == (1, "") and "holds no stage to compare" in err
+
+
+def test_a_comparison_without_a_baseline_loads_nothing_heavy(tmp_path: Path) -> None:
+    runs = [str(finished(tmp_path / name, 40.0)) for name in "ab"]
+    heavy = ("torch", "scipy", "numpy", "matplotlib", "sklearn")
+    code = (
+        "import sys, atexit; from stages.cli import main\n"
+        f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules], file=sys.stderr)); main()"
+    )
+    words = [sys.executable, "-c", code, "compare", *runs, "--reach", "40"]
+    done = subprocess.run(words, cwd=Path(__file__).parents[1], text=True, capture_output=True, check=True)
+    assert done.stderr == "[]\n"

@@ -1,0 +1,47 @@
+"""Which runs are seeds of one experiment."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.seeds import group_of, grouped, interval, seed_of, t_quantile
+
+
+def test_intervals_are_students() -> None:
+    # By hand: mean 2, standard deviation 1, 4.3027 / sqrt(3).
+    assert interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(2.4842, abs=1e-4))
+    assert interval([5.0]) == (5.0, None)
+    # From a printed table of the distribution.
+    printed = ((1, 12.706), (4, 2.776), (10, 2.228), (11, 2.201), (15, 2.131), (30, 2.042), (120, 1.980))
+    for freedom, quantile in printed:
+        assert t_quantile(freedom) == pytest.approx(quantile, abs=0.003)
+
+
+def test_names_tell_runs_apart_and_seeds_are_taken_together(tmp_path: Path) -> None:
+    paths = [tmp_path / "x" / name for name in ("a-s0", "a-s1", "b", "c-s3")]
+    assert list(grouped(paths, by_seed=False)) == ["a-s0", "a-s1", "b", "c-s3"]
+    # One seed alone is no group.
+    assert {name: len(found) for name, found in grouped(paths, by_seed=True).items()} == {"a": 2, "b": 1, "c-s3": 1}
+    assert list(grouped([*paths[:2], tmp_path / "x" / "a"], by_seed=True)) == ["a-s*", "a"]
+    others = [tmp_path / folder / f"a-s{seed}" for folder in "xy" for seed in (0, 1)]
+    assert list(grouped(others, by_seed=True)) == ["x/a", "y/a"]
+    assert len(grouped([paths[0], paths[0]], by_seed=True)) == 1
+
+
+def test_a_run_is_found_by_its_path_or_by_the_name_its_seeds_share(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a-s0", "a-s1", "b", "c-s3")]
+    groups = grouped(paths, by_seed=True)
+    assert [group_of(path, groups, True) for path in (*paths, tmp_path / "a", tmp_path / "c")] == [
+        *("a", "a", "b", "c-s3"),
+        *("a", "c-s3"),
+    ]
+    assert group_of(tmp_path / "d", groups, True) is None
+    # A run with just that name goes before the seeds; and without --seeds there are none.
+    own = grouped([*paths, tmp_path / "a"], by_seed=True)
+    assert own[str(group_of(tmp_path / "a", own, True))] == [tmp_path / "a"]
+    assert group_of(tmp_path / "a", grouped(paths, by_seed=False), False) is None
+
+
+def test_the_seed_is_the_number_that_ends_the_name(tmp_path: Path) -> None:
+    names = {"a-s0": 0, "a-s12": 12, "a-s1-s3": 3, "a": None, "a-s": None, "as1": None, "a-s1b": None}
+    assert {name: seed_of(tmp_path / name) for name in names} == names

@@ -1,0 +1,118 @@
+"""Statistics of a comparison: against naive loops, sums of binomial probabilities, and textbook values."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from sslkit.errors import SslkitError
+from sslkit.probes.statistics import mcnemar, over_images, over_seeds, pairs_needed, wilson
+
+
+def two(a_only: int, b_only: int, both: int, neither: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two classifiers' right answers with these counts, shuffled."""
+    a = np.repeat([True, False, True, False], [a_only, b_only, both, neither])
+    b = np.repeat([False, True, True, False], [a_only, b_only, both, neither])
+    order = np.random.default_rng(seed).permutation(len(a))
+    return a[order], b[order]
+
+
+def test_the_bootstrap_is_that_of_resampled_images() -> None:
+    a, b = two(30, 15, 120, 35)
+    random = np.random.default_rng(1)
+    naive = []
+    for _ in range(4000):
+        rows = random.integers(0, len(a), len(a))
+        naive.append(100 * (a[rows].mean() - b[rows].mean()))
+    found = over_images(a, b)
+    assert found.difference == pytest.approx(100 * (a.mean() - b.mean())) == 7.5
+    # The ends' own spread over 4000 resamples is near 0.15 points; an unpaired interval would be 18 wide, not 13.
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(naive, [0.025, 0.975])), abs=0.51)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.std(naive), rel=0.06)
+    assert found.p_below == pytest.approx(np.mean(np.array(naive) <= 0), abs=0.01)
+    assert (found.a_only, found.b_only, found.images) == (30, 15, 200)
+
+
+def test_ten_thousand_images_and_resamples_are_quick_and_the_same_each_time() -> None:
+    a, b = two(900, 800, 5000, 3300)
+    began = time.perf_counter()
+    found = over_images(a, b)
+    assert time.perf_counter() - began < 2
+    assert found == over_images(a, b) != over_images(a, b, seed=1)
+    # The normal approximation: sqrt(900 + 800 - 100^2 / 10000) / 10000.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * math.sqrt(1699) / 100, rel=0.05)
+    assert over_images(a, b, level=0.5).high < found.high
+
+
+def test_exchanging_the_two_flips_the_sign_and_the_same_predictions_differ_by_nothing() -> None:
+    a, b = two(30, 15, 120, 35)
+    one, other = over_images(a, b), over_images(b, a)
+    assert (other.difference, other.low, other.high) == pytest.approx((-one.difference, -one.high, -one.low))
+    assert one.p == other.p and one.p_below < 0.05 < 0.95 < other.p_below
+    same = over_images(a, a)
+    assert (same.difference, same.low, same.high, same.p, same.p_below) == (0, 0, 0, 1, 1)
+    for wrong in (b[:-1], b[None]):
+        with pytest.raises(SslkitError, match="the same images"):
+            over_images(a, wrong)
+
+
+@pytest.mark.parametrize(("a_only", "b_only"), [(0, 0), (1, 0), (5, 0), (7, 3), (3, 7), (10, 10), (60, 90), (400, 470)])
+def test_mcnemar_is_a_sum_of_binomial_probabilities(a_only: int, b_only: int) -> None:
+    total, fewer = a_only + b_only, min(a_only, b_only)
+    tail = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
+    assert mcnemar(a_only, b_only) == pytest.approx(min(1.0, 2 * tail), rel=1e-9)
+
+
+def test_differences_over_seeds_are_students() -> None:
+    # By hand: differences 1, 2, 3; mean 2, deviation 1, 4.30265 / sqrt(3); t = 2 sqrt(3) at 2 degrees of freedom,
+    # where the distribution is 1/2 + t / (2 sqrt(2 + t^2)).
+    found = over_seeds([11.0, 22.0, 33.0], [10.0, 20.0, 30.0])
+    t = 2 * math.sqrt(3)
+    assert (found.difference, found.pairs) == (2.0, 3)
+    assert (found.low, found.high) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
+    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)
+    other = over_seeds([10.0, 20.0, 30.0], [11.0, 22.0, 33.0])
+    assert (other.low, other.high, other.p) == pytest.approx((-found.high, -found.low, found.p))
+    # Pairing takes out what the seeds share: the spread of 11, 22, 33 itself does not matter.
+    assert found.high - found.low < 5
+    with pytest.raises(SslkitError, match="two pairs"):
+        over_seeds([1.0], [2.0])
+
+
+def test_no_spread_is_certain_and_no_difference_is_none() -> None:
+    same = over_seeds([50.0, 51.0], [50.0, 51.0])
+    assert (same.difference, same.low, same.high, same.p, same.needed) == (0, 0, 0, 1, None)
+    apart = over_seeds([51.0, 52.0], [50.0, 51.0])
+    assert (apart.low, apart.high, apart.p, apart.needed) == (1, 1, 0, 2)
+
+
+@pytest.mark.parametrize(("effect", "pairs"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10), (2.0, 5)])
+def test_pairs_needed_are_those_of_the_tables_of_power(effect: float, pairs: int) -> None:
+    # Sample sizes of the paired t test at 80 % power and 5 %, two-sided, as printed for these effect sizes.
+    assert pairs_needed(effect, 1.0) == pairs_needed(-3 * effect, 3.0) == pairs
+
+
+def test_pairs_needed_hold_what_they_promise_and_have_no_bound() -> None:
+    n = pairs_needed(1.5, 1.0)
+    assert n is not None
+    random = np.random.default_rng(0)
+    critical = {n: 2.5706, n - 1: 2.7764}  # Student's quantiles 0.975 for 5 and 4 degrees of freedom
+
+    def power(count: int) -> float:
+        draws = random.normal(1.5, 1.0, (40_000, count))
+        return float((draws.mean(1) / draws.std(1, ddof=1) * math.sqrt(count) > critical[count]).mean())
+
+    assert n == 6 and power(n) >= 0.8 > power(n - 1)
+    assert pairs_needed(0.001, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e6, rel=1e-3)
+
+
+def test_the_interval_of_one_accuracy_is_wilsons() -> None:
+    # By hand for 8 of 10: (0.8 + 3.8415/20 -+ 1.96 sqrt(0.016 + 3.8415/400)) / (1 + 3.8415/10).
+    assert wilson(8, 10) == pytest.approx((49.016, 94.332), abs=0.01)
+    assert (wilson(0, 10)[0], wilson(10, 10)[1]) == pytest.approx((0, 100), abs=1e-9)
+    low, high = wilson(4000, 10000)
+    assert (low, high) == pytest.approx((40 - 0.96, 40 + 0.96), abs=0.01)
+    # Wilson's ends are where the true accuracy is just 1.96 deviations away.
+    for end in (low / 100, high / 100):
+        assert abs(0.4 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 10000), rel=1e-6)
