@@ -1,9 +1,168 @@
-"""`sslkit finetune`: to come."""
+"""``sslkit finetune``: the encoder learns on with a linear classifier; val is read once for each round, at the end."""
 
-from sslkit.errors import SslkitError
-from stages.options import RunArgument
+import os
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+
+from sslkit.errors import UsageError
+from stages import finetune_options as options
+from stages.encoder_source import resolve
+from stages.extract import open_like
+from stages.finetuning import Job, Labelling
+from stages.options import (
+    ArchOption,
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    LikeOption,
+    Precision,
+    PrecisionOption,
+    PretrainedOption,
+    RunArgument,
+    SeedOption,
+    WeightsOption,
+    WorkersOption,
+)
+from stages.output import show, table
+from stages.run import Result
 
 
-def finetune(run: RunArgument) -> None:
-    """To come."""
-    raise SslkitError("finetune is to come")
+class Start(str, Enum):
+    """What the weights are at the start."""
+
+    encoder = "encoder"
+    random = "random"
+
+
+def finetune(
+    run: RunArgument,
+    start: Annotated[Start, typer.Option("--from", help="random: the same architecture, untrained.")] = Start.encoder,
+    label_fraction: Annotated[
+        float, typer.Option("--label-fraction", min=0, max=1, help="Share of each class that keeps its labels.")
+    ] = 1.0,
+    self_train: Annotated[
+        bool, typer.Option("--self-train", help="Second round, with confident predictions as further labels.")
+    ] = False,
+    confidence: Annotated[
+        float, typer.Option("--confidence", min=0, max=1, help="Of the predictions that --self-train takes.")
+    ] = 0.9,
+    unfreeze: Annotated[
+        Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option("--unfreeze", min=0, metavar="N", help="Train only the last N blocks; 0: the head alone."),
+    ] = None,
+    lr: options.Lr = None,
+    early_stop: Annotated[
+        bool, typer.Option("--early-stop", help="Choose the epoch to stop at on held-out train, too.")
+    ] = False,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    weight_decay: options.WeightDecay = None,
+    layer_decay: options.LayerDecay = None,
+    drop_path: options.DropPath = None,
+    mixup: options.Mixup = None,
+    cutmix: options.Cutmix = None,
+    smoothing: options.Smoothing = None,
+    jitter: options.Jitter = None,
+    crop: options.Crop = None,
+    ema: options.Ema = None,
+    clip: options.Clip = None,
+    warmup: options.Warmup = "10%",
+    pool: options.Pool = None,
+    weights: WeightsOption = None,
+    arch: ArchOption = None,
+    pretrained: PretrainedOption = False,
+    like: LikeOption = None,
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, or 224."),
+    ] = None,
+    patch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
+    ] = None,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    workers: WorkersOption = "auto",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE; the same command goes on."""
+    here = open_like(run, data, like)
+    if start == Start.random:
+        if weights is not None or arch is not None or pretrained:
+            raise UsageError("--from random is the run's own architecture; name another by --weights random --arch")
+        weights = "random"
+    source = resolve(here, weights, arch, pretrained, like, image_size, patch_size, seed)
+    here.need(here.manifest, "prepare")
+    if source.spec is None:
+        raise UsageError("--weights pixels: there is nothing to fine-tune; take a run's encoder, a FILE or random")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("finetune runs as one process: start it without torchrun")
+    if not label_fraction:
+        raise UsageError("--label-fraction 0: without labels nothing can be learnt; it is above 0 and at most 1")
+
+    from sslkit.device import pick_device, resolve_precision
+    from sslkit.device import workers as loader_workers
+    from sslkit.probes.finetune import settings
+
+    where = pick_device(device.value)
+    about = settings(
+        source.image_size,
+        source.kind == "random",
+        self_train,
+        lr=tuple(sorted(set(lr))) if lr else None,
+        epochs=epochs or None,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        layer_decay=layer_decay,
+        drop_path=drop_path,
+        mixup=mixup,
+        cutmix=cutmix,
+        smoothing=smoothing,
+        jitter=jitter,
+        crop=crop,
+        ema=ema,
+        clip=clip,
+        warmup=warmup,
+        pool=pool.value if pool else None,
+        unfreeze=unfreeze,
+        seed=seed,
+    )
+    bits = resolve_precision(precision.value, where)
+    labels = Labelling(label_fraction, self_train, confidence if self_train else None)
+    job = Job(here, source, about, labels, early_stop, where, bits, loader_workers(workers, where))
+    results = job.perform(f"finetune{_variant(start, labels, unfreeze)}", force)
+    show(results, _lines(results), json)
+
+
+def _variant(start: Start, labels: Labelling, unfreeze: int | None) -> str:
+    """What is measured, beside the tuning: "", or for instance ":random-labels-0.01"."""
+    words = [
+        *(["random"] if start == Start.random else []),
+        *([f"labels-{labels.label_fraction:g}"] if labels.label_fraction < 1 else []),
+        *(["self-train"] if labels.self_train else []),
+        *([f"unfreeze-{unfreeze}"] if unfreeze is not None else []),
+    ]
+    return f":{'-'.join(words)}" if words else ""
+
+
+def _lines(results: Result) -> list[str]:
+    chosen = results["chosen"]
+    why = f", chosen by {results['held_out_top1']:.2f} % on held-out train" if "held_out_top1" in results else ""
+    head = f"fine-tuned top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (lr {chosen['lr']:g}{why})"
+    rows = [
+        [number + 1, row["images"], f"{row['epochs']:g}", row["top1"], row["top5"]]
+        for number, row in enumerate(results["rounds"])
+    ]
+    lines = [head, *table([["round", "labels", "epochs", "top1", "top5"], *rows])]
+    report = results["rounds"][0].get("pseudo_labels")
+    if report:
+        right = "" if report["accuracy"] is None else f", {report['accuracy']:.1f} % of them right"
+        lines.append(f"pseudo-labels: {report['taken']} of {report['of']} images{right}")
+    return lines

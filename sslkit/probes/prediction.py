@@ -1,0 +1,128 @@
+"""What a classifier says of images: an encoder, one of its outputs, a linear layer."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sslkit.data.augment import normalise
+from sslkit.data.loader import Images
+from sslkit.device import Precision, autocast, cores
+from sslkit.encoder import Encoder, Tokens
+from sslkit.errors import UsageError
+from sslkit.probes.extraction import evaluation_crop
+from sslkit.probes.features import ranks_of_truth
+
+BATCH = 128
+UNLABELLED = -1
+Pool = Literal["cls", "mean"]
+
+
+class Picked:
+    """Some images of a split, with labels of one's own.
+
+    Args:
+        images: the split.
+        rows: (M,) int64, which of them.
+        labels: (M,) int64, -1 = unlabelled.
+    """
+
+    def __init__(self, images: Images, rows: np.ndarray, labels: np.ndarray):
+        self.images, self.rows, self.labels = images, rows, labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image(self, i: int) -> Tensor:
+        """(3, H, W) uint8."""
+        return self.images.image(int(self.rows[i]))
+
+    def object_mask(self, i: int) -> Tensor | None:
+        """(H, W) uint8, or None."""
+        return self.images.object_mask(int(self.rows[i]))
+
+
+class Classifier(nn.Module):
+    """Logits of images.
+
+    Args:
+        encoder: any.
+        head: linear, on the encoder's width.
+        pool: ``cls`` takes CLS, or what the architecture pools where it has none; ``mean`` the mean of the patches.
+
+    Raises:
+        UsageError: a mean over the patches of a model that has none.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Linear, pool: Pool):
+        super().__init__()
+        if pool == "mean" and not encoder.vit:
+            raise UsageError(f"--pool mean: {encoder.spec.arch} has no patch tokens; leave --pool out")
+        self.encoder, self.head, self.pool = encoder, head, pool
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised -> (B, C)."""
+        return self.head(self.pooled(self.encoder(images)))
+
+    def pooled(self, tokens: Tokens) -> Tensor:
+        """(B, D), what the head sees."""
+        return tokens.cls if self.pool == "cls" or tokens.patches is None else tokens.patches.mean(1)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was said of N images.
+
+    Attributes:
+        predicted: (N,) int64, the likeliest class.
+        confidence: (N,) float32, its probability.
+        ranks: (N,) int64, how many classes came before the true one; -1 where that is not known.
+    """
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+    ranks: np.ndarray
+
+    def top(self, k: int) -> float:
+        """Percent of the labelled images whose true class is among the first k."""
+        known = self.ranks >= 0
+        return 100 * float((known & (self.ranks < k)).sum()) / max(int(known.sum()), 1)
+
+
+@torch.inference_mode()
+def predict(classifier: Classifier, images: Images, device: torch.device, precision: Precision) -> Judged:
+    """The classifier's word on every image, each seen as ``extract`` sees it: the centre, not augmented."""
+    was_training = classifier.training
+    classifier.eval()
+    predicted, confidence, ranks = [], [], []
+    for rows, pixels in _crops(images, classifier.encoder.spec.image_size):
+        with autocast(device, precision):
+            logits = classifier(normalise(pixels.to(device).float().div_(255)))
+        likelihood, answer = logits.float().softmax(-1).max(-1)
+        truth = torch.from_numpy(images.labels[rows])
+        rank = ranks_of_truth(logits.float().cpu(), truth.clamp_min(0))
+        predicted.append(answer.cpu())
+        confidence.append(likelihood.cpu())
+        ranks.append(torch.where(truth == UNLABELLED, UNLABELLED, rank))
+    classifier.train(was_training)
+    parts = (predicted, confidence, ranks)
+    found = [torch.cat(part).numpy() if part else np.empty(0) for part in parts]
+    return Judged(found[0].astype(np.int64), found[1].astype(np.float32), found[2].astype(np.int64))
+
+
+def _crops(images: Images, size: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Batches of rows (B,) and crops (B, 3, S, S) uint8; the next one is cut while this one is looked at."""
+    waiting: tuple[np.ndarray, list[Future[Tensor]]] | None = None
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(images), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(images)))
+            begun = [pool.submit(lambda i: evaluation_crop(images.image(i), size), int(i)) for i in rows]
+            if waiting is not None:
+                yield waiting[0], torch.stack([crop.result() for crop in waiting[1]])
+            waiting = rows, begun
+        if waiting is not None:
+            yield waiting[0], torch.stack([crop.result() for crop in waiting[1]])
