@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 COLLAPSED_SHARE = 0.02  # of ln K: below it the targets tell nothing about the image
 COLLAPSED_STD = 0.05  # of normalised features times sqrt(D), 1 when they fill the sphere evenly
+PAIRS_AT_ONCE = 1024  # rows of the matrix of all pairs
 UNIFORM, ONE_PROTOTYPE, ALIKE = "uniform targets", "one prototype", "features alike"
 
 
@@ -26,6 +28,38 @@ def effective_rank(features: Tensor) -> float:
     singular = torch.linalg.svdvals(features.float())
     share = singular / singular.sum().clamp_min(1e-12) + 1e-7
     return float((-(share * share.log()).sum()).exp())
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of the two views of an image on the unit sphere (arXiv:2005.10242, alpha = 2).
+
+    Args:
+        first: (N, D) features of a view of each image.
+        second: (N, D) of another view of the same images.
+
+    Returns:
+        0 where views make no difference, 2 where the two are as far apart as those of unrelated images, at most 4.
+    """
+    difference = F.normalize(first.double(), dim=-1) - F.normalize(second.double(), dim=-1)
+    return float(difference.square().sum(-1).mean())
+
+
+def uniformity(features: Tensor) -> float:
+    """Log of the mean Gaussian potential of all pairs of images on the unit sphere (arXiv:2005.10242, t = 2).
+
+    Args:
+        features: (N, D), N at least 2.
+
+    Returns:
+        0 where all images are alike; the more evenly they fill the sphere the lower, with a bound near -4.
+    """
+    unit = F.normalize(features.double(), dim=-1)
+    total, count = 0.0, len(unit)
+    for start in range(0, count, PAIRS_AT_ONCE):
+        cosine = unit[start : start + PAIRS_AT_ONCE] @ unit[start:].T
+        # Of each pair once: row i of the part meets what lies behind it. |x - y|^2 = 2 - 2 cos on the sphere.
+        total += float((4 * cosine - 4).exp().triu(1).sum())
+    return math.log(total / (count * (count - 1) / 2))
 
 
 def collapses(row: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,203 @@
-"""`sslkit health`: to come."""
+"""``sslkit health``: collapse and quality of a representation without labels, and what its heads do."""
 
-from sslkit.errors import SslkitError
-from stages.options import RunArgument
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sslkit.errors import SslkitError, UsageError
+from stages.encoder_source import Built, EncoderSource, build, resolve
+from stages.extract import open_like
+from stages.options import (
+    ArchOption,
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    LikeOption,
+    Precision,
+    PrecisionOption,
+    PretrainedOption,
+    RunArgument,
+    SeedOption,
+    WeightsOption,
+)
+from stages.output import say, show, table
+from stages.run import Result, Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.encoder import Encoder
+    from sslkit.probes.health import Sample
+
+VIEWS = ("standard", "recipe")
+VIEWS_HELP = (
+    "Pairs for alignment: standard (crop, flip, colours; runs compare) or recipe (those of the run's training), a "
+    "variant of its own."
+)
+MEASURES = ("rankme", "alignment", "uniformity", "feature_std")
 
 
-def health(run: RunArgument) -> None:
-    """To come."""
-    raise SslkitError("health is to come")
+def health(
+    run: RunArgument,
+    count: Annotated[int, typer.Option("--count", min=2, help="Images of val; all of fewer.")] = 2000,
+    timeline_count: Annotated[
+        int, typer.Option("--timeline-count", min=2, help="Images for each encoder that the training kept.")
+    ] = 500,
+    views: Annotated[str, typer.Option("--views", metavar="|".join(VIEWS), help=VIEWS_HELP)] = "standard",
+    weights: WeightsOption = None,
+    arch: ArchOption = None,
+    pretrained: PretrainedOption = False,
+    like: LikeOption = None,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Measure RankMe, alignment, uniformity and spread of features, and distance and entropy of every head.
+
+    The encoders that `pretrain --keep-every` kept are measured too, as curves over training. No labels are read.
+    """
+    here = open_like(run, data, like)
+    if views not in VIEWS:
+        raise UsageError(f"--views {views}: it is {' or '.join(VIEWS)}")
+    if weights == "pixels":
+        raise UsageError("--weights pixels has no encoder to look at: name a checkpoint FILE, or random")
+    source = resolve(here, weights, arch, pretrained, like, None, None, seed)
+    inputs = {"data": here.need(here.manifest, "prepare"), **source.files}
+    kept = here.kept_encoders() if source.kind == "run" else []
+    inputs |= {f"kept {epochs:g}": path for epochs, path in kept}
+    if views == "recipe":
+        inputs["recipe"] = here.need(here.recipe, "pretrain")
+
+    from sslkit.device import pick_device, resolve_precision
+
+    where = pick_device(device.value)
+    config: Result = {
+        **source.config(),
+        "count": count,
+        "timeline_count": timeline_count if kept else None,
+        "views": views,
+        "seed": seed,
+        "precision": resolve_precision(precision.value, where),
+    }
+    results = here.perform(
+        "health" if views == "standard" else "health:recipe-views",
+        lambda folder: _work(here, folder, source, config, where),
+        config=config,
+        inputs=inputs,
+        how={"device": str(where)},
+        force=force,
+    )
+    show(results, _lines(results), json)
+
+
+def _work(run: Run, folder: Path, source: EncoderSource, config: Result, device: "torch.device") -> Result:
+    from sslkit.files import write_json
+    from sslkit.probes.health import AttentionMeter, representation, why_no_attention
+
+    run.remember_data()
+    built = build(source)
+    encoder = built.encoder.to(device)
+    sample = _sample(run, built, config, config["count"], device)
+    why = why_no_attention(encoder)
+    meter = None if why else AttentionMeter(encoder)
+    measured = representation(encoder, sample, meter, "health")
+    if not all(map(math.isfinite, measured.values())):
+        raise SslkitError(
+            f"features of {run.path} hold NaN or infinity; did the training diverge? look at {run.metrics}"
+        )
+    results: Result = {**measured, "images": len(sample.rows), "width": encoder.width, "views": config["views"]}
+    results["pictures"] = []
+    if meter is None:
+        say(f"no attention distance and entropy: {why}")
+    else:
+        results |= _heads(meter, folder, results["pictures"])
+    results |= _timeline(run, source, built, config, device, folder, results["pictures"])
+    write_json(folder / "results.json", results)
+    return results
+
+
+def _sample(run: Run, built: Built, config: Result, count: int, device: "torch.device") -> "Sample":
+    from sslkit.data.shards import open_split
+    from sslkit.probes.health import STANDARD_VIEWS, Sample, chosen, pair_views
+    from sslkit.recipe import resolve as read_recipe
+
+    section = read_recipe([run.recipe]).views if config["views"] == "recipe" else STANDARD_VIEWS
+    split = open_split(run.data, "val")
+    if len(split) < 2:
+        raise SslkitError(f"val of {run.data} has {len(split)} images: health compares images and needs 2 or more")
+    rows = chosen(len(split), count, config["seed"])
+    maker = pair_views(section, built.encoder, config["seed"])
+    return Sample(split, rows, maker, built.mean, built.std, device, config["precision"])
+
+
+def _heads(meter: Any, folder: Path, pictures: list[dict[str, str]]) -> Result:
+    """What the heads do, and two pictures of it."""
+    from sslkit.plots.health import draw_distance, draw_entropy
+
+    found = meter.per_head()
+    uniform, ceiling = float(meter.distances.mean()), math.log(len(meter.distances))
+    pictures.append(draw_distance(found["distance"], uniform, folder / "attention-distance.png"))
+    pictures.append(draw_entropy(found["entropy"], ceiling, folder / "attention-entropy.png"))
+    return {"per_head": found, "uniform_distance": uniform, "ln_patches": ceiling}
+
+
+def _timeline(
+    run: Run,
+    source: EncoderSource,
+    built: Built,
+    config: Result,
+    device: "torch.device",
+    folder: Path,
+    pictures: list[dict[str, str]],
+) -> Result:
+    """The measures of every encoder that the training kept, and a picture of them."""
+    from sslkit.plots.health import draw_timeline
+    from sslkit.probes.health import representation
+    from sslkit.weights import load_encoder
+
+    kept = run.kept_encoders() if source.kind == "run" else []
+    if not kept:
+        if source.kind == "run":
+            say("no curve over training: `sslkit pretrain --keep-every EPOCHS` keeps the encoders for it")
+        return {"timeline": []}
+    sample = _sample(run, built, config, config["timeline_count"], device)
+    rows: list[Result] = []
+    for epochs, path in kept:
+        encoder: Encoder = load_encoder(path, run.encoder_info).to(device)
+        measured = representation(encoder, sample, title=f"health, epoch {epochs:g}")
+        rows.append({"epoch": epochs, **{k: v if math.isfinite(v) else None for k, v in measured.items()}})
+    pictures.append(draw_timeline(rows, len(sample.rows), folder / "timeline.png"))
+    return {"timeline": rows, "timeline_images": len(sample.rows)}
+
+
+def _lines(results: Result) -> list[str]:
+    lines = [
+        f"RankMe {results['rankme']:.1f} (at most {min(results['images'], results['width'])}), alignment "
+        f"{results['alignment']:.3f}, uniformity {results['uniformity']:.3f}, feature std {results['feature_std']:.3f} "
+        f"({results['images']} images)"
+    ]
+    if heads := results.get("per_head"):
+        lines.append(
+            f"attention to all alike: distance {results['uniform_distance']:.1f} pixels, entropy ln N = "
+            f"{results['ln_patches']:.2f}; of each layer's heads:"
+        )
+        rows = [
+            [layer, f"{min(far):.1f} - {max(far):.1f}", f"{min(flat):.2f} - {max(flat):.2f}"]
+            for layer, (far, flat) in enumerate(zip(heads["distance"], heads["entropy"], strict=True), 1)
+        ]
+        lines += table([["layer", "distance (px)", "entropy (nats)"], *rows])
+    if results["timeline"]:
+        rows = [[f"{row['epoch']:g}", *(_shown(row[key]) for key in MEASURES)] for row in results["timeline"]]
+        lines += [f"over training, {results['timeline_images']} images:", *table([["epoch", *MEASURES], *rows])]
+    return lines
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,9 +1,208 @@
-"""`sslkit occlusion`: to come."""
+"""``sslkit occlusion``: how many patches can be taken away before the linear probe errs, and which."""
 
-from sslkit.errors import SslkitError
-from stages.options import RunArgument
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sslkit.errors import SslkitError, UsageError
+from stages.encoder_source import Built, EncoderSource, build, resolve
+from stages.extract import open_like
+from stages.options import (
+    ArchOption,
+    DataOption,
+    Device,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    LikeOption,
+    Precision,
+    PrecisionOption,
+    PretrainedOption,
+    RunArgument,
+    SeedOption,
+    WeightsOption,
+)
+from stages.output import say, show, table
+from stages.run import Result, Run, fingerprints
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.probes.linear_classifier import LinearClassifier
+
+DEFAULT_SHARES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
+DROPS = {"pixels": "patches set to the mean colour", "tokens": "patches kept out of the blocks"}
+DROP_HELP = (
+    "pixels: the patch becomes the mean colour (any model); tokens: it never enters the blocks (ViTs), a variant of "
+    "its own."
+)
 
 
-def occlusion(run: RunArgument) -> None:
-    """To come."""
-    raise SslkitError("occlusion is to come")
+def occlusion(
+    run: RunArgument,
+    drop: Annotated[str, typer.Option("--drop", metavar="pixels|tokens", help=DROP_HELP)] = "pixels",
+    shares: Annotated[
+        str,
+        typer.Option("--shares", metavar="LIST", help="Shares of the patches, with commas; 0 is always among them."),
+    ] = DEFAULT_SHARES,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3,
+    count: Annotated[int, typer.Option("--count", min=1, help="Images of val, class by class; all of fewer.")] = 1000,
+    weights: WeightsOption = None,
+    arch: ArchOption = None,
+    pretrained: PretrainedOption = False,
+    like: LikeOption = None,
+    data: DataOption = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Judge the linear probe on images without some patches: random, most attended, or least attended ones.
+
+    The encoder is named as it was for `extract`; by default it is the run's own.
+    """
+    if drop not in DROPS:
+        raise UsageError(f"--drop {drop}: it is pixels or tokens")
+    wanted = parse_shares(shares)
+    here = open_like(run, data, like)
+    head, probe = here.need(here.linear_head, "linear"), here.need(here.results("linear"), "linear")
+    manifest = here.need(here.manifest, "prepare")
+    source = _source(here, weights, arch, pretrained, like, seed)
+
+    from sslkit.device import pick_device, resolve_precision
+
+    where = pick_device(device.value)
+    config: Result = {
+        **source.config(),
+        "drop": drop,
+        "shares": wanted,
+        "draws": draws,
+        "count": count,
+        "seed": seed,
+        "precision": resolve_precision(precision.value, where),
+    }
+    results = here.perform(
+        "occlusion" if drop == "pixels" else f"occlusion:{drop}",
+        lambda folder: _work(here, folder, source, config, where),
+        config=config,
+        inputs={"data": manifest, "head": head, "probe": probe, **source.files},
+        how={"device": str(where)},
+        force=force,
+    )
+    show(results, _lines(results), json)
+
+
+def parse_shares(text: str) -> list[float]:
+    """Ascending, with 0.
+
+    >>> parse_shares("0.5, 0.25")
+    [0.0, 0.25, 0.5]
+
+    Raises:
+        UsageError: not numbers from 0 to below 1.
+    """
+    try:
+        shares = {float(word) for word in text.split(",")}
+    except ValueError:
+        shares = {-1.0}
+    if not all(0 <= share < 1 for share in shares):
+        raise UsageError(f"--shares {text}: numbers from 0 to below 1 with commas between them, such as 0,0.25,0.5")
+    return sorted(shares | {0.0})
+
+
+def _source(
+    run: Run, weights: str | None, arch: str | None, pretrained: bool, like: Path | None, seed: int
+) -> EncoderSource:
+    """The encoder that the features come from.
+
+    Raises:
+        SslkitError: the options name another one.
+    """
+    record = run.record("extract")
+    if record is None:  # features of another program: their accuracy beside the intact images' shows whether it fits
+        return resolve(run, weights, arch, pretrained, like, None, None, seed)
+    made = record["config"]
+    advice = f"{run.features} was made by `{record['command']}`: name its encoder by the same options"
+    named = weights is not None or arch is not None or pretrained
+    if made["weights"] == "pixels":
+        raise SslkitError(f"{run.features} holds raw pixels: occlusion judges encoders; try it on a pretrained run")
+    if made["weights"] != "run" and not named:
+        raise SslkitError(advice)
+    size, patch = made["image_size"], made["encoder"].get("patch_size") if arch else None
+    source = resolve(run, weights, arch, pretrained, like, size, patch, seed)
+    read = fingerprints(source.files, run.path).get("weights", {}).get("sha256")
+    same = source.config() == {key: made[key] for key in source.config()}
+    if not same or read != record["inputs"].get("weights", {}).get("sha256"):
+        raise SslkitError(advice)
+    return source
+
+
+def _work(run: Run, folder: Path, source: EncoderSource, config: Result, device: "torch.device") -> Result:
+    from sslkit.data.shards import open_split
+    from sslkit.files import read_json, write_json
+    from sslkit.plots.occlusion import draw_occlusion
+    from sslkit.probes.linear_classifier import check, why_not_salient
+    from sslkit.probes.occlusion import Plan, area, balanced, curve, judge, parts_of
+
+    run.remember_data()
+    built = build(source)
+    probe = _probe(run, built, config, device)
+    check(probe, config["drop"])
+    if why := why_not_salient(built.encoder):
+        say(f"random patches only: {why}, so no attention tells what is salient")
+    split = open_split(run.data, "val")
+    rows = balanced(split.labels, config["count"], config["seed"])
+    plan = Plan(config["shares"], config["draws"], config["drop"], config["seed"])
+    hits = judge(parts_of(split, rows, probe, built.mean, built.std, "occlusion"), probe, plan)
+    patches = (source.image_size // probe.patch_size) ** 2
+    curves = {kind: _with_draws(curve(right, plan.shares, patches)) for kind, right in hits.items()}
+    areas = {kind: area(plan.shares, [row["top1"] for row in rows]) for kind, rows in curves.items()}
+    chance = 100 / len(probe.weight)
+    results: Result = {
+        "area": areas,
+        "intact_top1": curves["random"][0]["top1"],
+        "linear_top1": read_json(run.results("linear"))["top1"],
+        "images": len(rows),
+        "drop": plan.drop,
+        "draws": plan.draws,
+        "patches": patches,
+        "patch_size": probe.patch_size,
+        "chance": chance,
+        "curves": curves,
+    }
+    results["pictures"] = [draw_occlusion(curves, areas, chance, folder / "occlusion.png")]
+    write_json(folder / "results.json", results)
+    return results
+
+
+def _probe(run: Run, built: Built, config: Result, device: "torch.device") -> "LinearClassifier":
+    import safetensors.torch
+
+    from sslkit.files import read_json
+    from sslkit.probes.linear_classifier import LinearClassifier
+
+    head = safetensors.torch.load_file(run.linear_head)
+    features = read_json(run.results("linear"))["features"]
+    return LinearClassifier(built.encoder, head["weight"], head["bias"], features, device, config["precision"])
+
+
+def _with_draws(rows: list[Result]) -> list[Result]:
+    """The rows with the half width of the 95 % interval over draws; None for a single draw."""
+    from stages.seeds import interval
+
+    return [{**row, "draws_interval": interval(row["draws"])[1]} for row in rows]
+
+
+def _lines(results: Result) -> list[str]:
+    curves, areas = results["curves"], results["area"]
+    means = ", ".join(f"{kind} {value:.1f} %" for kind, value in areas.items())
+    rows = [
+        [f"{100 * row['share']:.0f} %", *(curves[kind][index]["top1"] for kind in curves)]
+        for index, row in enumerate(curves["random"])
+    ]
+    return [
+        f"{results['images']} images, {DROPS[results['drop']]}; area under the curve (mean top-1 along it): {means}",
+        *table([["dropped", *curves], *rows]),
+    ]

@@ -1,10 +1,12 @@
-"""Collapse, told from one logged row."""
+"""Collapse, told from one logged row, and the measures of features."""
 
 import math
 
 import pytest
+import torch
 
-from sslkit.diagnostics import collapses, verdict
+from sslkit import diagnostics
+from sslkit.diagnostics import alignment, collapses, uniformity, verdict
 
 LN_K = math.log(1024)
 
@@ -45,3 +47,37 @@ def test_collapses_and_their_words(logged: dict, found: dict, words: list[str]) 
 def test_a_sentence_holds_the_figures() -> None:
     (sentence,) = verdict(row(0.01, 0.02, **{"dino/prototypes_in_use": 3.0}))
     assert "entropy 0.01 of ln K = 6.93, 3 in use" in sentence
+
+
+def naive_unit(rows: list[list[float]]) -> list[list[float]]:
+    return [[value / math.sqrt(sum(v * v for v in row)) for value in row] for row in rows]
+
+
+def naive_distance(a: list[float], b: list[float]) -> float:
+    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def test_alignment_is_the_mean_squared_distance_of_pairs_on_the_sphere():
+    first, second = (torch.randn(7, 5, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    pairs = zip(naive_unit(first.tolist()), naive_unit(second.tolist()), strict=True)
+    assert alignment(first, second) == pytest.approx(sum(naive_distance(a, b) for a, b in pairs) / 7)
+    # The length of a feature says nothing, and opposite views are the worst there is.
+    assert alignment(first, 3 * first) == pytest.approx(0, abs=1e-12)
+    assert alignment(first, -first) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("at_once", [1024, 4, 1])
+def test_uniformity_takes_every_pair_once(monkeypatch, at_once):
+    monkeypatch.setattr(diagnostics, "PAIRS_AT_ONCE", at_once)
+    features = torch.randn(9, 5, generator=torch.Generator().manual_seed(2))
+    unit = naive_unit(features.tolist())
+    terms = [math.exp(-2 * naive_distance(unit[i], unit[j])) for i in range(9) for j in range(i)]
+    assert uniformity(features) == pytest.approx(math.log(sum(terms) / len(terms)))
+    assert uniformity(features[:1].expand(6, 5)) == pytest.approx(0)
+    # Two opposite points: one pair at the squared distance 4.
+    assert uniformity(torch.stack([features[0], -features[0]])) == pytest.approx(-8)
+
+
+def test_features_that_are_not_finite_give_nan():
+    features = torch.full((4, 3), math.nan)
+    assert math.isnan(alignment(features, features)) and math.isnan(uniformity(features))

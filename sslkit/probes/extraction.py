@@ -88,7 +88,7 @@ class PixelEmbedding:
 
     def __init__(self, image_size: int, device: torch.device):
         self.image_size, self.device = image_size, device
-        self._normalise = _normaliser(IMAGENET_MEAN, IMAGENET_STD, device)
+        self._normalise = normaliser(IMAGENET_MEAN, IMAGENET_STD, device)
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
         """(B, 3, S, S) -> cls (B, 3 S S)."""
@@ -123,7 +123,7 @@ class EncoderEmbedding:
         self.encoder, self.last, self.device = encoder.to(device).eval(), last, device
         self.precision: Precision = precision
         self.image_size = encoder.spec.image_size
-        self._normalise = _normaliser(mean, std, device)
+        self._normalise = normaliser(mean, std, device)
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
         """(B, 3, S, S) -> cls (B, D), and of a ViT blocks (B, L, D) and patch_mean (B, D)."""
@@ -133,7 +133,8 @@ class EncoderEmbedding:
         return found if patch_mean is None else {**found, "blocks": blocks.float(), "patch_mean": patch_mean.float()}
 
 
-def _normaliser(mean: Sequence[float], std: Sequence[float], device: torch.device) -> Callable[[Tensor], Tensor]:
+def normaliser(mean: Sequence[float], std: Sequence[float], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function that takes uint8 (B, 3, H, W) to float32 without the mean and deviation of pixels in 0 ... 1."""
     shift = torch.tensor(mean, device=device)[:, None, None] * 255
     scale = 1 / (torch.tensor(std, device=device)[:, None, None] * 255)
     return lambda pixels: pixels.float().sub_(shift).mul_(scale)

@@ -1,0 +1,56 @@
+"""Evaluation crops of some images of a split, batch by batch, as a frozen encoder takes them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sslkit.device import cores
+from sslkit.probes.extraction import Images, evaluation_crop, normaliser
+
+BATCH = 64  # images per forward pass
+
+
+def crops(
+    images: Images,
+    rows: np.ndarray,
+    size: int,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    title: str = "",
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """The crops that ``extract`` sees.
+
+    Args:
+        images: the split.
+        rows: (n,) which of its images, in this order.
+        size: S, pixels.
+        device: where the crops go.
+        mean: of the normalisation, per channel, of pixels in 0 ... 1.
+        std: the same.
+        title: of the progress bar; empty shows none.
+
+    Yields:
+        The next (B,) of ``rows`` and their pixels, (B, 3, S, S) float32, normalised.
+
+    Raises:
+        SslkitError: an image cannot be read.
+    """
+    normalise = normaliser(mean, std, device)
+    with ThreadPoolExecutor(cores()) as pool:
+        for part in batches(rows, title):
+            pixels = torch.stack(list(pool.map(lambda row: evaluation_crop(images.image(int(row)), size), part)))
+            yield part, normalise(pixels.to(device))
+
+
+def batches(rows: np.ndarray, title: str = "") -> Iterator[np.ndarray]:
+    """``rows`` in parts of one forward pass, with a progress bar where there is a title."""
+    with tqdm(total=len(rows), desc=title, unit=" images", disable=None if title else True, leave=False) as bar:
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            yield part
+            bar.update(len(part))
