@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.errors import SslkitError
 from sslkit.probes.features import Features
-from sslkit.probes.linear import LEARNING_RATES, Settings, fit
+from sslkit.probes.linear import LEARNING_RATES, Settings, fit, statistics
 from sslkit.probes.segmentation import confusion, miou
 
 HELD_OUT = 0.2  # of the train images
@@ -121,7 +121,7 @@ def train_probe(
     count = max(1, round(HELD_OUT * len(numbers)))
     held = np.isin(train.images, rng.generator(seed, "segment/held-out").permutation(numbers)[:count])
     features = Features(Path("patches"), (train.features,), train.labels, np.arange(len(train.labels)))
-    mean, scale = _statistics(train.features)
+    mean, scale = statistics(features, True)
     settings, device = Settings(epochs=EPOCHS, seed=seed), device or torch.device("cpu")
     grid = [(rate, 0.0) for rate in learning_rates]
     heads = fit(features, np.flatnonzero(~held), classes, grid, settings, mean, scale, device, title)
@@ -133,15 +133,6 @@ def train_probe(
         scores.append(100 * float(miou(confusion(truth, predicted, classes))) * finite)
     best = int(np.argmax(scores))
     final = fit(features, np.arange(len(held)), classes, [grid[best]], settings, mean, scale, device, title)
-    weight = final.weight[0].cpu() * scale
-    bias = (final.bias[0].cpu().double() - weight.double() @ mean.double()).float()
+    weight, bias = final.fold(0, mean, scale)
     sweep = [{"lr": rate, "held_out_miou": score} for rate, score in zip(learning_rates, scores, strict=True)]
     return PatchProbe(weight, bias, grid[best][0], scores[best], sweep)
-
-
-def _statistics(features: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and 1 / standard deviation (D,); a feature that never changes is left as it is."""
-    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    constant = deviation <= 1e-6 * (np.abs(mean) + 1e-6)
-    scale = np.where(constant, 1.0, 1 / np.where(constant, 1.0, deviation))
-    return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()
