@@ -157,7 +157,8 @@ def test_only_confident_predictions_become_labels():
 
 def test_defaults_suit_the_images_and_the_start():
     small, large = settings(32, False, False), settings(224, False, False)
-    assert (small.batch_size, small.mixup, large.batch_size, large.mixup) == (64, 0, 256, 0.8)
+    assert (small.lr, small.batch_size, small.mixup) == ((4e-3,), 64, 0)
+    assert (large.lr, large.batch_size, large.mixup) == ((1e-3,), 256, 0.8)
     assert settings(32, True, False).layer_decay == 1 and settings(32, True, False, layer_decay=0.7).layer_decay == 0.7
     assert settings(224, False, True).smoothing == settings(224, False, True).cutmix == 0
     # Few labels need many passes: never fewer than 500 steps unless epochs are named.

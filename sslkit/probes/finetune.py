@@ -30,9 +30,9 @@ SMALL = 96  # pixels; below, the defaults are those of small data
 FEWEST_STEPS = 500  # of a run whose epochs nobody named: few labels need many passes
 HEAD_STD = 2e-5  # of the classifier's first weights, MAE's: the head does not push at the encoder before it has learnt
 # What depends on the size of the images, unless it is given. On 32 pixels a run is short and nothing overfits soon.
-DEFAULTS: dict[bool, dict[str, float]] = {
-    True: {"epochs": 20, "batch_size": 64, "mixup": 0.0, "cutmix": 0.0, "crop": 0.3},
-    False: {"epochs": 100, "batch_size": 256, "mixup": 0.8, "cutmix": 1.0, "crop": 0.08},
+DEFAULTS: dict[bool, dict[str, Any]] = {
+    True: {"lr": (4e-3,), "epochs": 20, "batch_size": 64, "mixup": 0.0, "cutmix": 0.0, "crop": 0.3},
+    False: {"lr": (1e-3,), "epochs": 100, "batch_size": 256, "mixup": 0.8, "cutmix": 1.0, "crop": 0.08},
 }
 
 
