@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from sslkit.plots.figure import COLOURS
 from sslkit.plots.reconstruction import shortened
 from sslkit.plots.sheet import GAP, PAPER, Tile, compose, fit, to_picture
+from sslkit.plots.template import render_template
 from sslkit.probes.extraction import evaluation_crop
 
 TILE = 112  # pixels, the side of a picture in its frame
@@ -156,21 +156,6 @@ def page(title: str, about: Sequence[str], queries: Sequence[Query], **facts: An
     ]
     about = [line.replace(" %", "\u00a0%") for line in about]  # a number and its unit stay on one line
     return render_template("neighbours.html.j2", title=title, about=about, rows=rows, **facts)
-
-
-def render_template(name: str, **values: Any) -> str:
-    """A page of ``templates/``; texts are escaped, what is safe already says so by ``markup``."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    folder = files("sslkit.plots") / "templates"
-    environment = Environment(
-        loader=FunctionLoader(lambda wanted: (folder / wanted).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name).render(**values)
 
 
 def data_uri(picture: Image.Image) -> str:

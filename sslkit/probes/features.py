@@ -81,13 +81,14 @@ def _release(array: np.ndarray) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def open_features(files: Sequence[Path], labels: Path, last: int | None = None) -> Features:
+def open_features(files: Sequence[Path], labels: Path, last: int | None = None, unlabelled: bool = False) -> Features:
     """Open one split.
 
     Args:
         files: arrays (N, D) or (N, L, D); their rows are joined.
         labels: array (N,) of integers, -1 = unlabelled.
         last: of arrays (N, L, D) keep only the last so many of the L.
+        unlabelled: keep the rows without a label too, with their -1.
 
     Raises:
         SslkitError: a file is no array, shapes do not fit, or no row has a label.
@@ -111,7 +112,7 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None) 
         if len(array) != len(marks):
             raise SslkitError(f"{path} has {len(array)} rows and {labels.name} has {len(marks)}: extract again")
     marks = marks.astype(np.int64)
-    rows = np.flatnonzero(marks >= 0)
+    rows = np.arange(len(marks)) if unlabelled else np.flatnonzero(marks >= 0)
     if not len(rows):
         raise SslkitError(
             f"{labels} has no labels ({len(marks)} rows, all -1): a probe needs labelled images; "

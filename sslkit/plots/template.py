@@ -1,0 +1,24 @@
+"""Pages from the templates beside this file: one file each when they are done, styles and scripts included."""
+
+from importlib.resources import files
+from typing import Any
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A page of ``templates/`` as text; values are escaped, but for what is ``markupsafe.Markup``.
+
+    Args:
+        name: of the template, which may include others.
+        values: what it asks for; one that is missing is an error.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files("sslkit.plots") / "templates"
+    environment = Environment(
+        loader=FunctionLoader(lambda wanted: (folder / wanted).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(**values)
