@@ -6,8 +6,9 @@ KL(teacher || student). KL -> 0 is collapse, with h -> 0 to one prototype and wi
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sslkit.files import atomic
-from sslkit.plots.figure import COLOURS, STYLES, label, legend
+from sslkit.plots.figure import COLOURS, STYLES, colour, label, legend
 
 FEW = 30  # points; a line with no more shows each of them
+MOST = 600  # points of a line in a page: as many as it has pixels
+SMALL = (4.6, 2.9)  # inches: a figure of a page
+MARGINS = {"left": 0.185, "right": 0.98, "top": 0.94, "bottom": 0.18}  # shares of it
+WRAP = 30  # letters of an axis name on one line of a small figure
 AXES = {
     "teacher_entropy": "teacher entropy h (nats)",
     "marginal_entropy": "entropy of the mean target (nats)",
     "kl": "KL(teacher || student) (nats)",
+    "loss": "loss",
+    "prototypes_in_use": "prototypes in use (count)",
+    "center_norm": "norm of the centre (L2)",
+    "effective_rank": "effective rank (dimensions)",
+    "gradient_norm": "gradient norm before clipping (L2)",
+    "encoder_gradient": "gradient norm on the encoder (L2)",
+    "cosine": "cosine between gradients",
+    "momentum": "momentum of the teacher",
+    "weight_decay": "weight decay",
+    "images_per_second": "images per second",
+    "accuracy": "accuracy of the training task (share)",
     "masked_on_object": "masked tokens on the object (share)",
     "tokens_on_object": "all tokens on the object (share)",
     "knn": "k-NN top-1 on held-out train (%)",
@@ -117,8 +133,8 @@ def panel(metric: str, runs: Mapping[str, Sequence[Log]], time: str) -> Panel:
             label = name if len(logs) == 1 else f"{name} ({len(seeds)} seeds)"
             label = label if len(keys) == 1 else f"{label}: {key.rpartition('/')[0] or key}"
             # A colour for each run; the style tells its objectives apart, or else supports the colour.
-            style = number if len(keys) == 1 else index + number // len(COLOURS)
-            lines.append(_over_seeds(label, seeds, number, style))
+            dashes = number + number // len(COLOURS) if len(keys) == 1 else index + number // len(COLOURS)
+            lines.append(_over_seeds(label, seeds, number, dashes))
     ceilings = _ceilings([rows for logs in runs.values() for rows in logs], keys)
     return Panel(AXES.get(_last(metric), _last(metric).replace("_", " ")), lines, ceilings)
 
@@ -144,17 +160,71 @@ def draw(panels: Sequence[Panel], time: str, path: Path) -> None:
         figure.savefig(handle, format="png", dpi=130)
 
 
+def small_figure(content: Panel, time: str) -> Figure:
+    """One panel at the size it has in a page; the n-th line is named ``line-n`` there, its seeds' range ``band-n``.
+
+    Args:
+        content: with at least one line.
+        time: ``epoch`` or ``step``, named on the x axis.
+    """
+    # Margins that hold any of the labels: figures line up, and need no drawing to find out, which halves the time.
+    figure = Figure(figsize=SMALL)
+    axes = figure.subplots(gridspec_kw=MARGINS)
+    # The legend stands in the page.
+    _draw_panel(axes, replace(content, label=textwrap.fill(content.label, WRAP)), f"{time}s of training")
+    # A metric that stays as it is has ticks of its own size, not differences from a number in a corner.
+    axes.ticklabel_format(useOffset=False, scilimits=(-4, 5))
+    axes.yaxis.label.set(fontsize=9, verticalalignment="top")
+    axes.yaxis.set_label_coords(0.005, 0.5, transform=figure.transFigure)
+    return figure
+
+
+def frame(figure: Figure) -> dict[str, list[float]]:
+    """Where the data lie in the SVG of a figure that was drawn: the axes' box in its units, and what x and y span.
+
+    Returns:
+        ``box`` left, top, right, bottom, from the upper left corner; ``x`` and ``y`` as left, right and bottom, top.
+    """
+    (axes,) = figure.axes
+    width, height = (float(inches) * 72 for inches in figure.get_size_inches())
+    place = axes.get_position()
+    box = [place.x0 * width, (1 - place.y1) * height, place.x1 * width, (1 - place.y0) * height]
+    return {"box": [round(v, 2) for v in box], "x": list(axes.get_xlim()), "y": list(axes.get_ylim())}
+
+
+def thin(line: Line, most: int = MOST) -> Line:
+    """The line by at most so many of its own points: the ends, and of each stretch the lowest and the highest.
+
+    What is drawn then looks as before, and each point that can be read off is one that was logged.
+    """
+    if len(line.x) <= most:
+        return line
+    stretches = np.array_split(np.arange(len(line.x)), max(most // 2 - 1, 1))
+    keep = {0, len(line.x) - 1}
+    for rows in stretches:
+        finite = rows[np.isfinite(line.y[rows])]
+        keep |= {int(finite[line.y[finite].argmin()]), int(finite[line.y[finite].argmax()])} if len(finite) else {
+            int(rows[0])  # a gap stays a gap
+        }  # fmt: skip
+    rows = np.array(sorted(keep))
+    low, high = (None if band is None else band[rows] for band in (line.low, line.high))
+    return replace(line, x=line.x[rows], y=line.y[rows], low=low, high=high)
+
+
 def _draw_panel(axes: Axes, content: Panel, x_label: str) -> None:
-    for line in content.lines:
-        colour, marker = COLOURS[line.colour % len(COLOURS)], "o" if len(line.x) <= FEW else ""
-        style = STYLES[line.style % len(STYLES)]
-        axes.plot(line.x, line.y, style, color=colour, label=line.label, linewidth=1.5, marker=marker, markersize=3)
+    for number, line in enumerate(content.lines):
+        ink, marker = colour(line.colour), "o" if len(line.x) <= FEW else ""
+        dashes = STYLES[line.style % len(STYLES)]
+        (drawn,) = axes.plot(line.x, line.y, dashes, color=ink, label=line.label, lw=1.5, marker=marker, markersize=3)
+        drawn.set_gid(f"line-{number}")
         if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, linewidth=0)
+            band = axes.fill_between(line.x, line.low, line.high, color=ink, alpha=0.2, linewidth=0)
+            band.set_gid(f"band-{number}")
     for value in content.ceilings:
-        axes.axhline(value, color="0.45", linewidth=1, linestyle="--")
+        # Black, thinned, so that in a page it follows the text's colour.
+        axes.axhline(value, color="black", alpha=0.55, linewidth=1, linestyle="--")
         axes.annotate(f"ln K = {value:.2f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
-                      ha="right", va="bottom", color="0.3")  # fmt: skip
+                      ha="right", va="bottom", color="black", alpha=0.75)  # fmt: skip
     label(axes, x_label, content.label)
 
 

@@ -19,6 +19,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 130
+# matplotlib's own rule for lines; and text that names no colour has the page's, too.
+ROOT_STYLE = "stroke-linejoin: round; stroke-linecap: butt; fill: currentColor"
 
 
 def colour(number: int) -> str:
@@ -55,6 +57,9 @@ def save_png(figure: Figure, path: Path, alt: str) -> None:
 def as_svg(figure: Figure, alt: str, name: str) -> str:
     """An SVG element for a page: black becomes the text's colour there, and a screen reader reads ``alt``.
 
+    A page may set ``--series-0``, ``--series-1``, ... to shades of ``COLOURS`` that suit its ground. An artist's
+    ``set_gid("line")`` is found in the page as the id ``NAME-line``.
+
     Args:
         figure: with a transparent ground.
         alt: what the figure shows, in words.
@@ -71,9 +76,16 @@ def as_svg(figure: Figure, alt: str, name: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    # Namespaces of metadata, and a style sheet that would hold for the whole page; its rule goes to the root instead.
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
+    svg = re.sub(r'\s*<defs>\s*<style type="text/css">.*?</style>\s*</defs>', "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'(?<=id=")|(?<=url\(#)|(?<=xlink:href="#)', f"{name}-", svg)
     svg = re.sub(r"#(?:000000|262626|333333)\b", "currentColor", svg)
+    for number, code in enumerate(COLOURS):
+        svg = svg.replace(code.lower(), f"var(--series-{number}, {code})")
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
     # The page decides on the width.
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt, quote=True)}"', 1)
+    about = f'role="img" aria-label="{html.escape(alt, quote=True)}" style="{ROOT_STYLE}"'
+    return svg.replace("<svg", f"<svg {about}", 1)

@@ -1,0 +1,86 @@
+"""Where a report's results come from: which stages were done, by which commands, from which files, what is wrong."""
+
+from collections.abc import Sequence
+
+from sslkit.plots.report import Cell, Origin, Step, Table
+from stages.report_facts import Facts, Stage
+
+MARKS = {"done": "good", "never": "none", "running": "warn", "interrupted": "warn", "unfinished": "warn"}
+
+
+def remarks(stage: Stage) -> list[tuple[str, str]]:
+    """What is wrong with a stage, as marked sentences."""
+    words = []
+    if stage.stale:
+        words.append(("warn", f"{stage.title} is stale: {', '.join(stage.stale)} changed since; --force redoes it."))
+    if stage.state in ("failed", "interrupted", "unfinished"):
+        why = f" ({stage.record['error']})" if stage.record.get("error") else ""
+        words.append(("bad" if why else "warn", f"{stage.title} is {stage.state}{why}; the same command goes on."))
+    if stage.state == "running":
+        words.append(("warn", f"{stage.title} is running: the report shows how far it has come."))
+    if stage.state == "files missing":
+        words.append(("bad", f"{stage.title} wrote files that are gone or changed; the same command makes them again."))
+    return words
+
+
+def states(every: Sequence[Facts]) -> Table:
+    """Which stages were done, a row for each run."""
+    titles = list(dict.fromkeys(s.title for facts in every for s in facts.stages))
+    rows = []
+    for facts in every:
+        by_title = {stage.title: stage for stage in facts.stages}
+        rows.append([Cell(facts.name), *(_state(by_title.get(title)) for title in titles)])
+    return Table("Stages", ["run", *titles], rows)
+
+
+def _state(stage: Stage | None) -> Cell:
+    if stage is None or stage.state == "never":
+        return Cell("never run", mark="none")
+    return Cell("done, stale", mark="warn") if stage.stale else Cell(stage.state, mark=MARKS.get(stage.state, "bad"))
+
+
+def origin(facts: Facts) -> Origin:
+    """Where a run's results come from; versions that all stages share are said once."""
+    shared = {_versions(stage) for stage in facts.stages if stage.record}
+    steps = [_step(stage, len(shared) > 1) for stage in facts.stages]
+    versions = next(iter(shared)) if len(shared) == 1 else ""
+    return Origin(facts.name, str(facts.run.path), steps, versions)
+
+
+def _step(stage: Stage, with_versions: bool) -> Step:
+    record = stage.record
+    cell = _state(stage)
+    if not record:
+        return Step(stage.title, cell.text, cell.mark)
+    read = [f"{name} {was['sha256'][:12]}" for name, was in record.get("inputs", {}).items()]
+    made = stage.results.get("fingerprint")
+    facts = {
+        "when": (record.get("started") or "")[:16].replace("T", " "),
+        "took": duration(record.get("seconds")),
+        "device": (record.get("how") or {}).get("device"),
+        "peak memory": f"{record['peak_memory_mb']:,} MB" if record.get("peak_memory_mb") else None,
+        "read": ", ".join(read),
+        "fingerprint": made[:12] if isinstance(made, str) else None,
+        "versions": _versions(stage) if with_versions else None,
+    }
+    wrong = [words for _, words in remarks(stage)]
+    shown = [(name, str(value)) for name, value in facts.items() if value]
+    return Step(stage.title, cell.text, cell.mark, shown, record.get("command"), wrong)
+
+
+def _versions(stage: Stage) -> str:
+    return ", ".join(f"{name} {version}" for name, version in (stage.record.get("versions") or {}).items())
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(24.1), duration(333.7), duration(7500.0)
+    ('24.1 s', '5 min 34 s', '2 h 5 min')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

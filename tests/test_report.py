@@ -1,0 +1,369 @@
+"""The report: one file of one or several runs, read as text and opened in a browser."""
+
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser_fixture import page_errors
+from PIL import Image
+
+from sslkit.plots import charts, curves
+from sslkit.plots.figure import as_svg
+from sslkit.plots.inline import inline
+from sslkit.plots.report import Cell, Report, Table, render
+from stages.report_facts import wilson
+
+ODD = '<b>&"x'
+Shown = Callable[..., tuple[int, str, str]]
+
+
+class Elements(HTMLParser):
+    """Every element's name and attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.code, self.open = "", "", []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open[-1:] in (["script"], ["style"])
+        self.code, self.text = self.code + data * inside, self.text + data * (not inside)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.fixture(scope="module")
+def runs(trained_run: Path) -> list[Path]:
+    """Two copies beside the trained run: one is named to break a page, has another accuracy and a picture."""
+    copies = [trained_run.with_name(name) for name in ("report-a", ODD)]
+    for copy in copies:
+        shutil.copytree(trained_run, copy)
+    folder = copies[1] / "knn"
+    noise = np.random.default_rng(0).integers(0, 255, (60, 1800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    record = json.loads((folder / "stage.json").read_text())
+    picture = {"file": "noise.png", "title": "</script><i>Noise", "alt": 'a "picture" of noise'}
+    record["results"] |= {"top1": 62.5, "pictures": [picture]}
+    record["command"] += " --note '<script>alert(1)</script>'"
+    (folder / "stage.json").write_text(json.dumps(record))
+    return copies
+
+
+@pytest.fixture(scope="module")
+def page(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their report."""
+    from stages.report import report
+
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    report(runs, out=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def elements(page: Path) -> Elements:
+    return Elements(page.read_text())
+
+
+def test_the_file_needs_nothing_beside_itself(page: Path, elements: Elements) -> None:
+    assert page.stat().st_size < 15e6
+    for tag, attributes in elements.found:
+        for name in ("src", "href", "xlink:href", "action", "poster", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), f"<{tag} {name}={value[:80]}>"
+    assert not re.search(r"@import|url\(\s*['\"]?(?!#|data:)", page.read_text())
+    assert not elements.all("link")[1:] and elements.all("link")[0]["href"] == "data:,"
+    assert "<metadata" not in page.read_text()
+
+
+def test_every_picture_has_words_and_every_id_is_one_elements(elements: Elements) -> None:
+    ids = Counter(attributes["id"] for _, attributes in elements.found if "id" in attributes)
+    assert [name for name, count in ids.items() if count > 1] == []
+    for _, attributes in elements.found:
+        named = [attributes.get(key) for key in ("aria-labelledby", "for")]
+        links = [value[1:] for key in ("href", "xlink:href") if (value := attributes.get(key) or "").startswith("#")]
+        clips = re.findall(r"url\(#([^)]+)\)", " ".join(value or "" for value in attributes.values()))
+        assert {*filter(None, named), *links, *clips} <= set(ids)
+    assert elements.all("img") and all(image.get("alt") for image in elements.all("img"))
+    figures = [svg for svg in elements.all("svg") if svg.get("class") != "swatch"]
+    assert figures and all(svg["role"] == "img" and len(svg["aria-label"] or "") > 30 for svg in figures)
+    assert all(button.get("type") == "button" for button in elements.all("button")[:-1])
+
+
+def test_text_of_a_run_is_text(page: Path, elements: Elements) -> None:
+    assert ODD in elements.text and "--note '<script>alert(1)</script>'" in elements.text
+    assert "</script><i>Noise" in elements.text
+    assert (
+        "<i>Noise" not in page.read_text() and "<script>alert" not in page.read_text() and ODD not in page.read_text()
+    )
+
+
+def test_accuracies_stand_with_their_intervals(runs: list[Path], elements: Elements) -> None:
+    low, high = wilson(62.5, json.loads((runs[0] / "knn" / "results.json").read_text())["val_images"])
+    assert "62.5" in elements.text and f"{low:.1f} to {high:.1f}" in elements.text
+    assert "k-NN, with 95 % intervals" in elements.text
+    # What a stage listed, and what the training drew, of both runs.
+    assert len(elements.all("img")) == 3
+
+
+@pytest.mark.parametrize(("percent", "images"), [(0.0, 10), (27.5, 10_000), (62.5, 40), (100.0, 7)])
+def test_wilsons_interval_is_where_the_test_of_a_share_turns(percent: float, images: int) -> None:
+    seen = percent / 100
+    grid = np.linspace(0, 1, 200_001)
+    inside = grid[np.abs(seen - grid) <= 1.959964 * np.sqrt(grid * (1 - grid) / images) + 1e-12]
+    assert wilson(percent, images) == pytest.approx((100 * inside[0], 100 * inside[-1]), abs=2e-3)
+
+
+def test_pictures_are_made_small_and_what_has_no_room_is_left_out(tmp_path: Path) -> None:
+    names = [tmp_path / f"{n}.png" for n in range(3)]
+    for number, path in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 255, (48, 2400, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    (tmp_path / "broken.png").write_text("no picture")
+    large = inline([*names, tmp_path / "broken.png"])
+    assert list(large) == names and {(p.width, p.height) for p in large.values()} == {(1600, 32)}
+    sizes = [len(picture.uri) * 3 / 4 for picture in large.values()]
+    less = inline(names, budget=int(sum(sizes) / 2))
+    assert list(less) == names and {picture.width for picture in less.values()} <= {1000, 640}
+    assert inline(names, budget=10) == {}
+    with Image.open(io.BytesIO(names[0].read_bytes())) as untouched:
+        assert untouched.width == 2400
+
+
+def test_a_thinned_line_keeps_its_ends_and_extremes_and_invents_nothing() -> None:
+    x, y = np.arange(5000.0), np.random.default_rng(0).normal(size=5000)
+    y[100], y[3001], y[4000] = 50, -50, np.nan
+    line = curves.thin(curves.Line("a", x, y, low=y - 1, high=y + 1), 200)
+    assert len(line.x) <= 200 and {0.0, 4999.0, 100.0, 3001.0} <= set(line.x.tolist())
+    assert line.low is not None and line.high is not None
+    for px, py, low, high in zip(line.x, line.y, line.low, line.high, strict=True):
+        assert np.array_equal([py, low, high], [y[int(px)], y[int(px)] - 1, y[int(px)] + 1], equal_nan=True)
+    short = curves.Line("a", x[:10], y[:10])
+    assert curves.thin(short) is short
+
+
+def test_the_frame_is_where_the_data_are_drawn() -> None:
+    panel = curves.Panel("y", [curves.Line("a", np.array([1.0, 2, 3]), np.array([5.0, 9, 7]))])
+    figure = curves.small_figure(panel, "epoch")
+    svg = as_svg(figure, "alt", "one")
+    frame = curves.frame(figure)
+    path = svg[svg.index('id="one-line-0"') :]
+    drawn = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)[:3], float)
+    left, top, right, bottom = frame["box"]
+    told = [
+        (left + (x - frame["x"][0]) / np.subtract(*frame["x"][::-1]) * (right - left),
+         bottom - (y - frame["y"][0]) / np.subtract(*frame["y"][::-1]) * (bottom - top))
+        for x, y in ((1, 5), (2, 9), (3, 7))
+    ]  # fmt: skip
+    assert drawn == pytest.approx(np.array(told), abs=0.05)
+    assert "<style" not in svg and "currentColor" in svg and "var(--series-0, #0072B2)" in svg
+
+
+def test_groups_of_curves_leave_out_what_repeats_and_list_what_came_once() -> None:
+    log = [
+        {"step": s, "epoch": s, "loss": 1.0 / s, "dino/loss": 1.0 / s, "dino/ln_k": 4.0, "age": s} for s in (1, 2, 3)
+    ]
+    log[2] |= {"knn": 30.0}
+    groups = charts.training({"random": [], "a": [log]})
+    assert [group.title for group in groups] == ["Losses", "Accuracy while it trains", "More that was logged"]
+    assert [chart.title for chart in groups[0].charts] == ["Loss"]
+    assert groups[1].charts == [] and groups[1].once == [("k-NN while it trains", {"a": 30.0})]
+    data = groups[0].charts[0].data
+    assert data is not None
+    # The run that did not train keeps its place among the colours.
+    assert data["lines"][0] | {"x": [1, 2, 3], "run": 1, "name": "a"} == data["lines"][0]
+    assert data["lines"][0]["y"] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-5)
+
+
+def test_an_empty_report_is_a_page() -> None:
+    table = Table("Runs", ["run"], [[Cell("a")]])
+    page = render(Report("t", "now", "1 run", ["a"], table, table, []))
+    assert "Training" not in page and "Results" not in page and "Pictures" not in page
+
+
+def copied(trained_run: Path, name: str) -> Path:
+    return Path(shutil.copytree(trained_run, trained_run.with_name(name)))
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time; not every test looks at them."""
+    monkeypatch.setattr("sslkit.plots.report.training", lambda logs: [])
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_one_run_goes_beside_its_stages_with_its_tiles(trained_run: Path, sslkit: Shown) -> None:
+    run = copied(trained_run, "report-one")
+    shutil.copytree(run / "features", run / "on" / "other" / "features")
+    shutil.copytree(run / "knn", run / "on" / "other" / "knn")
+    change(run / "features" / "features.json", precision="other")
+    shutil.copytree(run / "knn", run / "attention")
+    (run / "attention" / "index.html").write_text("a page")
+    change(run / "attention" / "stage.json", results={"page": "index.html", "images": 3}, inputs={})
+    code, out, _ = sslkit("report", run, "--json", "--title", "A & B")
+    result = json.loads(out)
+    assert code == 0 and result["report"] == str(run / "report.html") and result["runs"] == [str(run)]
+    elements = Elements((run / "report.html").read_text())
+    text = elements.text
+    assert "attention/index.html" in [link["href"] for link in elements.all("a")] and "not in this file" in text
+    assert result["bytes"] == (run / "report.html").stat().st_size
+    assert "A & B" in text and "k-NN on other" in text and "attmask" in text and "collapse" in text
+    assert "k-NN is stale: features changed since" in text and "What differs" not in text
+    # Reports are no part of a stage, and are written anew.
+    assert sslkit("report", run)[0] == 0 and sslkit("status", run)[0] == 0
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_seeds_are_one_row_with_the_interval_of_their_mean(trained_run: Path, tmp_path: Path, sslkit: Shown) -> None:
+    runs = [copied(trained_run, f"report-seeds-s{seed}") for seed in range(2)]
+    for run, top1 in zip(runs, (20.0, 30.0), strict=True):
+        record = json.loads((run / "knn" / "stage.json").read_text())
+        change(run / "knn" / "stage.json", results={**record["results"], "top1": top1})
+    assert sslkit("report", *runs, "--seeds", "--out", tmp_path / "r.html")[0] == 0
+    text = Elements((tmp_path / "r.html").read_text()).text
+    # t = 12.706, standard error 5.
+    assert "25.0 ± 63.5" in text and "20.0, 30.0" in text and "2 runs of 1 experiments" in text
+
+
+def test_a_run_that_has_not_finished_shows_how_far_it_came(trained_run: Path, sslkit: Shown) -> None:
+    run = copied(trained_run, "report-cut")
+    for folder in ("features", "knn"):
+        shutil.rmtree(run / folder)
+    record = json.loads((run / "pretrain" / "stage.json").read_text())
+    del record["results"], record["seconds"], record["outputs"], record["peak_memory_mb"]
+    (run / "pretrain" / "stage.json").write_text(json.dumps({**record, "status": "running"}))
+    assert sslkit("report", run)[0] == 0
+    text = Elements((run / "report.html").read_text()).text
+    assert "pretrain is unfinished; the same command goes on." in text and "never run" in text
+    assert "not finished" in text and "2 of 2" in text and "Loss: dino" in text and "Accuracy on val" not in text
+
+
+@pytest.mark.parametrize("words", [["missing"], ["empty"], ["empty", "--out", "page.pdf"]])
+def test_what_is_no_run_is_one_line(words: list[str], tmp_path: Path, monkeypatch: Any, sslkit: Shown) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, out, err = sslkit("report", *words)
+    assert code in (1, 2) and out == "" and err.count("\n") == 1 and words[-1] in err
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["empty"]
+
+
+@pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desk", "phone"])
+def tab(request: Any, browser: Any, page: Path) -> Any:
+    """The report in a browser; whatever goes wrong there fails the test."""
+    width, scheme = request.param
+    opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    errors = page_errors(opened)
+    opened.goto(page.as_uri())
+    yield opened
+    opened.close()
+    assert errors == []
+
+
+def test_figures_are_drawn_and_nothing_is_wider_than_the_window(tab: Any) -> None:
+    boxes = tab.evaluate(
+        """[...document.querySelectorAll('.plot svg')].map(svg => [svg.getBoundingClientRect().width,
+        svg.getBoundingClientRect().height, svg.querySelectorAll('path').length])"""
+    )
+    assert boxes and all(width > 100 and height > 30 and paths > 3 for width, height, paths in boxes)
+    assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    dark = tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    ink = tab.evaluate("getComputedStyle(document.querySelector('.plot svg text')).fill")
+    assert (ground, ink) == (
+        ("rgb(20, 22, 27)", "rgb(232, 234, 240)") if dark else ("rgb(255, 255, 255)", "rgb(29, 31, 36)")
+    )
+    tab.set_viewport_size({"width": 360, "height": 700})
+    assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+
+
+def test_a_curve_is_read_off_by_pointer_and_by_keys(tab: Any, runs: list[Path]) -> None:
+    rows = [json.loads(line) for line in (runs[0] / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    plot = tab.locator("[data-chart=curve-1]")
+    plot.scroll_into_view_if_needed()
+    x, y = plot.evaluate(
+        """(plot) => { const d = JSON.parse(plot.parentElement.querySelector('script').textContent), line = d.lines[0];
+        const [l, t, r, b] = d.box, part = (v, [lo, hi]) => (v - lo) / (hi - lo);
+        const at = new DOMPoint(l + part(line.x[3], d.x) * (r - l), b - part(line.y[3], d.y) * (b - t));
+        const seen = at.matrixTransform(plot.querySelector('svg').getScreenCTM()); return [seen.x, seen.y]; }"""
+    )
+    tab.mouse.move(x, y)
+    assert float(plot.locator(".here b").inner_text()) == pytest.approx(losses[3], rel=1e-3)
+    assert plot.locator(".here span").inner_text() in ("report-a", ODD)
+    tab.mouse.move(0, 0)
+    assert not plot.locator(".reading").is_visible()
+    tab.keyboard.press("Tab")  # the keyboard is in use: a figure that is reached shows its last value
+    plot.focus()
+    said = plot.locator("xpath=..").locator("[role=status]")
+    assert float(said.inner_text().rpartition(": ")[2]) == pytest.approx(losses[-1], rel=1e-3)
+    tab.keyboard.press("Home")
+    tab.keyboard.press("ArrowRight")
+    assert float(said.inner_text().rpartition(": ")[2]) == pytest.approx(losses[1], rel=1e-3)
+    tab.keyboard.press("ArrowDown")
+    assert said.inner_text().startswith(ODD)
+    tab.keyboard.press("Escape")
+    assert not plot.locator(".reading").is_visible()
+
+
+def test_a_name_hides_its_line_in_every_figure(tab: Any) -> None:
+    lines = tab.locator("[id^=curve-][id$=-line-0]")
+    assert lines.count() > 3 and lines.first.is_visible()
+    button = tab.locator(".legend button").first
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert not any(lines.nth(n).is_visible() for n in range(lines.count()))
+    assert tab.locator("[id=curve-1-line-1]").is_visible()
+    assert {b.get_attribute("aria-pressed") for b in tab.locator("[data-run='0']").all()} == {"false"}
+    button.click()
+    assert lines.first.is_visible() and button.get_attribute("aria-pressed") == "true"
+
+
+def test_a_picture_is_enlarged_and_put_back_by_keys(tab: Any) -> None:
+    button = tab.locator(".enlarge").first
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("dialog img").is_visible()
+    assert tab.evaluate("document.querySelector('dialog img').getBoundingClientRect().right <= innerWidth")
+    tab.keyboard.press("Escape")
+    assert not tab.locator("dialog").is_visible()
+    assert button.evaluate("(button) => button === document.activeElement")
+
+
+def test_a_command_is_copied_or_at_least_selected(tab: Any) -> None:
+    tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    tab.locator(".copy").first.click()
+    tab.wait_for_function("document.getElementById('said').textContent !== ''")
+    said, chosen = tab.evaluate("[document.getElementById('said').textContent, getSelection().toString()]")
+    assert said == "Copied" or chosen.startswith("sslkit ")
+
+
+def test_paper_is_light_and_has_no_controls(tab: Any) -> None:
+    tab.emulate_media(media="print")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not tab.locator("nav").is_visible() and not tab.locator(".copy").first.is_visible()
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details:not([open])").count() == 0
