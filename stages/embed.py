@@ -120,9 +120,9 @@ def _class_names(features: "Features", images: "Split | None") -> list[str]:
 
 def _draw(folder: Path, drawn: "Map", classes: list) -> Result:
     """The picture of one map."""
-    from sslkit.plots.embedding import alternative, map_figure, remarks
+    from sslkit.plots.embedding import alternative, map_figure
     from sslkit.plots.figure import save_png
 
-    file, alt = f"{drawn.method}.png", f"{alternative(drawn, classes)} {remarks(drawn)}"
+    file, alt = f"{drawn.method}.png", alternative(drawn, classes)
     save_png(map_figure(drawn, classes), folder / file, alt)
     return {"file": file, "title": f"{drawn.title} of the features", "alt": alt}

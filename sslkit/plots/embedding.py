@@ -96,8 +96,8 @@ def map_figure(drawn: Map, classes: Sequence[Group]) -> Figure:
 def alternative(drawn: Map, classes: Sequence[Group]) -> str:
     """A map in words, with its numbers."""
     count = sum(len(group.points) for group in classes)
-    text = f"{drawn.title} map of {count} images of {len(classes)} classes, axes {drawn.axes[0]} and {drawn.axes[1]}. "
-    return text + f"Trustworthiness {drawn.trustworthiness:.3f} at {JUDGED_BY} neighbours."
+    axes = f"axes {drawn.axes[0]} and {drawn.axes[1]}"
+    return f"{drawn.title} map of {count} images of {len(classes)} classes, {axes}. {remarks(drawn)}"
 
 
 def remarks(drawn: Map) -> str:
