@@ -4,6 +4,8 @@ Everything that depends on how timm builds a Vision Transformer (registers, miss
 resampling, drop path) is handled here and nowhere else.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,8 +15,8 @@ from timm.layers.attention import Attention
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sslkit.attention import project, roll_out, rows
 from sslkit.errors import UsageError, did_you_mean
 from sslkit.sections import EncoderSection
 
@@ -190,6 +192,60 @@ class Encoder(nn.Module):
                 rows.append(self._pool(self.model.norm(x)))
         return torch.stack(rows, 1), self.model.norm(x)[:, self.prefix :].mean(1)
 
+    def attention_maps(self, images: Tensor, layers: Sequence[int], query: int | None = None) -> Tensor:
+        """Attention from one token in some layers; only its rows are computed, the blocks stay fused.
+
+        Args:
+            images: (B, 3, H, W) normalised; H and W multiples of the patch size.
+            layers: counted from 1, in any order.
+            query: index of a patch, row by row from 0; None asks for CLS.
+
+        Returns:
+            (B, L, H, N) float32, in the order of ``layers``, after softmax over all tokens: as in ``Tokens``, a row
+            sums to less than 1 where there are CLS or register tokens.
+
+        Raises:
+            UsageError: a layer or patch that is not there, CLS of a model that has none, or no plain ViT.
+        """
+        token = self._asking(images, query)
+        strange = [layer for layer in layers if not 1 <= layer <= self.depth]
+        if strange:
+            raise UsageError(f"layer {strange[0]}: {self.spec.arch} has layers 1 to {self.depth}")
+        found: dict[int, Tensor] = {}
+        x = self._embed(images, None, None)
+        self._set_drop(None)
+        for number, block in enumerate(self.model.blocks[: max(layers)], 1):
+            if number in layers:
+                found[number] = self._attention_row(block, x, token)
+            if number < max(layers):
+                x = block(x)
+        return torch.stack([found[layer] for layer in layers], 1)
+
+    def attention_rollout(self, images: Tensor, query: int | None = None) -> Tensor:
+        """Attention rollout (arXiv:2005.00928) from one token through all layers, see ``attention.roll_out``.
+
+        Args:
+            images: (B, 3, H, W) normalised; H and W multiples of the patch size.
+            query: index of a patch, row by row from 0; None asks for CLS.
+
+        Returns:
+            (B, N) float32; it sums to less than 1 where there are CLS or register tokens.
+
+        Raises:
+            UsageError: as ``attention_maps``.
+        """
+        token = self._asking(images, query)
+        x = self._embed(images, None, None)
+        self._set_drop(None)
+        layers = []
+        for block in self.model.blocks:
+            inner = block.norm1(x)
+            layers.append((block, *project(block, inner, inner)))
+            x = block(x)
+        start = torch.zeros(x.shape[:2], device=x.device)
+        start[:, token] = 1
+        return roll_out(layers, start)[:, self.prefix :]
+
     def _embed(self, images: Tensor, mask: Tensor | None, keep: Tensor | None) -> Tensor:
         """(B, 3, H, W) -> (B, prefix + N, D) with positions, ready for the first block."""
         x = self.model.patch_embed(images)  # (B, h, w, D)
@@ -209,18 +265,30 @@ class Encoder(nn.Module):
 
     def _cls_attention(self, block: Any, x: Tensor) -> Tensor:
         """One row of one block: softmax(q_cls k^T / sqrt(d)) over all tokens, cut to the patches, in float32."""
-        attn = block.attn
-        if not self.has_cls or not isinstance(attn, Attention):
-            why = "no CLS token" if not self.has_cls else f"attention of kind {type(attn).__name__}"
-            raise UsageError(f"{self.spec.arch} has {why}: CLS attention cannot be read from it")
+        self._check_attention(block, cls=True)
+        return self._attention_row(block, x, 0)
+
+    def _attention_row(self, block: Any, x: Tensor, token: int) -> Tensor:
+        """(B, T, D) before a block -> (B, H, N) attention from one token to the patches."""
         x = block.norm1(x)
-        width, heads = attn.attn_dim, attn.num_heads
-        weight, bias = attn.qkv.weight, attn.qkv.bias
-        q = F.linear(x[:, :1], weight[:width], None if bias is None else bias[:width])
-        k = F.linear(x, weight[width : 2 * width], None if bias is None else bias[width : 2 * width])
-        q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
-        logits = attn.q_norm(q) @ attn.k_norm(k).transpose(-2, -1)  # (B, H, 1, T)
-        return (logits[:, :, 0].float() * attn.scale).softmax(-1)[..., self.prefix :]
+        q, k = project(block, x, x[:, token : token + 1])
+        return rows(block, q, k)[:, :, 0, self.prefix :]
+
+    def _check_attention(self, block: Any, cls: bool) -> None:
+        if (cls and not self.has_cls) or not isinstance(block.attn, Attention):
+            why = f"attention of kind {type(block.attn).__name__}" if self.has_cls or not cls else "no CLS token"
+            raise UsageError(f"{self.spec.arch} has {why}: CLS attention cannot be read from it")
+
+    def _asking(self, images: Tensor, query: int | None) -> int:
+        """Position among the tokens of CLS (None) or of a patch; refuses what ``attention_maps`` does."""
+        if not self.vit:
+            raise UsageError(f"{self.spec.arch} is no ViT: it has no attention from CLS or patches")
+        for block in self.model.blocks:
+            self._check_attention(block, cls=query is None)
+        patches = math.prod(self.grid(*images.shape[-2:]))
+        if query is not None and not 0 <= query < patches:
+            raise UsageError(f"patch {query}: there are {patches}, counted from 0, row by row")
+        return 0 if query is None else self.prefix + query
 
     def _set_drop(self, drop: Tensor | None) -> None:
         if not self.drop_rates:

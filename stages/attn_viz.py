@@ -1,14 +1,25 @@
 """`sslkit attn-viz RUN`: what the encoder attends to, head by head, on val images or one's own photos."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.encoder_source import build, resolve
+from stages.attention_images import find_photos, read_photos, sizes_told, val_images
+from stages.attention_options import (
+    AgainstOption,
+    EveryOption,
+    LayersOption,
+    More,
+    QueryOption,
+    RolloutOption,
+    TimelineOption,
+    read_more,
+)
+from stages.encoder_source import Built, build, resolve
 from stages.extract import open_like
 from stages.options import (
     ArchOption,
@@ -25,13 +36,16 @@ from stages.options import (
     SeedOption,
     WeightsOption,
 )
-from stages.output import say, show
+from stages.output import say, show, table
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+    from sslkit.encoder import Encoder
+    from sslkit.plots.against import Other
+    from sslkit.plots.look import Look
+
 DEFAULT_COUNT = 8
 # The first line of the page, by where the encoder comes from.
 ABOUT = {
@@ -59,6 +73,12 @@ def attn_viz(
     mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6,
     masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False,
     mask_ratio: Annotated[float, typer.Option("--mask-ratio", min=0.0, max=1.0, help="Share they hide.")] = 0.5,
+    layers: LayersOption = None,
+    query: QueryOption = None,
+    rollout: RolloutOption = False,
+    timeline: TimelineOption = False,
+    every: EveryOption = None,
+    against: AgainstOption = None,
     weights: WeightsOption = None,
     arch: ArchOption = None,
     pretrained: PretrainedOption = False,
@@ -78,17 +98,19 @@ def attn_viz(
         _check_encoder(here)
     # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
     source = resolve(here, weights, arch, pretrained, like, None, None, seed)
+    more = read_more(here, source, layers, query, rollout, timeline, every, against)
     photos = find_photos(images, count) if images is not None else None
     if photos is None:
-        inputs = {**source.files, "data": here.need(here.manifest, "prepare")}
+        inputs = {**source.files, **more.files, "data": here.need(here.manifest, "prepare")}
     else:
-        inputs = {**source.files, **{f"photo {name}": path for name, path in photos.items()}}
+        inputs = {**source.files, **more.files, **{f"photo {name}": path for name, path in photos.items()}}
 
     from sslkit.device import pick_device, resolve_precision
 
     where = pick_device(device.value)
     config: Result = {
         **source.config(),
+        **more.config(),
         "image_size": image_size or source.image_size,
         "images": "val" if photos is None else "photos",
         "count": (count or DEFAULT_COUNT) if photos is None else len(photos),
@@ -98,32 +120,80 @@ def attn_viz(
     }
 
     def work(folder: Path) -> Result:
-        from sslkit.plots.gallery import Look, draw_gallery
+        from sslkit.plots.gallery import draw_gallery
 
         built = build(source)
         if built.coverage and source.kind == "file":
             say(built.coverage.line())
-        look = Look(
-            shorter=config["image_size"],
-            keep=mass,
-            mask_ratio=config["mask_ratio"],
-            device=where,
-            precision=config["precision"],
-            mean=built.mean,
-            std=built.std,
-        )
-        pictures = _val_images(here, config["count"]) if photos is None else read_photos(photos)
+        look = _look(config, built, more, where)
+        pictures = val_images(here, config["count"]) if photos is None else read_photos(photos)
         if built.encoder.vit:
-            pictures = _sizes_told(pictures, config["image_size"], built.encoder.patch_size)
+            pictures = sizes_told(pictures, config["image_size"], built.encoder.patch_size)
         about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=weights, arch=arch)
-        return dict(draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about]))
+        kept = _load_kept(here, more) if more.kept else None
+        other = _load_other(more, look, image_size) if more.against else None
+        return draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about], kept, other)
 
     results = here.perform(
         "attn-viz", work, config=config, inputs=inputs, how={"device": str(where), "images": str(images)}, force=force
     )
     here.remember_data()
-    page = here.folder("attn-viz") / results["page"]
-    show({**results, "page": str(page)}, [f"{results['images']} images, {results['heads']} heads: {page}"], as_json)
+    results = {**results, "page": str(here.folder("attn-viz") / results["page"])}
+    show(results, _lines(results, more.name), as_json)
+
+
+def _look(config: Mapping[str, Any], built: Built, more: More, device: "torch.device") -> "Look":
+    from sslkit.plots.look import Look
+
+    return Look(
+        shorter=config["image_size"],
+        keep=config["mass"],
+        mask_ratio=config["mask_ratio"],
+        device=device,
+        precision=config["precision"],
+        mean=built.mean,
+        std=built.std,
+        layers=more.layers,
+        queries=more.queries or (None,),
+        rollout=more.rollout,
+    )
+
+
+def _load_kept(run: Run, more: More) -> Iterator[tuple[float, "Encoder"]]:
+    """One encoder at a time is in memory."""
+    from sslkit.weights import load_encoder
+
+    for epochs, path in more.kept:
+        yield epochs, load_encoder(path, run.encoder_info)
+
+
+def _load_other(more: More, look: "Look", image_size: int | None) -> "Other":
+    """The encoder of ``--against``; it sees the images at its own size, unless ``--image-size`` is for both."""
+    from dataclasses import replace
+
+    from sslkit.plots.against import Other
+
+    assert more.against is not None
+    built = build(more.against)
+    theirs = replace(look, shorter=image_size or more.against.image_size, mean=built.mean, std=built.std)
+    return Other(more.name, built.encoder.to(look.device).eval(), theirs)
+
+
+def _lines(results: Result, other: str) -> list[str]:
+    lines = [f"{results['images']} images, {results['heads']} heads: {results['page']}"]
+    found = results.get("against")
+    if not found:
+        return lines
+    rows = [["means", "means", *_numbers(found["mean"])]]
+    rows += [[f"head {pair['head']}", f"head {pair['other']}", *_numbers(pair)] for pair in found["heads"]]
+    lines += table([["here", other, "bits", "95 % interval"], *rows])
+    lines.append(f"Jensen-Shannon divergence, mean over images; any two heads: {found['any_two_heads']:.3g} bits")
+    return lines + ([f"averaged to one grid: {found['resampled']}"] if found["resampled"] else [])
+
+
+def _numbers(pair: Mapping[str, Any]) -> list[str]:
+    around = f"{pair['low']:.3g} to {pair['high']:.3g}" if pair["low"] is not None else "none of one image"
+    return [f"{pair['divergence']:.3g}", around]
 
 
 def _check_encoder(run: Run) -> None:
@@ -150,61 +220,3 @@ def _check_encoder(run: Run) -> None:
         named = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
         advice = f"has features of another encoder: draw it by --weights {path}{named}"
     raise SslkitError(f"{run.path} {advice}")
-
-
-def _sizes_told(pictures: Iterator[tuple[str, "Tensor"]], shorter: int, patch: int) -> Iterator[tuple[str, "Tensor"]]:
-    """The same pictures, with a remark where one enters the encoder at another size than was asked for."""
-    from sslkit.plots.attention import MAX_TOKENS, model_size
-
-    whole = max(shorter // patch, 1) * patch
-    if whole != shorter:
-        say(f"--image-size {shorter} becomes {whole}: patches are {patch} pixels wide")
-    told = set()
-    for name, image in pictures:
-        size = model_size(image.shape[1], image.shape[2], shorter, patch)
-        if min(size) < whole and size not in told:
-            told.add(size)
-            say(f"{name} is seen at {size[1]} x {size[0]} pixels, not {whole} or more: at most {MAX_TOKENS} patches")
-        yield name, image
-
-
-def find_photos(images: Path, count: int | None) -> dict[str, Path]:
-    """The user's photos by name, sorted."""
-    if images.is_file():
-        return {images.name: images}
-    if not images.is_dir():
-        raise SslkitError(f"no photo and no folder at {images}: --images takes either")
-    found = sorted(p for p in images.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
-    if not found:
-        raise SslkitError(f"no photo in {images}: files named {', '.join(sorted(PHOTO_SUFFIXES))} are looked for")
-    return {str(path.relative_to(images)): path for path in found[:count]}
-
-
-def read_photos(photos: dict[str, Path]) -> Iterator[tuple[str, "Tensor"]]:
-    from sslkit.data.images import decode
-
-    for name, path in photos.items():
-        try:
-            image = decode(path.read_bytes())
-        except SslkitError as error:
-            # One bad photo among many is no reason to show none.
-            if len(photos) == 1:
-                raise SslkitError(f"{path}: {error}") from error
-            say(f"{path} is left out: {error}")
-            continue
-        yield name, image
-
-
-def _val_images(run: Run, count: int) -> Iterator[tuple[str, "Tensor"]]:
-    """The first image of each class in turn, then the second of each, ...: prepared data lies class by class."""
-    from sslkit.data.shards import open_split
-
-    split = open_split(run.data, "val")
-    seen: dict[int, int] = {}
-    order: list[tuple[int, int, int]] = []
-    for index, label in enumerate(split.labels.tolist()):
-        seen[label] = seen.get(label, -1) + 1
-        order.append((seen[label], label, index))
-    for _, label, index in sorted(order)[:count]:
-        name = f"{split.keys[index]} ({split.classes[label]})" if label >= 0 else split.keys[index]
-        yield name, split.image(index)

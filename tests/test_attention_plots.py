@@ -1,5 +1,6 @@
 """Attention as pictures: the mask against DINO's own code, sizes, and what the pictures show."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -161,14 +162,18 @@ class Page(HTMLParser):
 def test_the_page_stands_alone_and_its_links_lead_somewhere(encoder: Encoder, tmp_path: Path) -> None:
     images = [("a & <b>.jpg", photo(40, 40)), ("größe 1.png", photo(40, 40))]
     results = draw_gallery(encoder, images, tmp_path, Look(32, mask_ratio=0.5))
-    assert results == {"images": 2, "heads": 3, "page": "index.html"}
+    pictures = results.pop("pictures")
+    assert results == {"images": 2, "heads": 3, "patches": 64, "page": "index.html"}
+    assert [picture["file"] for picture in pictures] == ["0000-a-b-jpg.png", "0001-gr-e-1-png.png"]
+    assert all("(uniform: 1.6 %)" in picture["alt"] for picture in pictures)
+    assert Image.open(tmp_path / pictures[0]["file"]).text["Description"] == pictures[0]["alt"]
     text = (tmp_path / "index.html").read_text()
     page = Page(text)
     assert all((tmp_path / link).is_file() for link in page.links)
     assert len(page.links) == 2
-    assert len(page.images) == 2 * (5 + 3 + 3 + 5)
-    assert all(image["alt"] and image["src"].startswith("data:image/png;base64,") for image in page.images)
-    assert "script" not in page.tags
+    assert len(page.images) == 2 * (5 + 3 + 3 + 1 + 5)
+    assert all(image["alt"] and re.match("data:image/(png|jpeg);base64,", image["src"]) for image in page.images)
+    assert page.tags.count("script") == 1
     assert "http" not in text
     assert "a &amp; &lt;b&gt;.jpg" in text
     with np.load(tmp_path / "maps.npz") as arrays:

@@ -149,7 +149,7 @@ def test_another_size_than_asked_for_is_remarked(sslkit, run: Run, tmp_path: Pat
     # 1200 x 8 patches are more than 8192; not encoded here, for they take a second. Said once for each size.
     long = torch.zeros(3, 20, 3000, dtype=torch.uint8)
     pictures = [("a", long), ("b", long), ("c", torch.zeros(3, 32, 32, dtype=torch.uint8))]
-    assert [name for name, _ in attn_viz_stage._sizes_told(iter(pictures), 32, 4)] == ["a", "b", "c"]
+    assert [name for name, _ in attn_viz_stage.sizes_told(iter(pictures), 32, 4)] == ["a", "b", "c"]
     line = "a is seen at 4200 x 28 pixels, not 32 or more: at most 8192 patches"
     assert capsys.readouterr().err.splitlines() == [line]
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sslkit import attention
 from sslkit.encoder import Encoder, EncoderSpec, unfuse_attention
 from sslkit.errors import UsageError
 
@@ -160,3 +161,82 @@ def test_unfused_attention_computes_the_same():
     fused = encoder(images).cls
     unfuse_attention(encoder)
     torch.testing.assert_close(encoder(images).cls, fused)
+
+
+def full_matrices(encoder, images):
+    """Softmax(q k^T) of every block, (L, B, H, T, T), by hooks on timm's own unfused modules."""
+    seen = []
+
+    def hook(attn, inputs):
+        x = inputs[0]
+        qkv = attn.qkv(x).reshape(*x.shape[:2], 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
+        seen.append(((attn.q_norm(qkv[0]) * attn.scale) @ attn.k_norm(qkv[1]).transpose(-2, -1)).softmax(-1))
+
+    unfuse_attention(encoder)
+    handles = [block.attn.register_forward_pre_hook(hook) for block in encoder.model.blocks]
+    encoder.model.forward_features(images)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(seen)
+
+
+@pytest.mark.parametrize("name", ["cls", "registers"])
+def test_the_map_of_the_last_layer_from_cls_is_the_row_that_training_reads(name):
+    encoder = Encoder(SPECS[name]).eval()
+    images = torch.randn(2, 3, SPECS[name].image_size, SPECS[name].image_size)
+    maps = encoder.attention_maps(images, [encoder.depth])
+    assert torch.equal(maps[:, 0], encoder(images, attention=True).attention)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("query", [None, 0, 5])
+def test_maps_are_rows_of_the_full_matrices(name, query):
+    encoder = Encoder(SPECS[name]).eval()
+    images = torch.randn(2, 3, 2 * encoder.patch_size, 3 * encoder.patch_size)
+    if query is None and not encoder.has_cls:
+        for read in (lambda: encoder.attention_maps(images, [1]), lambda: encoder.attention_rollout(images)):
+            with pytest.raises(UsageError, match="no CLS token"):
+                read()
+        return
+    token = 0 if query is None else encoder.prefix + query
+    layers = [encoder.depth, 1]  # in the order that was asked for
+    expected = full_matrices(encoder, images)[[layer - 1 for layer in layers], :, :, token, encoder.prefix :]
+    maps = encoder.attention_maps(images, layers, query)
+    assert maps.dtype == torch.float32
+    torch.testing.assert_close(maps, expected.transpose(0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert encoder.attention_maps(images, layers, query).dtype == torch.float32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("chunk", [2, 1024])
+def test_rollout_is_the_product_of_whole_matrices(name, chunk, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK", chunk)
+    encoder = Encoder(SPECS[name]).eval()
+    images = torch.randn(2, 3, 2 * encoder.patch_size, 3 * encoder.patch_size)
+    matrices = full_matrices(encoder, images)
+    for query in [None, 4] if encoder.has_cls else [4]:
+        token = 0 if query is None else encoder.prefix + query
+        for sample in range(2):
+            product = torch.eye(matrices.shape[-1])
+            for layer in matrices[:, sample]:
+                mean = sum(layer) / len(layer)
+                product = (0.5 * torch.eye(len(product)) + 0.5 * mean) @ product
+            rolled = encoder.attention_rollout(images, query)[sample]
+            torch.testing.assert_close(rolled, product[token, encoder.prefix :], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "query", "message"),
+    [([0], None, "layer 0: vit_tiny_patch16_224 has layers 1 to 3"), ([4], None, "layer 4"), ([1], 16, "patch 16")],
+)
+def test_layers_and_patches_that_are_not_there(layers, query, message):
+    with pytest.raises(UsageError, match=message):
+        Encoder(SPECS["cls"]).attention_maps(torch.randn(1, 3, 64, 64), layers, query)
+
+
+def test_maps_of_a_model_that_is_no_vit_are_refused():
+    with pytest.raises(UsageError, match="resnet18 is no ViT"):
+        Encoder(EncoderSpec("resnet18", image_size=32)).attention_maps(torch.randn(1, 3, 32, 32), [1])

@@ -4,20 +4,36 @@ The 60 % mask is the one of DINO's attention segmentation (arXiv:2104.14294, sec
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from sslkit.plots.sheet import Tile, bounded, compose, fit, to_picture
 
 MAX_TOKENS = 8192  # a panorama is scaled down to this many patches: attention costs their square
 TILE = 176  # pixels, the longer side of a picture on a sheet
 MAX_COLUMNS = 6
+FLAT = 1.5  # a map whose maximum is below so many times the uniform share is called nearly uniform
+QUERY = ((255, 255, 255), (213, 94, 0))  # frame of the patch that asks: seen on light and on dark
 SHADE = (150, 152, 158)  # what lies over hidden patches; mid grey is told apart from shadows and from skies
+STRENGTH = 0.82  # of that cover
+
+Query = tuple[float, float] | None  # the token whose attention is seen: a patch by its place, see patch_at; None is CLS
+
+
+def patch_at(query: tuple[float, float], grid: tuple[int, int]) -> int:
+    """The patch, counted row by row, at shares of the width and of the height of an image.
+
+    >>> patch_at((0.5, 0.0), (3, 4))
+    2
+    """
+    column, row = (min(int(share * size), size - 1) for share, size in zip(query, (grid[1], grid[0]), strict=True))
+    return row * grid[1] + column
 
 
 def threshold(attention: Tensor, keep: float = 0.6) -> Tensor:
@@ -34,6 +50,25 @@ def threshold(attention: Tensor, keep: float = 0.6) -> Tensor:
     # From the least attended up: what lies beyond the first (1 - keep) of the mass stays.
     kept = share.cumsum(-1) > 1 - keep
     return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def first_percent(attention: Tensor) -> Tensor:
+    """From which whole percent on each token belongs to the mask: ``threshold`` at every percent in one map.
+
+    Args:
+        attention: (..., N) non-negative.
+
+    Returns:
+        (..., N) uint8: ``threshold(attention, p / 100)`` is ``first_percent(attention) <= p`` for p in 1 to 100; a
+        token that never belongs, because nothing attends to it, has 101.
+    """
+    masks = torch.stack([threshold(attention, p / 100) for p in range(1, 101)])
+    return (101 - masks.sum(0)).to(torch.uint8)
+
+
+def nearly_uniform(values: Tensor) -> bool:
+    """Whether no patch of a map has 1.5 times the share that every patch would have if all were alike."""
+    return bool(values.max() * values.numel() < FLAT * values.sum())
 
 
 def model_size(height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
@@ -62,14 +97,16 @@ class Portrait:
     Attributes:
         name: how the image is called on the page.
         image: (3, H, W) uint8, at any size.
-        maps: (heads, h, w) float32, attention from CLS to each patch.
+        maps: (heads, h, w) float32, attention to each patch.
         keep: share of the mass in the mask.
+        query: the token that attends.
     """
 
     name: str
     image: Tensor
     maps: Tensor
     keep: float = 0.6
+    query: Query = None
 
     @property
     def mean(self) -> Tensor:
@@ -92,9 +129,29 @@ class Portrait:
         return bounded(self.maps.shape[1], self.maps.shape[2], TILE)
 
     def photo(self) -> Image.Image:
-        """The image at tile size."""
+        """The image at tile size; a patch that asks has a frame."""
         height, width = self.tile_size
-        return fit(to_picture(self.image), width, height)
+        return self.framed(fit(to_picture(self.image), width, height))
+
+    def shrunk(self) -> "Portrait":
+        """The same with an image that is no larger than a tile."""
+        height, width = self.tile_size
+        if height >= self.image.shape[1] and width >= self.image.shape[2]:
+            return self
+        return replace(self, image=pil_to_tensor(fit(to_picture(self.image), width, height)))
+
+    def framed(self, picture: Image.Image) -> Image.Image:
+        """A picture of the image with a frame around the patch that asks; CLS has no place."""
+        if self.query is None:
+            return picture
+        rows, columns = self.maps.shape[1:]
+        row, column = divmod(patch_at(self.query, (rows, columns)), columns)
+        box = [column * picture.width / columns, row * picture.height / rows]
+        box += [(column + 1) * picture.width / columns - 1, (row + 1) * picture.height / rows - 1]
+        draw = ImageDraw.Draw(picture)
+        for distance, colour in zip((2, 1), QUERY, strict=True):
+            draw.rectangle([box[0] - distance, box[1] - distance, box[2] + distance, box[3] + distance], outline=colour)
+        return picture
 
 
 def heat(values: Tensor) -> Image.Image:
@@ -112,7 +169,7 @@ def stencil(mask: Tensor) -> Image.Image:
     return Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).convert("RGB")
 
 
-def shade(photo: Image.Image, hidden: Tensor, strength: float = 0.82) -> Image.Image:
+def shade(photo: Image.Image, hidden: Tensor, strength: float = STRENGTH) -> Image.Image:
     """The photo with hidden patches (h, w) bool under dark grey; whole patches, by nearest upsampling."""
     cover = Image.fromarray((hidden.cpu().numpy() * (255 * strength)).astype(np.uint8))
     return Image.composite(Image.new("RGB", photo.size, SHADE), photo, fit(cover, *photo.size, nearest=True))
@@ -128,35 +185,44 @@ def overlay(photo: Image.Image, values: Tensor) -> Image.Image:
 
 def percent(value: Tensor | float) -> str:
     """A share in percent with two significant digits, as titles need it."""
-    return f"{100 * float(value):.2g} %"
+    hundred = 100 * float(value)
+    return f"{hundred:.2g} %" if hundred < 99.5 else f"{hundred:.0f} %"
+
+
+def describe(name: str, values: Tensor) -> str:
+    """The title of a map: its maximum as a share of what all patches get, and whether it says anything."""
+    flat = ", nearly uniform" if nearly_uniform(values) else ""
+    return f"{name}, max {percent(values.max() / values.sum().clamp(min=1e-12))}{flat}"
+
+
+def heat_tile(name: str, values: Tensor, size: tuple[int, int]) -> Tile:
+    """One map (h, w) at a height and width in pixels, its squares kept as squares."""
+    return Tile(describe(name, values), fit(heat(values), size[1], size[0], nearest=True))
 
 
 def summary_tiles(portrait: Portrait) -> list[Tile]:
     """The original, the mean of the heads, the mask that holds ``keep`` of its mass, and both over the photo."""
     photo, mean, mask = portrait.photo(), portrait.mean, portrait.mask
+    steps = first_percent(mean.flatten()).view(mean.shape)
     return [
         Tile("original", photo),
-        Tile(f"mean, max {percent(mean.max())}", fit(heat(mean), *photo.size, nearest=True)),
-        Tile(f"{percent(portrait.keep)} of the mass", fit(stencil(mask), *photo.size, nearest=True)),
-        Tile("mean over photo", overlay(photo, mean)),
-        Tile(f"{percent(portrait.keep)} over photo", shade(photo, ~mask)),
+        heat_tile("mean", mean, portrait.tile_size),
+        Tile(f"{percent(portrait.keep)} of the mass", fit(stencil(mask), *photo.size, nearest=True), steps),
+        Tile("mean over photo", portrait.framed(overlay(photo, mean))),
+        Tile(f"{percent(portrait.keep)} over photo", shade(photo, ~mask), steps, over_photo=True),
     ]
 
 
 def head_tiles(portrait: Portrait) -> list[Tile]:
     """One map per head."""
-    height, width = portrait.tile_size
-    return [
-        Tile(f"head {index}, max {percent(values.max())}", fit(heat(values), width, height, nearest=True))
-        for index, values in enumerate(portrait.maps, 1)
-    ]
+    return [heat_tile(f"head {index}", values, portrait.tile_size) for index, values in enumerate(portrait.maps, 1)]
 
 
 def head_mask_tiles(portrait: Portrait) -> list[Tile]:
     """One mask per head, over the photo."""
-    photo = portrait.photo()
+    photo, steps = portrait.photo(), first_percent(portrait.maps.flatten(1)).view(portrait.maps.shape)
     return [
-        Tile(f"head {index}, {percent(portrait.keep)}", shade(photo, ~mask))
+        Tile(f"head {index}, {percent(portrait.keep)}", shade(photo, ~mask), steps[index - 1], over_photo=True)
         for index, mask in enumerate(portrait.head_masks, 1)
     ]
 
@@ -167,7 +233,7 @@ def mask_tiles(portrait: Portrait, hidden: dict[str, Tensor]) -> list[Tile]:
     return [Tile(f"{name}, {percent(mask.float().mean())}", shade(photo, mask)) for name, mask in hidden.items()]
 
 
-def draw_sheet(groups: Sequence[Sequence[Tile]]) -> Image.Image:
-    """One sheet of groups of tiles, each group on rows of its own of at most six."""
-    rows = [group[i : i + MAX_COLUMNS] for group in groups for i in range(0, len(group), MAX_COLUMNS)]
+def draw_sheet(groups: Sequence[Sequence[Tile]], columns: int = MAX_COLUMNS) -> Image.Image:
+    """One sheet of groups of tiles, each group on rows of its own of at most six, or of another number."""
+    rows = [group[i : i + columns] for group in groups for i in range(0, len(group), columns)]
     return compose(rows)

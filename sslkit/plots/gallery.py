@@ -2,157 +2,148 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torch.nn import functional as F
 
-from sslkit.device import Precision, autocast
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from sslkit.errors import SslkitError, UsageError
+from sslkit.encoder import Encoder
+from sslkit.errors import SslkitError
 from sslkit.files import atomic
-from sslkit.plots.attention import (
-    Portrait,
-    draw_sheet,
-    head_mask_tiles,
-    head_tiles,
-    mask_tiles,
-    model_size,
-    percent,
-    summary_tiles,
-)
-from sslkit.plots.hidden import hide, strategies
-from sslkit.plots.page import Section, render, render_section
-from sslkit.plots.sheet import Tile
+from sslkit.plots import slider
+from sslkit.plots.against import Other, compare
+from sslkit.plots.attention import MAX_COLUMNS, Portrait, draw_sheet, percent
+from sslkit.plots.drawing import Drawing, Seen
+from sslkit.plots.look import Look, attend, enter, main, masking_look, sights, spoken
+from sslkit.plots.page import Group, Section, render, render_section
+from sslkit.plots.sheet import Tile, heading_tile, key_tile
+from sslkit.plots.timeline import Moment, moments
 
+__all__ = ["Look", "Other", "attend", "draw_gallery"]
 
-@dataclass(frozen=True)
-class Look:
-    """How images are looked at.
-
-    Attributes:
-        shorter: shorter side in pixels at which an image enters the encoder.
-        keep: share of the attention's mass in the masks.
-        mask_ratio: also draw what each masking strategy would hide, this share of the patches; None draws none.
-        device: where the encoder is.
-        precision: of its matrix products; attention is float32 in any case.
-        mean: of each colour channel, as the encoder was trained with.
-        std: likewise.
-    """
-
-    shorter: int
-    keep: float = 0.6
-    mask_ratio: float | None = None
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    precision: Precision = "fp32"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-
-@torch.inference_mode()
-def attend(encoder: Encoder, image: Tensor, look: Look) -> Tensor:
-    """The last block's attention from CLS to the patches of one image.
-
-    Args:
-        encoder: in eval mode, on ``look.device``.
-        image: (3, H, W) uint8, of any size.
-        look: at what size and precision.
-
-    Returns:
-        (heads, h, w) float32 on the CPU.
-
-    Raises:
-        SslkitError: the model has no CLS attention, or its attention is not finite.
-    """
-    if not encoder.vit:
-        raise SslkitError(f"{encoder.spec.arch} is no ViT: it has no CLS attention to draw; attn-viz needs a ViT")
-    height, width = model_size(image.shape[1], image.shape[2], look.shorter, encoder.patch_size)
-    # Resized as bytes on the CPU: a large photo never becomes float.
-    small = F.interpolate(image[None], (height, width), mode="bicubic", antialias=True).to(look.device)
-    mean, std = (torch.tensor(v, device=look.device)[:, None, None] for v in (look.mean, look.std))
-    try:
-        with autocast(look.device, look.precision):
-            row = encoder((small / 255 - mean) / std, attention=True).attention
-    except UsageError as error:
-        # The command was right; the model cannot do it.
-        raise SslkitError(f"{error}; attn-viz needs a ViT with a CLS token") from error
-    assert row is not None
-    if not row.isfinite().all():
-        raise SslkitError(f"the attention of {encoder.spec.arch} is not finite: its weights hold NaN or infinity")
-    return row[0].float().cpu().view(-1, *encoder.grid(height, width))
+LONGEST_ROW = 12  # epochs in one row of a sheet
+MAX_PICTURES = 6  # sheets that a report shows
 
 
 def draw_gallery(
-    encoder: Encoder, images: Iterable[tuple[str, Tensor]], folder: Path, look: Look, about: Sequence[str] = ()
-) -> dict[str, int | str]:
+    encoder: Encoder,
+    images: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    look: Look,
+    about: Sequence[str] = (),
+    kept: Iterable[tuple[float, Encoder]] | None = None,
+    other: Other | None = None,
+) -> dict[str, Any]:
     """Write a sheet per image, ``maps.npz`` and ``index.html`` into a folder.
 
-    ``maps.npz`` holds ``names`` (n,) and ``maps`` (n, heads, h, w) float32; where the images' grids differ,
-    ``map_0000``, ``map_0001``, ... (heads, h, w) in the order of ``names`` instead.
+    ``maps.npz`` holds ``names`` (n,) and ``maps`` (n, heads, h, w) float32, what is drawn head by head; where the
+    images' grids differ, ``map_0000``, ``map_0001``, ... (heads, h, w) in the order of ``names`` instead. Likewise,
+    where they are drawn, ``layer_map`` (n, S, heads, h, w) beside ``layers`` (S,) and ``queries`` (S,); ``rollout``
+    (n, Q, h, w); ``timeline`` (n, E, h, w) beside ``epochs`` (E,); ``against_map`` (n, heads, h, w).
 
     Args:
         encoder: in eval mode, on ``look.device``.
         images: names and (3, H, W) uint8 pictures; taken one by one.
         folder: written to.
-        look: at what size, with which masks.
+        look: at what size, with which masks, layers and queries.
         about: lines for the head of the page.
+        kept: epochs and encoders of a training, for a timeline.
+        other: a second encoder to set beside the first.
 
     Returns:
-        ``images`` and ``heads``, their numbers, and ``page``, its file name.
+        ``images``, ``heads`` and ``patches``, their numbers (patches of the first image), ``page``, its file name,
+        ``pictures``, sheets with their text alternatives, and ``against``, how far the other encoder is, with one.
+
+    Raises:
+        SslkitError: no image, or an encoder that has no such attention.
     """
-    maskings = strategies(look.mask_ratio) if look.mask_ratio is not None else {}
-    names: list[str] = []
-    maps: list[Tensor] = []
-    sections: list[str] = []
-    for number, (name, image) in enumerate(images):
-        portrait = Portrait(name, image, attend(encoder, image, look), look.keep)
-        groups = _groups(portrait)
-        if maskings:
-            groups.append(("hidden by each masking", mask_tiles(portrait, hide(maskings, portrait.mean, number))))
-        sheet = f"{number:04d}-{_file_name(name)}.png"
-        with atomic(folder / sheet) as handle:
-            draw_sheet([tiles for _, tiles in groups]).save(handle, "PNG")
-        sections.append(render_section(Section(name, sheet, groups)))
-        names.append(name)
-        maps.append(portrait.maps)
-    if not names:
+    seen = [_see(encoder, name, image, look, other) for name, image in images]
+    if not seen:
         raise SslkitError("no image to look at: name photos with --images, or prepare data with a val split")
-    _save_maps(folder / "maps.npz", names, maps)
+    history = moments(kept, [each.entered for each in seen], look) if kept is not None else []
+    comparison = None
+    if other is not None:
+        comparison = compare([s.portrait.maps for s in seen], [s.theirs for s in seen if s.theirs is not None])
+    drawing = Drawing(encoder, look, history, other, comparison)
+    sections, pictures = _draw_images(drawing, seen, folder)
+    _save_maps(folder / "maps.npz", seen, history)
+    top = [drawing.comparison_table(len(seen))] if comparison else []
+    control = slider.control(look.keep, percent(look.keep))
     title = f"Attention of {encoder.spec.arch}"
     with atomic(folder / "index.html") as handle:
-        handle.write(render(title, [*about, _legend(look)], sections).encode())
-    return {"images": len(names), "heads": maps[0].shape[0], "page": "index.html"}
+        handle.write(render(title, [*about, *drawing.legend()], [*top, *sections], control).encode())
+    maps = seen[0].portrait.maps
+    results = {"images": len(seen), "heads": maps.shape[0], "patches": maps[0].numel(), "page": "index.html"}
+    against = {"against": comparison.as_json()} if comparison else {}
+    return {**results, **against, "pictures": pictures[:MAX_PICTURES]}
 
 
-def _groups(portrait: Portrait) -> list[tuple[str, Sequence[Tile]]]:
-    return [
-        ("mean of the heads", summary_tiles(portrait)),
-        ("each head", head_tiles(portrait)),
-        (f"each head, the patches with {percent(portrait.keep)} of its mass", head_mask_tiles(portrait)),
-    ]
-
-
-def _legend(look: Look) -> str:
-    text = (
-        "Each map is the attention of the last block from CLS to the patches, one square per patch, dark blue at 0 and "
-        f"yellow at the map's own maximum. A mask keeps the fewest patches that hold {percent(look.keep)} of the mass."
-    )
+def _see(encoder: Encoder, name: str, image: Tensor, look: Look, other: Other | None) -> Seen:
+    entered = enter(encoder, image, look)
+    found = sights(encoder, entered, look)
+    shown, hiding = main(encoder, look), masking_look(encoder, look)
+    maps = next(s.maps for s in found if (s.layer, s.query) == (shown.layers[0], shown.queries[0]))
+    masking = None
     if look.mask_ratio is not None:
-        text += f" Maskings hide {percent(look.mask_ratio)} of the patches: what is grey is not shown to the student."
-    return text
+        masking = (maps if shown == hiding else sights(encoder, entered, hiding)[0].maps).mean(0)
+    theirs = attend(other.encoder, image, other.look) if other is not None else None
+    # The image no larger than a tile, so that memory does not grow with the size of the photos.
+    portrait = Portrait(name, image, maps, look.keep, look.queries[0]).shrunk()
+    return Seen(portrait, entered, found, masking, theirs)
 
 
-def _save_maps(path: Path, names: Sequence[str], maps: Sequence[Tensor]) -> None:
-    equal = len({m.shape for m in maps}) == 1
-    arrays: dict[str, Any] = {"maps": torch.stack(list(maps)).numpy()} if equal else {}
-    if not equal:
-        arrays = {f"map_{number:04d}": values.numpy() for number, values in enumerate(maps)}
+def _draw_images(drawing: Drawing, seen: Sequence[Seen], folder: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Write a sheet each; parts of the page, and the sheets for a report."""
+    sections, pictures = [], []
+    for number, each in enumerate(seen):
+        name, groups = each.portrait.name, drawing.groups(number, each)
+        sheet, alt = f"{number:04d}-{_file_name(name)}.png", drawing.describe(each)
+        columns = max(MAX_COLUMNS, min(len(drawing.history), LONGEST_ROW))
+        picture, about = draw_sheet([tiles for g in groups for tiles in _on_sheet(g)], columns), PngInfo()
+        about.add_itxt("Description", alt)
+        with atomic(folder / sheet) as handle:
+            picture.save(handle, "PNG", pnginfo=about)
+        sections.append(render_section(Section(name, sheet, groups, drawing.note(each))))
+        pictures.append({"file": sheet, "title": f"Attention: {name}", "alt": alt})
+    return sections, pictures
+
+
+def _on_sheet(group: Group) -> Sequence[Sequence[Tile]]:
+    """A sheet has no text beside its pictures: headings become rows, and the key to colours a picture."""
+    if group.folded:
+        return []
+    return [[heading_tile(group.heading)], [*group.tiles, key_tile(group.key)] if group.key else group.tiles]
+
+
+def _save_maps(path: Path, seen: Sequence[Seen], history: Sequence[Moment]) -> None:
+    sights = [[s for s in each.sights if s.layer is not None] for each in seen]
+    arrays = {"names": np.array([each.portrait.name for each in seen])}
+    arrays |= _stacked("map", [each.portrait.maps for each in seen], "maps")
+    if len(sights[0]) > 1:
+        arrays["layers"] = np.array([s.layer for s in sights[0]])
+        arrays["queries"] = np.array([spoken(s.query) for s in sights[0]])
+        arrays |= _stacked("layer_map", [torch.stack([s.maps for s in each]) for each in sights])
+    rolled = [[s.maps[0] for s in each.sights if s.layer is None] for each in seen]
+    if rolled[0]:
+        arrays |= _stacked("rollout", [torch.stack(maps) for maps in rolled])
+    if history:
+        arrays["epochs"] = np.array([moment.epochs for moment in history])
+        means = zip(*(moment.means for moment in history), strict=True)
+        arrays |= _stacked("timeline", [torch.stack(of_image) for of_image in means])
+    theirs = [each.theirs for each in seen if each.theirs is not None]
+    arrays |= _stacked("against_map", theirs) if theirs else {}
     with atomic(path) as handle:
-        np.savez(handle, names=np.array(names), **arrays)
+        np.savez(handle, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _stacked(name: str, values: Sequence[Tensor], together: str | None = None) -> dict[str, np.ndarray]:
+    """One array where all images have the same grid, else one of each image, numbered."""
+    if len({v.shape for v in values}) == 1:
+        return {together or name: torch.stack(list(values)).numpy()}
+    return {f"{name}_{number:04d}": v.numpy() for number, v in enumerate(values)}
 
 
 def _file_name(name: str) -> str:

@@ -19,10 +19,14 @@ class Tile:
     Attributes:
         title: a short line above the picture; may be empty.
         picture: RGB, at the size in pixels it is drawn at.
+        steps: (h, w) uint8 from which percent on a patch is shown, where a page may let its reader choose that percent.
+        over_photo: with ``steps``: whether patches are shown of the photo, or white on black.
     """
 
     title: str
     picture: Image.Image
+    steps: Tensor | None = None
+    over_photo: bool = False
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -44,6 +48,24 @@ def bounded(height: int, width: int, longest: int) -> tuple[int, int]:
     """
     scale = longest / max(height, width)
     return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def key_tile(key: Sequence[tuple[str, str]]) -> Tile:
+    """Names and their colours below each other, as a picture for a sheet."""
+    font = ImageFont.load_default(TITLE_SIZE)
+    width = max(_length(font, name) for name, _ in key) + TITLE + GAP
+    picture = Image.new("RGB", (width, TITLE * len(key)), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for row, (name, colour) in enumerate(key):
+        top = row * TITLE
+        draw.rectangle([0, top + 3, TITLE_SIZE, top + 3 + TITLE_SIZE], fill=colour)
+        draw.text((TITLE, top + 2), name, INK, font)
+    return Tile("patches of each", picture)
+
+
+def heading_tile(text: str) -> Tile:
+    """A line above a group of pictures, for a row of its own."""
+    return Tile(text, Image.new("RGB", (1, 1), PAPER))
 
 
 def compose(rows: Sequence[Sequence[Tile]]) -> Image.Image:

@@ -1,0 +1,49 @@
+"""All heads in one picture: where each looks, in a colour of its own (arXiv:2104.14294, figure 10)."""
+
+from PIL import Image
+from torch import Tensor
+
+from sslkit.plots.attention import Portrait
+from sslkit.plots.figure import COLOURS, colour
+from sslkit.plots.sheet import Tile, fit
+
+OPACITY = 0.72
+
+
+def owners(maps: Tensor, masks: Tensor) -> Tensor:
+    """Which head a patch belongs to: of those that keep it the one with the largest share of its mass there.
+
+    Args:
+        maps: (heads, h, w) non-negative.
+        masks: (heads, h, w) bool, the patches that each head keeps.
+
+    Returns:
+        (h, w) int64, heads from 0; -1 where no head keeps the patch.
+    """
+    share = maps / maps.sum((1, 2), keepdim=True)
+    best = share.masked_fill(~masks, -1).max(0)
+    return best.indices.masked_fill(best.values < 0, -1)
+
+
+def coloured_heads(portrait: Portrait) -> tuple[Tile, list[tuple[str, str]]]:
+    """The photo in grey, each head's patches in its colour, and the key to the colours.
+
+    Returns:
+        The tile; and of each head its name, with the patches it owns, and its colour. After six heads the colours
+        come round, which the names say.
+    """
+    belongs, photo = owners(portrait.maps, portrait.head_masks), portrait.photo()
+    picture = photo.convert("L").convert("RGB")
+    key = []
+    for head in range(len(portrait.maps)):
+        mine = belongs == head
+        cover = Image.fromarray((mine.numpy() * round(255 * OPACITY)).astype("uint8"))
+        picture.paste(Image.new("RGB", photo.size, colour(head)), mask=fit(cover, *photo.size, nearest=True))
+        key.append((f"head {head + 1}: {int(mine.sum())}", colour(head)))
+    return Tile(f"{len(key)} heads, each its patches", portrait.framed(picture)), key
+
+
+def key_heading(heads: int, keep: str) -> str:
+    """What the picture shows, in a line."""
+    again = f"; after {len(COLOURS)} heads the colours come round" if heads > len(COLOURS) else ""
+    return f"heads in colour: the patches with {keep} of each one's mass, shared ones to whom they mean most{again}"
