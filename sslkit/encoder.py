@@ -275,8 +275,9 @@ class Encoder(nn.Module):
         return rows(block, q, k)[:, :, 0, self.prefix :]
 
     def _check_attention(self, block: Any, cls: bool) -> None:
-        if (cls and not self.has_cls) or not isinstance(block.attn, Attention):
-            why = f"attention of kind {type(block.attn).__name__}" if self.has_cls or not cls else "no CLS token"
+        attn = getattr(block, "attn", block)  # blocks of other kinds have theirs within
+        if (cls and not self.has_cls) or not isinstance(attn, Attention):
+            why = "no CLS token" if cls and not self.has_cls else f"attention of kind {type(attn).__name__}"
             raise UsageError(f"{self.spec.arch} has {why}: CLS attention cannot be read from it")
 
     def _asking(self, images: Tensor, query: int | None) -> int:

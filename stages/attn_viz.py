@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from sslkit.files import read_json
 from stages.attention_images import find_photos, read_photos, sizes_told, val_images
 from stages.attention_options import (
     AgainstOption,
@@ -211,7 +212,8 @@ def _check_encoder(run: Run) -> None:
         advice = "is a baseline of raw pixels: there is no attention to draw; name a pretrained run, or --weights FILE"
     elif kind == "random":
         # A plain timm architecture is named; one that follows a recipe is that of the run whose recipe it was.
-        like = f"--arch {spec['arch']}" if "width" not in spec else "--like A_PRETRAINED_RUN"
+        like = f"--arch {spec['arch']}" if "width" not in spec else f"--like {_likely(run, spec)}"
+        like += f" --seed {record['config']['seed']}" if record["config"].get("seed") else ""
         advice = f"is a baseline of random weights, which are not kept: draw the like by --weights random {like}"
     elif kind == "timm":
         advice = f"has features of timm's {spec['arch']}: draw it by --arch {spec['arch']} --pretrained"
@@ -220,3 +222,13 @@ def _check_encoder(run: Run) -> None:
         named = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
         advice = f"has features of another encoder: draw it by --weights {path}{named}"
     raise SslkitError(f"{run.path} {advice}")
+
+
+def _likely(run: Run, spec: Mapping[str, Any]) -> str:
+    """The run whose encoder a baseline is like: that of its data, if it has such an encoder."""
+    home = Run(run.data.parent)
+    if not home.encoder_info.exists():
+        return "A_PRETRAINED_RUN"
+    theirs = read_json(home.encoder_info)["spec"]
+    same = {**theirs, "drop_path": 0.0, "image_size": spec["image_size"]} == dict(spec)
+    return os.path.relpath(home.path) if same else "A_PRETRAINED_RUN"

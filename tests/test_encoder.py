@@ -240,3 +240,9 @@ def test_layers_and_patches_that_are_not_there(layers, query, message):
 def test_maps_of_a_model_that_is_no_vit_are_refused():
     with pytest.raises(UsageError, match="resnet18 is no ViT"):
         Encoder(EncoderSpec("resnet18", image_size=32)).attention_maps(torch.randn(1, 3, 32, 32), [1])
+
+
+def test_blocks_whose_attention_cannot_be_read_are_named():
+    encoder = Encoder(EncoderSpec("vit_pwee_patch16_reg1_gap_256", image_size=32, width=48, depth=2, heads=3))
+    with pytest.raises(UsageError, match="attention of kind ParallelScalingBlock"):
+        encoder.attention_maps(torch.randn(1, 3, 32, 32), [1], 0)

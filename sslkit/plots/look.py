@@ -150,7 +150,13 @@ def main(encoder: Encoder, look: Look) -> Look:
 
 
 def masking_look(encoder: Encoder, look: Look) -> Look:
-    """The same look, at what AttMask hides by: from CLS, in the last layer."""
+    """The same look, at what AttMask hides by: from CLS, in the last layer.
+
+    Raises:
+        SslkitError: masks are to be drawn of a model that has no CLS token.
+    """
+    if look.mask_ratio is not None and not encoder.has_cls:
+        raise SslkitError(f"{encoder.spec.arch} has no CLS token to mask by: leave out --masks")
     return _only(look, encoder.depth, None)
 
 

@@ -1,0 +1,277 @@
+"""`sslkit attn-viz` with what is drawn beside the last layer: layers, queries, rollout, timelines, another run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sslkit.data.images import decode
+from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.files import write_json
+from sslkit.plots.attention import Portrait, nearly_uniform, patch_at, percent, threshold
+from sslkit.plots.figure import COLOURS
+from sslkit.plots.heads import coloured_heads, key_heading, owners
+from sslkit.plots.look import Look, attend, enter, sights
+from sslkit.plots.timeline import masking_tiles, moments
+from sslkit.weights import load_encoder, save_encoder
+from stages.run import Run
+
+FAST = ["--precision", "fp32", "--device", "cpu"]
+
+
+@pytest.fixture
+def run(trained_run, shapes_run, tmp_path) -> Path:
+    """A copy of a trained run, which finds its data beside it."""
+    shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "run" / "data" / "reference.json").write_text(json.dumps({"run": str(shapes_run)}))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def draw(sslkit, run):
+    """Words -> results of `attn-viz` on the run."""
+
+    def call(*words: object, count: int = 2) -> dict:
+        code, out, err = sslkit("attn-viz", run, "--count", count, "--json", "--force", *FAST, *words)
+        assert code == 0, err
+        return json.loads(out)
+
+    return call
+
+
+def arrays(run: Path) -> dict[str, np.ndarray]:
+    with np.load(run / "attention" / "maps.npz") as found:
+        return dict(found)
+
+
+def images(run: Path, count: int = 2) -> list[torch.Tensor]:
+    from stages.attention_images import val_images
+
+    return [image for _, image in val_images(Run(run), count)]
+
+
+def test_layers_and_queries_are_what_the_encoder_attends_to(draw, run):
+    results = draw("--layers", "all", "--query", "cls", "--query", "1,0.3")
+    found = arrays(run)
+    assert found["layers"].tolist() == [1, 1, 2, 2]
+    assert found["queries"].tolist() == ["CLS", "patch at 1, 0.3"] * 2
+    encoder = load_encoder(Run(run).encoder, Run(run).encoder_info)
+    for number, image in enumerate(images(run)):
+        pixels = enter(encoder, image, Look(32))[None] / 255
+        pixels = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
+            [0.229, 0.224, 0.225]
+        ).view(3, 1, 1)
+        with torch.no_grad():
+            cls = encoder.attention_maps(pixels, [1, 2])[0].view(2, 3, 4, 4)
+            patch = encoder.attention_maps(pixels, [1, 2], 7)[0].view(2, 3, 4, 4)  # row 1 of 4, the last column
+        expected = torch.stack([cls[0], patch[0], cls[1], patch[1]])
+        np.testing.assert_allclose(found["layer_map"][number], expected, atol=1e-6)
+        np.testing.assert_allclose(found["maps"][number], cls[1], atol=1e-6)  # in full: the last layer, first query
+    assert "each head, layer 1, patch at 1, 0.3" in Path(results["page"]).read_text()
+
+
+def test_one_layer_from_one_patch_is_drawn_in_full(draw, run):
+    results = draw("--layers", "1", "--query", "0,0", "--masks")
+    page = Path(results["page"]).read_text()
+    assert "mean of the heads, layer 1 of 2, from patch at 0, 0" in page
+    assert "A frame marks the patch that asks" in page
+    assert "layers" not in arrays(run)
+
+
+def test_rollout_is_written_and_drawn(draw, run):
+    results = draw("--rollout", count=1)
+    encoder, (image,) = load_encoder(Run(run).encoder, Run(run).encoder_info), images(run, 1)
+    seen = sights(encoder, enter(encoder, image, Look(32)), Look(32, rollout=True))
+    assert [sight.layer for sight in seen] == [2, None]
+    np.testing.assert_allclose(arrays(run)["rollout"][0, 0], seen[1].maps[0], atol=1e-6)
+    assert "rollout through 2 layers" in Path(results["page"]).read_text()
+
+
+def test_the_timeline_is_each_kept_encoder_s_mean_and_its_masks(draw, run):
+    kept = Run(run).kept_encoders()
+    assert len(kept) == 3
+    results = draw("--timeline", "--masks")
+    found = arrays(run)
+    assert found["epochs"].tolist() == [epochs for epochs, _ in kept]
+    for number, image in enumerate(images(run)):
+        for at, (_, path) in enumerate(kept):
+            mean = attend(load_encoder(path, Run(run).encoder_info), image, Look(32)).mean(0)
+            np.testing.assert_allclose(found["timeline"][number, at], mean, atol=1e-6)
+    page = Path(results["page"]).read_text()
+    assert page.count("hidden by AttMask (attention high) over the training, epoch") == 2 * 3
+    assert draw("--timeline", "--every", "2")["images"] == 2
+    assert arrays(run)["epochs"].tolist() == [kept[0][0], kept[2][0]]  # counted back from the last
+    assert "hidden by AttMask" not in Path(results["page"]).read_text()
+
+
+def test_a_timeline_masks_by_cls_whatever_is_drawn():
+    torch.manual_seed(0)
+    spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
+    kept = [(float(epoch), Encoder(spec).eval()) for epoch in range(2)]
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    look = Look(32, mask_ratio=0.25, layers=(1,), queries=((0.0, 0.0),))
+    history = moments(iter(kept), [image], look)
+    portrait = Portrait("x", image, torch.ones(3, 4, 4))
+    tiles = masking_tiles(history, 0, portrait, 0.25)
+    assert [tile.title for tile in tiles] == ["epoch 0, 25 %", "epoch 1, 25 %"]
+    for (_, encoder), moment, tile in zip(kept, history, tiles, strict=True):
+        assert torch.equal(moment.means[0], attend(encoder, image, look).mean(0))
+        by = attend(encoder, image, Look(32)).mean(0)
+        assert torch.equal(moment.masking[0], by) and not torch.allclose(by, moment.means[0])
+        hidden = by >= by.flatten().sort().values[-4]
+        seen = np.asarray(tile.picture).astype(int) - np.asarray(portrait.photo()).astype(int)
+        changed = np.abs(seen).reshape(4, 44, 4, 44, 3).mean((1, 3, 4)) > 1
+        assert np.array_equal(changed, hidden.numpy())
+    assert moments(iter(kept), [image], Look(32))[0].masking == []
+
+
+def test_the_same_run_against_itself_is_no_bit_apart(draw, run):
+    against = draw("--against", run)["against"]
+    assert [(pair["head"], pair["other"]) for pair in against["heads"]] == [(1, 1), (2, 2), (3, 3)]
+    assert all(pair["divergence"] == 0 and pair["high"] == 0 for pair in [against["mean"], *against["heads"]])
+    assert against["unit"] == "bits" and against["resampled"] is None
+
+
+def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
+    other = Run(tmp_path / "other")
+    torch.manual_seed(1)
+    spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=4, width=48, depth=3, heads=4)
+    save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
+    results = draw("--against", other.path)
+    against = results["against"]
+    assert against["resampled"] == "4 x 4 and 8 x 8 patches to 4 x 4" and len(against["heads"]) == 3
+    assert against["mean"]["low"] <= against["mean"]["divergence"] <= against["mean"]["high"]
+    assert arrays(run)["against_map"].shape == (2, 4, 8, 8)
+    assert "here on the left, other on the right" in Path(results["page"]).read_text()
+    code, out, _ = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
+    assert code == 0 and "averaged to one grid: 4 x 4 and 8 x 8 patches to 4 x 4" in out
+    # Its weights are an input: others are not the same result.
+    save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
+    code, _, err = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
+    assert code == 1 and "the input against weights changed" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--layers", "0"], 2, "--layers 0: there is no layer 0; vit_tiny_patch16_224 has 1 to 2"),
+        (["--layers", "1,99"], 2, "there is no layer 99"),
+        (["--layers", "first"], 2, "--layers first: numbers such as 1,6,12, or all"),
+        (["--query", "1.5,0"], 2, "--query 1.5,0: cls, or shares of width and height from 0 to 1"),
+        (["--query", "nan,0"], 2, "--query nan,0: cls, or shares"),
+        (["--query", "corner"], 2, "--query corner: cls, or shares"),
+        (["--every", "2"], 2, "--every goes with --timeline"),
+        (["--timeline", "--weights", "random"], 2, "--timeline is of the run's own training"),
+        (["--against", "/nowhere"], 1, "--against /nowhere has no trained encoder: run `sslkit pretrain /nowhere`"),
+        (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is no ViT"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_thrown_away(sslkit, run, words, code, message):
+    (run / "attention").mkdir()
+    (run / "attention" / "mine.txt").write_text("kept")
+    found, _, err = sslkit("attn-viz", run, "--force", *words)
+    assert found == code and message in err and err.count("\n") == 1
+    assert (run / "attention" / "mine.txt").exists()
+
+
+def test_a_baseline_names_the_run_that_it_is_like(sslkit, run, tmp_path, monkeypatch):
+    baseline = Run(tmp_path / "random")
+    spec = {**json.loads(Run(run).encoder_info.read_text())["spec"], "drop_path": 0.0}
+    config = {"weights": "random", "encoder": spec, "seed": 3}
+    write_json(baseline.features / "stage.json", {"config": config, "inputs": {}})
+    write_json(baseline.own_data / "reference.json", {"run": "../run"})
+    monkeypatch.chdir(tmp_path)
+    code, _, err = sslkit("attn-viz", "random")
+    assert code == 1 and err.rstrip().endswith("--weights random --like run --seed 3")
+    # A run with other encoders on the same data is not named.
+    write_json(baseline.features / "stage.json", {"config": {**config, "encoder": {**spec, "depth": 9}}, "inputs": {}})
+    assert "--like A_PRETRAINED_RUN" in sslkit("attn-viz", "random")[2]
+
+
+def test_a_run_that_kept_nothing_is_told_how(sslkit, run):
+    shutil.rmtree(run / "pretrain" / "kept")
+    code, _, err = sslkit("attn-viz", run, "--timeline")
+    assert code == 1 and "kept no encoders" in err and "--keep-every EPOCHS" in err
+
+
+def test_a_layer_that_only_the_other_lacks(sslkit, run, tmp_path):
+    other = Run(tmp_path / "other")
+    spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=1, heads=3)
+    save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
+    code, _, err = sslkit("attn-viz", run, "--layers", "2", "--against", other.path)
+    assert code == 2 and "the encoder of --against has only 1" in err
+
+
+def test_a_model_without_cls_shows_what_patches_attend_to(sslkit, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "photo.png"
+    Image.effect_noise((48, 48), 80).convert("RGB").save(path)
+    assert decode(path.read_bytes()).shape == (3, 48, 48)
+    words = [
+        "attn-viz",
+        tmp_path / "r",
+        "--images",
+        path,
+        "--weights",
+        "random",
+        "--arch",
+        "vit_wee_patch16_reg1_gap_256",
+    ]
+    code, _, err = sslkit(*words, "--image-size", 32, *FAST)
+    assert code == 1 and "has no CLS token" in err and "--query 0.5,0.5" in err
+    code, out, _ = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", *FAST)
+    assert code == 0 and "1 images" in out
+    code, _, err = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", "--masks", "--force", *FAST)
+    assert code == 1 and "no CLS token" in err and "--masks" in err
+
+
+@pytest.mark.parametrize(
+    ("query", "patch"), [((0, 0), 0), ((1, 1), 11), ((0.5, 0.5), 6), ((0.99, 0), 3), ((0, 0.34), 4)]
+)
+def test_a_query_is_the_patch_at_its_place(query, patch):
+    assert patch_at(query, (3, 4)) == patch
+
+
+def test_a_patch_belongs_to_the_head_that_it_means_most_to():
+    maps = torch.tensor([[[4.0, 4.0, 1.0, 1.0]], [[0.1, 0.5, 0.5, 0.1]]])
+    masks = threshold(maps.flatten(1), 0.6).view(maps.shape)
+    assert masks.tolist() == [[[True, True, False, False]], [[False, True, True, False]]]
+    # Of the second patch head 1 has 4/10 of its mass, head 2 0.5/1.2.
+    assert owners(maps, masks).tolist() == [[0, 1, 1, -1]]
+
+
+def test_each_head_has_its_colour_and_its_name():
+    maps = torch.zeros(7, 2, 4)
+    for head in range(7):
+        maps[head].view(-1)[head] = 1
+    portrait = Portrait("x", torch.zeros(3, 40, 80, dtype=torch.uint8), maps)
+    tile, key = coloured_heads(portrait)
+    assert [name for name, _ in key] == [f"head {head}: 1" for head in range(1, 8)]
+    assert [code for _, code in key] == [*COLOURS, COLOURS[0]]
+    pixels = np.asarray(tile.picture).astype(int)
+    for head in range(6):
+        row, column = divmod(head, 4)
+        seen = pixels[row * 44 + 22, column * 44 + 22]
+        wanted = [0.72 * int(COLOURS[head][i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(seen - wanted).max() <= 2
+    assert (pixels[66, 3 * 44 + 22] == 0).all()  # nobody's patch stays as it was, in grey
+    assert "after 6 heads the colours come round" in key_heading(7, "60 %") and ";" not in key_heading(6, "60 %")
+
+
+def test_flat_maps_are_called_so():
+    flat = torch.full((3, 4), 0.01)
+    assert nearly_uniform(flat)
+    flat[0, 0] = 0.01 * 11 * (1.51 / 12) / (1 - 1.51 / 12)
+    assert not nearly_uniform(flat)
+    assert [percent(v) for v in (1.0, 0.996, 0.6, 0.0123)] == ["100 %", "100 %", "60 %", "1.2 %"]
+
+
+def test_the_results_name_pictures_for_a_report(draw, run):
+    pictures = draw(count=8)["pictures"]
+    assert len(pictures) == 6
+    assert all((run / "attention" / picture["file"]).is_file() for picture in pictures)
+    assert "of 4 x 4 patches (uniform: 6.2 %)" in pictures[0]["alt"]
