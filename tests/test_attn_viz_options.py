@@ -70,7 +70,7 @@ def test_layers_and_queries_are_what_the_encoder_attends_to(draw, run):
         expected = torch.stack([cls[0], patch[0], cls[1], patch[1]])
         np.testing.assert_allclose(found["layer_map"][number], expected, atol=1e-6)
         np.testing.assert_allclose(found["maps"][number], cls[1], atol=1e-6)  # in full: the last layer, first query
-    assert "each head, layer 1, patch at 1, 0.3" in Path(results["page"]).read_text()
+    assert "layer 1, patch at 1, 0.3, head 3, max" in Path(results["page"]).read_text()
 
 
 def test_one_layer_from_one_patch_is_drawn_in_full(draw, run):

@@ -213,9 +213,10 @@ def summary_tiles(portrait: Portrait) -> list[Tile]:
     ]
 
 
-def head_tiles(portrait: Portrait) -> list[Tile]:
-    """One map per head."""
-    return [heat_tile(f"head {index}", values, portrait.tile_size) for index, values in enumerate(portrait.maps, 1)]
+def head_tiles(portrait: Portrait, before: str = "") -> list[Tile]:
+    """One map per head; its title may begin with where it is."""
+    names = (f"{before}head {index}" for index in range(1, len(portrait.maps) + 1))
+    return [heat_tile(name, values, portrait.tile_size) for name, values in zip(names, portrait.maps, strict=True)]
 
 
 def head_mask_tiles(portrait: Portrait) -> list[Tile]:

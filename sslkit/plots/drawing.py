@@ -102,10 +102,10 @@ class Drawing:
         if rolled:
             tiles = [tile for sight in rolled for tile in _rollout_tiles(sight, seen.portrait)]
             found.append(Group(f"rollout through {self.encoder.depth} layers", tiles))
-        for sight in layers:
-            if sight.maps is not seen.portrait.maps:
-                tiles = head_tiles(_of(sight, seen.portrait))
-                found.append(Group(f"each head, {sight.name}", tiles, folded=True))
+        others = [sight for sight in layers if sight.maps is not seen.portrait.maps]
+        if others:
+            tiles = [tile for sight in others for tile in head_tiles(_of(sight, seen.portrait), f"{sight.name}, ")]
+            found.append(Group("each head of the others of these", tiles, folded=True))
         return found
 
     def _timeline(self, number: int, portrait: Portrait) -> list[Group]:
