@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError
 from sslkit.files import read_json
 from stages.attention_images import find_photos, read_photos, sizes_told, val_images
 from stages.attention_options import (
@@ -20,22 +20,16 @@ from stages.attention_options import (
     TimelineOption,
     read_more,
 )
-from stages.encoder_source import Built, build, resolve
-from stages.extract import open_like
+from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.encoder_source import Built, build
 from stages.options import (
-    ArchOption,
-    DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LikeOption,
     Precision,
     PrecisionOption,
-    PretrainedOption,
     RunArgument,
-    SeedOption,
-    WeightsOption,
 )
 from stages.output import say, show, table
 from stages.run import Result, Run
@@ -57,8 +51,10 @@ ABOUT = {
 }
 
 
+@takes_encoder
 def attn_viz(
     run: RunArgument,
+    *,
     images: Annotated[
         Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--images", metavar="FILE|DIR", help="Your own photos, of any size.", show_default=False),
@@ -80,25 +76,19 @@ def attn_viz(
     timeline: TimelineOption = False,
     every: EveryOption = None,
     against: AgainstOption = None,
-    weights: WeightsOption = None,
-    arch: ArchOption = None,
-    pretrained: PretrainedOption = False,
-    like: LikeOption = None,
-    data: DataOption = None,
+    encoder: EncoderChoice,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
-    seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw attention maps: every head, their mean, the mask with 60 % of the mass, and one page of all."""
-    here = open_like(run, data, like)
-    if weights == "pixels":
-        raise UsageError("--weights pixels has no attention to draw: name a checkpoint FILE, or random")
-    if weights is None and arch is None and not pretrained and like is None:
+    here = encoder.open(run)
+    encoder.no_pixels("has no attention to draw")
+    if encoder.own:
         _check_encoder(here)
     # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
-    source = resolve(here, weights, arch, pretrained, like, None, None, seed)
+    source = encoder.source(here)
     more = read_more(here, source, layers, query, rollout, timeline, every, against)
     photos = find_photos(images, count) if images is not None else None
     if photos is None:
@@ -130,7 +120,7 @@ def attn_viz(
         pictures = val_images(here, config["count"]) if photos is None else read_photos(photos)
         if built.encoder.vit:
             pictures = sizes_told(pictures, config["image_size"], built.encoder.patch_size)
-        about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=weights, arch=arch)
+        about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
         kept = _load_kept(here, more) if more.kept else None
         other = _load_other(more, look, image_size) if more.against else None
         return draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about], kept, other)

@@ -8,25 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from stages.encoder_source import EncoderSource, build, resolve
+from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.encoder_source import EncoderSource, build
 from stages.options import (
-    ArchOption,
-    DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LikeOption,
     Precision,
     PrecisionOption,
-    PretrainedOption,
     RunArgument,
-    SeedOption,
-    WeightsOption,
     WorkersOption,
 )
 from stages.output import say, show, table
-from stages.run import Result, Run, fingerprints, transferred
+from stages.run import Result, Run, fingerprints
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +31,10 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val")
 
 
+@takes_encoder
 def extract(
     run: RunArgument,
-    weights: WeightsOption = None,
-    arch: ArchOption = None,
-    pretrained: PretrainedOption = False,
-    like: LikeOption = None,
+    encoder: EncoderChoice,
     image_size: Annotated[
         Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, 224, or 32 for pixels."),
@@ -55,11 +48,9 @@ def extract(
         typer.Option("--last-blocks", min=1, help="Keep the CLS of so many blocks; default: 4, or all of fewer."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass.")] = 64,
-    data: DataOption = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     workers: WorkersOption = "auto",
-    seed: SeedOption = 0,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -67,8 +58,8 @@ def extract(
 
     Baselines go to a run of their own: `sslkit extract runs/random --like runs/a --weights random`.
     """
-    here = open_like(run, data, like)
-    source = resolve(here, weights, arch, pretrained, like, image_size, patch_size, seed)
+    here = encoder.open(run)
+    source = encoder.source(here, image_size, patch_size)
     here.need(here.manifest, "prepare")
 
     from sslkit.device import pick_device, resolve_precision
@@ -102,17 +93,6 @@ def extract(
             team.tell(None)  # the others go home, whatever happened here
         team.close()
     show(results, _lines(results), json)
-
-
-def open_like(path: Path, data: Path | None, like: Path | None) -> Run:
-    """The run, on ``--data``, else on its own data, else on that of the run named by ``--like``.
-
-    Other data than the run's own is judged below ``on/``; see ``transferred``.
-    """
-    run = transferred(path, data)
-    if data is None and like is not None and not run.manifest.exists():
-        return transferred(path, Run(like).data.parent)
-    return run
 
 
 @dataclass

@@ -8,23 +8,18 @@ import typer
 
 from sslkit.errors import UsageError
 from stages import finetune_options as options
-from stages.encoder_source import resolve
-from stages.extract import open_like
+from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.finetuning import Job, Labelling
+from stages.labels import labels_variant
 from stages.options import (
-    ArchOption,
-    DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LikeOption,
+    LabelFractionOption,
     Precision,
     PrecisionOption,
-    PretrainedOption,
     RunArgument,
-    SeedOption,
-    WeightsOption,
     WorkersOption,
 )
 from stages.output import show, table
@@ -38,12 +33,12 @@ class Start(str, Enum):
     random = "random"
 
 
+@takes_encoder
 def finetune(
     run: RunArgument,
+    *,
     start: Annotated[Start, typer.Option("--from", help="random: the same architecture, untrained.")] = Start.encoder,
-    label_fraction: Annotated[
-        float, typer.Option("--label-fraction", min=0, max=1, help="Share of each class that keeps its labels.")
-    ] = 1.0,
+    label_fraction: LabelFractionOption = None,
     self_train: Annotated[
         bool, typer.Option("--self-train", help="Second round, with confident predictions as further labels.")
     ] = False,
@@ -72,10 +67,7 @@ def finetune(
     clip: options.Clip = None,
     warmup: options.Warmup = "10%",
     pool: options.Pool = None,
-    weights: WeightsOption = None,
-    arch: ArchOption = None,
-    pretrained: PretrainedOption = False,
-    like: LikeOption = None,
+    encoder: EncoderChoice,
     image_size: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, or 224."),
@@ -84,28 +76,25 @@ def finetune(
         Optional[int],  # noqa: UP045
         typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
     ] = None,
-    data: DataOption = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     workers: WorkersOption = "auto",
-    seed: SeedOption = 0,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
     """Train the whole encoder with a classifier, by the protocol of BEiT and MAE; the same command goes on."""
-    here = open_like(run, data, like)
+    few = labels_variant(label_fraction)
+    here = encoder.open(run)
     if start == Start.random:
-        if weights is not None or arch is not None or pretrained:
+        if encoder.weights is not None or encoder.arch is not None or encoder.pretrained:
             raise UsageError("--from random is the run's own architecture; name another by --weights random --arch")
-        weights = "random"
-    source = resolve(here, weights, arch, pretrained, like, image_size, patch_size, seed)
+        encoder = encoder.random()
+    source = encoder.source(here, image_size, patch_size)
     here.need(here.manifest, "prepare")
     if source.spec is None:
         raise UsageError("--weights pixels: there is nothing to fine-tune; take a run's encoder, a FILE or random")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("finetune runs as one process: start it without torchrun")
-    if not label_fraction:
-        raise UsageError("--label-fraction 0: without labels nothing can be learnt; it is above 0 and at most 1")
 
     from sslkit.device import pick_device, resolve_precision
     from sslkit.device import workers as loader_workers
@@ -132,21 +121,23 @@ def finetune(
         warmup=warmup,
         pool=pool.value if pool else None,
         unfreeze=unfreeze,
-        seed=seed,
+        seed=encoder.seed,
     )
     bits = resolve_precision(precision.value, where)
-    labels = Labelling(label_fraction, self_train, confidence if self_train else None)
+    labels = Labelling(
+        1.0 if label_fraction is None else label_fraction, self_train, confidence if self_train else None
+    )
     job = Job(here, source, about, labels, early_stop, where, bits, loader_workers(workers, where))
-    results = job.perform(f"finetune{_variant(start, labels, unfreeze)}", force)
+    results = job.perform(f"finetune{_variant(start, few, self_train, unfreeze)}", force)
     show(results, _lines(results), json)
 
 
-def _variant(start: Start, labels: Labelling, unfreeze: int | None) -> str:
+def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> str:
     """What is measured, beside the tuning: "", or for instance ":random-labels-0.01"."""
     words = [
         *(["random"] if start == Start.random else []),
-        *([f"labels-{labels.label_fraction:g}"] if labels.label_fraction < 1 else []),
-        *(["self-train"] if labels.self_train else []),
+        *([few] if few else []),
+        *(["self-train"] if self_train else []),
         *([f"unfreeze-{unfreeze}"] if unfreeze is not None else []),
     ]
     return f":{'-'.join(words)}" if words else ""

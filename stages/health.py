@@ -7,22 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.encoder_source import Built, EncoderSource, build, resolve
-from stages.extract import open_like
+from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.encoder_source import Built, EncoderSource, build
 from stages.options import (
-    ArchOption,
-    DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LikeOption,
     Precision,
     PrecisionOption,
-    PretrainedOption,
     RunArgument,
-    SeedOption,
-    WeightsOption,
 )
 from stages.output import say, show, table
 from stages.run import Result, Run
@@ -41,21 +35,18 @@ VIEWS_HELP = (
 MEASURES = ("rankme", "alignment", "uniformity", "feature_std")
 
 
+@takes_encoder
 def health(
     run: RunArgument,
+    *,
     count: Annotated[int, typer.Option("--count", min=2, help="Images of val; all of fewer.")] = 2000,
     timeline_count: Annotated[
         int, typer.Option("--timeline-count", min=2, help="Images for each encoder that the training kept.")
     ] = 500,
     views: Annotated[str, typer.Option("--views", metavar="|".join(VIEWS), help=VIEWS_HELP)] = "standard",
-    weights: WeightsOption = None,
-    arch: ArchOption = None,
-    pretrained: PretrainedOption = False,
-    like: LikeOption = None,
-    data: DataOption = None,
+    encoder: EncoderChoice,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
-    seed: SeedOption = 0,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -63,12 +54,11 @@ def health(
 
     The encoders that `pretrain --keep-every` kept are measured too, as curves over training. No labels are read.
     """
-    here = open_like(run, data, like)
+    here = encoder.open(run)
     if views not in VIEWS:
         raise UsageError(f"--views {views}: it is {' or '.join(VIEWS)}")
-    if weights == "pixels":
-        raise UsageError("--weights pixels has no encoder to look at: name a checkpoint FILE, or random")
-    source = resolve(here, weights, arch, pretrained, like, None, None, seed)
+    encoder.no_pixels("has no encoder to look at")
+    source = encoder.source(here)
     inputs = {"data": here.need(here.manifest, "prepare"), **source.files}
     kept = here.kept_encoders() if source.kind == "run" else []
     inputs |= {f"kept {epochs:g}": path for epochs, path in kept}
@@ -83,7 +73,7 @@ def health(
         "count": count,
         "timeline_count": timeline_count if kept else None,
         "views": views,
-        "seed": seed,
+        "seed": encoder.seed,
         "precision": resolve_precision(precision.value, where),
     }
     results = here.perform(

@@ -4,34 +4,24 @@ Two variants look at what few labels give: ``knn:labels-0.01`` has only that sha
 ``knn:shots`` compares val with the mean of a handful of images per class.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
+from stages.labels import few_labels, labels_variant
+from stages.options import DataOption, ForceOption, JsonOption, LabelFractionOption, RunArgument, SeedOption
 from stages.output import say, show, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
     from sslkit.probes.features import Features
 
-LabelFractionOption = Annotated[
-    Optional[float],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-    typer.Option(
-        "--label-fraction",
-        metavar="SHARE",
-        help="Use the labels of this share of train only, the same of every class, drawn by --seed; as a variant.",
-        show_default=False,
-    ),
-]
-
 
 def knn(
     run: RunArgument,
     k: Annotated[
-        Optional[list[int]],  # noqa: UP045
+        Optional[list[int]],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--k", help="Neighbours; repeatable. Default: 10, 20, 100, 200, headline 20.", show_default=False),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Votes are exp(cosine / this).")] = 0.07,
@@ -92,22 +82,6 @@ def probe_inputs(run: Run, arrays: list[str]) -> dict[str, Path]:
     for path in files.values():
         run.need(path, "extract")
     return {"features": run.features_info} if run.features_info.exists() else files
-
-
-def labels_variant(label_fraction: float | None) -> str:
-    """``labels-0.01``, as a variant is called; empty without ``--label-fraction``."""
-    if label_fraction is not None and not 0 < label_fraction <= 1:
-        raise typer.BadParameter(f"--label-fraction {label_fraction}: it is above 0 and at most 1")
-    return "" if label_fraction is None else f"labels-{label_fraction:g}"
-
-
-def few_labels(train: "Features", config: Mapping[str, Any]) -> "Features":
-    """Train with the labels that ``--label-fraction`` leaves it, by ``label_fraction`` and ``seed`` of a config."""
-    from sslkit.probes.labels import share
-
-    if config.get("label_fraction") is None:
-        return train
-    return train.keep(share(train.labels, config["label_fraction"], config["seed"]))
 
 
 def save_predictions(run: Run, stage: str, val: "Features", predicted: Any) -> None:

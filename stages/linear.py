@@ -14,13 +14,15 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from stages.encoder_source import EncoderSource, build
-from stages.knn import LabelFractionOption, few_labels, labels_variant, probe_inputs, save_predictions
+from stages.knn import probe_inputs, save_predictions
+from stages.labels import few_labels, labels_variant
 from stages.options import (
     DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
+    LabelFractionOption,
     RunArgument,
     SeedOption,
     WorkersOption,

@@ -6,22 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.encoder_source import Built, EncoderSource, build, resolve
-from stages.extract import open_like
+from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.encoder_source import Built, EncoderSource, build
 from stages.options import (
-    ArchOption,
-    DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LikeOption,
     Precision,
     PrecisionOption,
-    PretrainedOption,
     RunArgument,
-    SeedOption,
-    WeightsOption,
 )
 from stages.output import say, show, table
 from stages.run import Result, Run, fingerprints
@@ -39,8 +33,10 @@ DROP_HELP = (
 )
 
 
+@takes_encoder
 def occlusion(
     run: RunArgument,
+    *,
     drop: Annotated[str, typer.Option("--drop", metavar="pixels|tokens", help=DROP_HELP)] = "pixels",
     shares: Annotated[
         str,
@@ -48,14 +44,9 @@ def occlusion(
     ] = DEFAULT_SHARES,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3,
     count: Annotated[int, typer.Option("--count", min=1, help="Images of val, class by class; all of fewer.")] = 1000,
-    weights: WeightsOption = None,
-    arch: ArchOption = None,
-    pretrained: PretrainedOption = False,
-    like: LikeOption = None,
-    data: DataOption = None,
+    encoder: EncoderChoice,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
-    seed: SeedOption = 0,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -66,10 +57,10 @@ def occlusion(
     if drop not in DROPS:
         raise UsageError(f"--drop {drop}: it is pixels or tokens")
     wanted = parse_shares(shares)
-    here = open_like(run, data, like)
+    here = encoder.open(run)
     head, probe = here.need(here.linear_head, "linear"), here.need(here.results("linear"), "linear")
     manifest = here.need(here.manifest, "prepare")
-    source = _source(here, weights, arch, pretrained, like, seed)
+    source = _source(here, encoder)
 
     from sslkit.device import pick_device, resolve_precision
 
@@ -80,7 +71,7 @@ def occlusion(
         "shares": wanted,
         "draws": draws,
         "count": count,
-        "seed": seed,
+        "seed": encoder.seed,
         "precision": resolve_precision(precision.value, where),
     }
     results = here.perform(
@@ -112,9 +103,7 @@ def parse_shares(text: str) -> list[float]:
     return sorted(shares | {0.0})
 
 
-def _source(
-    run: Run, weights: str | None, arch: str | None, pretrained: bool, like: Path | None, seed: int
-) -> EncoderSource:
+def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
     """The encoder that the features come from.
 
     Raises:
@@ -122,16 +111,15 @@ def _source(
     """
     record = run.record("extract")
     if record is None:  # features of another program: their accuracy beside the intact images' shows whether it fits
-        return resolve(run, weights, arch, pretrained, like, None, None, seed)
+        return encoder.source(run)
     made = record["config"]
     advice = f"{run.features} was made by `{record['command']}`: name its encoder by the same options"
-    named = weights is not None or arch is not None or pretrained
     if made["weights"] == "pixels":
         raise SslkitError(f"{run.features} holds raw pixels: occlusion judges encoders; try it on a pretrained run")
-    if made["weights"] != "run" and not named:
+    if made["weights"] != "run" and encoder.own:
         raise SslkitError(advice)
-    size, patch = made["image_size"], made["encoder"].get("patch_size") if arch else None
-    source = resolve(run, weights, arch, pretrained, like, size, patch, seed)
+    size, patch = made["image_size"], made["encoder"].get("patch_size") if encoder.arch else None
+    source = encoder.source(run, size, patch)
     read = fingerprints(source.files, run.path).get("weights", {}).get("sha256")
     same = source.config() == {key: made[key] for key in source.config()}
     if not same or read != record["inputs"].get("weights", {}).get("sha256"):

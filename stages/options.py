@@ -41,6 +41,16 @@ SeedsOption = Annotated[
     bool, typer.Option("--seeds", help="Take runs named NAME-s0, NAME-s1, ... together as seeds of one experiment.")
 ]
 
+LabelFractionOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        "--label-fraction",
+        metavar="SHARE",
+        help="Use the labels of this share of train only, the same of every class, drawn by --seed; as a variant.",
+        show_default=False,
+    ),
+]
+
 # Where an encoder comes from; `encoder_source.resolve` reads them.
 WeightsOption = Annotated[
     Optional[str],  # noqa: UP045

@@ -1,16 +1,15 @@
 """The options that say what to train: one set of them for every command that is told a recipe."""
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Optional, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from sslkit.errors import UsageError
 from stages.options import ArchOption, Precision
 from stages.recipes import find
+from stages.splicing import spliced
 
 if TYPE_CHECKING:
     from sslkit.recipe import Recipe
@@ -58,25 +57,7 @@ SHORT = {
 
 def takes_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """A command with these options in the place of its parameter ``recipe``, which it gets resolved and checked."""
-
-    @functools.wraps(command)
-    def told(**words: Any) -> None:
-        recipe = recipe_from(**{name: words.pop(name) for name in OPTIONS})
-        command(recipe=recipe, **words)
-
-    own = inspect.signature(command).parameters
-    del command.__annotations__["recipe"]  # a type of the library's, which is not imported for `--help`
-    told.__annotations__ = hints = get_type_hints(command, include_extras=True) | OPTIONS
-    # Typer calls by keyword, so parameters may follow each other with and without a default.
-    given = dict.fromkeys(OPTIONS)
-    defaults = [({name: p.default} if name != "recipe" else given) for name, p in own.items()]
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
-        for several in defaults
-        for name, default in several.items()
-    ]
-    told.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return told
+    return spliced(command, "recipe", {name: (option, None) for name, option in OPTIONS.items()}, recipe_from)
 
 
 def recipe_from(recipes: Sequence[str] | None, settings: Sequence[str] | None, **short: object) -> "Recipe":

@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
-from stages.encoder_source import EncoderSource, build, resolve
-from stages.extract import open_like
+from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.encoder_source import EncoderSource, build
 from stages.options import (
-    ArchOption,
-    DataOption,
     Device,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LikeOption,
     Precision,
     PrecisionOption,
-    PretrainedOption,
     RunArgument,
-    SeedOption,
-    WeightsOption,
 )
 from stages.output import say, show, table
 from stages.run import Result, Run, open_run
@@ -43,8 +37,10 @@ PROTOCOL_HELP = (
 )
 
 
+@takes_encoder
 def segment(
     run: RunArgument,
+    *,
     images: Annotated[
         Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--images", metavar="DIR", help="Photos, of any size.", show_default=False),
@@ -73,14 +69,9 @@ def segment(
     void: Annotated[
         int, typer.Option("--void", help="In masks of several classes, the value that counts nowhere.")
     ] = 255,
-    weights: WeightsOption = None,
-    arch: ArchOption = None,
-    pretrained: PretrainedOption = False,
-    like: LikeOption = None,
-    data: DataOption = None,
+    encoder: EncoderChoice,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
-    seed: SeedOption = 0,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -89,13 +80,12 @@ def segment(
     Masks are binary (0 and one other value) or of classes (grey or palette, 0 background, 255 void). Without --images
     and --masks the prepared val is taken, where it has masks, as shapes has.
     """
-    if weights == "pixels":
-        raise UsageError("--weights pixels has no patches to segment with: name a checkpoint FILE, or random")
+    encoder.no_pixels("has no patches to segment with")
     asked = _protocols(protocol)
-    photos = _folder(images, masks, data, count, binary, void)
-    here = open_run(run) if photos else open_like(run, data, like)
+    photos = _folder(images, masks, encoder.data, count, binary, void)
+    here = open_run(run) if photos else encoder.open(run)
     # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
-    source = resolve(here, weights, arch, pretrained, like, None, None, seed)
+    source = encoder.source(here)
     inputs = dict(source.files) if photos else {**source.files, "data": here.need(here.manifest, "prepare")}
 
     from sslkit.device import pick_device, resolve_precision
@@ -106,7 +96,7 @@ def segment(
         "image_size": image_size or source.image_size,
         "protocols": asked or (list(PROTOCOLS[:2]) if photos is None or photos.binary else list(PROTOCOLS)),
         "photos": photos.digest if photos else "val",
-        **{"count": count, "mass": mass, "tau": tau, "binary": binary, "void": void, "seed": seed},
+        **{"count": count, "mass": mass, "tau": tau, "binary": binary, "void": void, "seed": encoder.seed},
         "precision": resolve_precision(precision.value, where),
     }
     stage = f"segment:{_variant(images, masks)}" if images and masks else "segment"

@@ -378,7 +378,7 @@ def test_models_without_cls_or_blocks(tmp_path):
     [
         (["--unfreeze", "9"], 2, "--unfreeze 9: vit_tiny_patch16_224 has 2 blocks here"),
         (["--weights", "pixels"], 2, "--weights pixels: there is nothing to fine-tune"),
-        (["--label-fraction", "0"], 2, "--label-fraction 0: without labels nothing can be learnt"),
+        (["--label-fraction", "0"], 2, "--label-fraction 0.0: it is above 0 and at most 1"),
         (["--self-train"], 2, "--self-train: every train image has its label; give --label-fraction"),
         (["--from", "random", "--weights", "random"], 2, "--from random is the run's own architecture"),
         (["--lr", "0"], 2, "--lr 0: it is above 0"),

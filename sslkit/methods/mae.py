@@ -212,7 +212,7 @@ def normalised(patches: Tensor) -> Tensor:
 
 
 def denormalised(values: Tensor, patches: Tensor) -> Tensor:
-    """The way back from ``normalised``: (B, N, P x P x 3) values times the deviation of ``patches``, plus their mean."""
+    """The way back from ``normalised``: (B, N, P x P x 3) values times ``patches``' deviation, plus their mean."""
     mean, std = moments(patches)
     return values * std + mean
 

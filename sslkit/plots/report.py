@@ -4,16 +4,15 @@ What stands in it is said by the dataclasses here, filled by whoever knows the r
 ``templates/``. Every text is escaped by the template.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
 from sslkit.plots.charts import Chart, Group, Point, dots, training
 from sslkit.plots.curves import Log
 from sslkit.plots.figure import COLOURS, MARKERS, STYLES, style
 from sslkit.plots.inline import Inline, inline
+from sslkit.plots.template import render_template
 
 DASHES: dict[str, str] = dict(zip(STYLES, ("", "6 3", "7 2.5 1.5 2.5", "1.5 2.5"), strict=True))
 
@@ -162,19 +161,13 @@ class Look:
 
 def render(report: Report) -> str:
     """The page as text."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    folder = files("sslkit.plots") / "templates"
-    source, css, script = ((folder / name).read_text("utf-8") for name in ("report.html.j2", "report.css", "report.js"))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["json_script"] = lambda value: Markup(json.dumps(value).replace("<", "\\u003c"))
     groups: list[Group] = training(report.logs)
     measures: list[Chart] = [dots(m.title, m.unit, m.points, f"dots-{n}") for n, m in enumerate(report.measures)]
-    return environment.from_string(source).render(
+    return render_template(
+        "report.html.j2",
         report=report,
-        css=Markup(css),
-        script=Markup(script),
         groups=groups,
         measures=measures,
         looks=[Look(n % len(COLOURS), name, DASHES[style(n)]) for n, name in enumerate(report.names)],
