@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from sslkit.errors import UsageError
-from stages.comparison import Column, Member, figures_of, log_of, read_member, row, together
+from stages.comparison import Column, Member, figures_of, log_of, read_members, row, together
 from stages.comparison_protocol import Protocol
 from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table
 from stages.options import JsonOption, SeedsOption
@@ -82,7 +82,7 @@ def _groups(
     if baseline and not base:
         names = grouped([baseline, *paths], by_seed)
         base = group_of(baseline, names, by_seed)
-    return {name: [read_member(path, name) for path in those] for name, those in names.items()}, base
+    return read_members(names), base
 
 
 def _rows(

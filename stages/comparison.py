@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -30,7 +30,7 @@ class Evaluation:
         stage: or a variant of one, as ``Run.stages`` says it.
         metric: ``top1``, or a name in the ``headline`` of the stage's results.
         value: in percent if ``top1``.
-        where: name of the other data, for a run below ``on/`` of the one that is compared; else "".
+        where: name of the data, for a run below ``on/`` of the one that is compared, or where all are named; else "".
     """
 
     run: Run
@@ -91,15 +91,27 @@ class Column:
     style: str = PERCENT
 
 
-def read_member(path: Path, name: str) -> Member:
-    """A run, under a name.
+def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]:
+    """The runs of each name.
+
+    Where some were judged on other data than their own, and their own are not the same, every column names its data:
+    so the table of what was learnt on one dataset and judged on several has a column for each of them.
+    """
+    runs = [Run(path) for paths in names.values() for path in paths]
+    placed = any(run.transfers() for run in runs) and len({run.manifest.resolve() for run in runs if run.manifest.exists()}) > 1
+    return {name: [read_member(path, name, placed) for path in paths] for name, paths in names.items()}
+
+
+def read_member(path: Path, name: str, placed: bool = False) -> Member:
+    """A run, under a name; ``placed`` names its own data, too.
 
     Raises:
         SslkitError: there is nothing to compare.
     """
     run = Run(path)
     below = [(other, other.path.name) for other in run.transfers()]
-    found = [evaluation for place, where in [(run, ""), *below] for evaluation in _evaluations(place, where)]
+    own = run.data.parent.resolve().name if placed else ""
+    found = [evaluation for place, where in [(run, own), *below] for evaluation in _evaluations(place, where)]
     if not set(run.stages()) - {"prepare"} and not found:
         raise SslkitError(f"{run.path} holds no stage to compare: run `sslkit extract` and `sslkit knn` on it first")
     return Member(name, run, {e.key: e for e in sorted(found, key=lambda e: e.order)}, _costs(run))
@@ -134,9 +146,11 @@ def _costs(run: Run) -> Result:
 
 
 def figures_of(members: Iterable[Member]) -> list[Column]:
-    """A column for every accuracy that one of the runs has; k-NN and linear are always there."""
+    """A column for every accuracy that one of the runs has; k-NN and linear are always there, if on no named data."""
     found = {e.key: e for member in members for e in member.evaluations.values()}
     columns = {"knn": Column("knn", "k-NN top-1"), "linear": Column("linear", "linear top-1")}
+    if found and all(evaluation.where for evaluation in found.values()):
+        columns = {}
     for key, evaluation in sorted(found.items(), key=lambda item: item[1].order):
         style = PERCENT if evaluation.metric == "top1" else ANY_UNIT
         columns.setdefault(key, Column(key, evaluation.title, style))

@@ -127,6 +127,18 @@ def test_every_evaluation_is_a_column_on_whatever_data(sslkit, tmp_path: Path) -
     assert compared(sslkit, tmp_path / "c" / "on" / "cars")["runs"][0]["images_per_second"] == 100.0
 
 
+def test_runs_that_learnt_on_different_data_share_a_column_for_each(sslkit, tmp_path: Path) -> None:
+    for name in ("cars", "cats"):
+        write_json(Run(tmp_path / name).manifest, {"name": name})
+    for learnt, judged_on, own, top1 in (("a", "cats", "cars", 40.0), ("b", "cars", "cats", 30.0)):
+        Run(tmp_path / learnt, tmp_path / own).remember_data()
+        write(Run(tmp_path / learnt), "knn", {"top1": top1, "k": 20})
+        write(Run(tmp_path / learnt / "on" / judged_on), "knn", {"top1": top1 / 2, "k": 20})
+    rows = compared(sslkit, tmp_path / "a", tmp_path / "b")["runs"]
+    assert [(row["knn on cars"], row["knn on cats"]) for row in rows] == [(40.0, 20.0), (15.0, 30.0)]
+    assert "knn" not in rows[0]
+
+
 def test_the_difference_over_test_images_is_paired(sslkit, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     a, b = random.random(400) < 0.6, random.random(400) < 0.5
