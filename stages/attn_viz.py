@@ -22,15 +22,7 @@ from stages.attention_options import (
 )
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import Built, build
-from stages.options import (
-    Device,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    Precision,
-    PrecisionOption,
-    RunArgument,
-)
+from stages.options import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
 from stages.output import say, show, table
 from stages.run import Result, Run
 
@@ -55,18 +47,12 @@ ABOUT = {
 def attn_viz(
     run: RunArgument,
     *,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-        typer.Option("--images", metavar="FILE|DIR", help="Your own photos, of any size.", show_default=False),
-    ] = None,
+    images: PhotosOption = None,
     count: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--count", min=1, help="How many images; default 8 of val, or all of --images."),
     ] = None,
-    image_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--image-size", min=1, help="Shorter side, pixels; default: the encoder's. At most 8192 patches."),
-    ] = None,
+    image_size: PhotoSizeOption = None,
     mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6,
     masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False,
     mask_ratio: Annotated[float, typer.Option("--mask-ratio", min=0.0, max=1.0, help="Share they hide.")] = 0.5,
@@ -77,8 +63,6 @@ def attn_viz(
     every: EveryOption = None,
     against: AgainstOption = None,
     encoder: EncoderChoice,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,9 +80,7 @@ def attn_viz(
     else:
         inputs = {**source.files, **more.files, **{f"photo {name}": path for name, path in photos.items()}}
 
-    from sslkit.device import pick_device, resolve_precision
-
-    where = pick_device(device.value)
+    where, bits = encoder.place()
     config: Result = {
         **source.config(),
         **more.config(),
@@ -107,7 +89,7 @@ def attn_viz(
         "count": (count or DEFAULT_COUNT) if photos is None else len(photos),
         "mass": mass,
         "mask_ratio": mask_ratio if masks else None,
-        "precision": resolve_precision(precision.value, where),
+        "precision": bits,
     }
 
     def work(folder: Path) -> Result:

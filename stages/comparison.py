@@ -98,7 +98,10 @@ def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]
     so the table of what was learnt on one dataset and judged on several has a column for each of them.
     """
     runs = [Run(path) for paths in names.values() for path in paths]
-    placed = any(run.transfers() for run in runs) and len({run.manifest.resolve() for run in runs if run.manifest.exists()}) > 1
+    placed = (
+        any(run.transfers() for run in runs)
+        and len({run.manifest.resolve() for run in runs if run.manifest.exists()}) > 1
+    )
     return {name: [read_member(path, name, placed) for path in paths] for name, paths in names.items()}
 
 

@@ -1,15 +1,31 @@
-"""The options that name an encoder and the data it is judged on: one set of them for every stage that looks at one."""
+"""The options that name an encoder, the data it is judged on, and where it runs: one set for every stage with one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import UsageError
 from stages.encoder_source import EncoderSource, resolve
-from stages.options import ArchOption, DataOption, LikeOption, PretrainedOption, SeedOption, WeightsOption
+from stages.options import (
+    ArchOption,
+    DataOption,
+    Device,
+    DeviceOption,
+    LikeOption,
+    Precision,
+    PrecisionOption,
+    PretrainedOption,
+    SeedOption,
+    WeightsOption,
+)
 from stages.run import Run, transferred
 from stages.splicing import spliced
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.device import Precision as Bits
 
 # By parameter, in the order of `--help`.
 OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -19,6 +35,8 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "like": (LikeOption, None),
     "data": (DataOption, None),
     "seed": (SeedOption, 0),
+    "device": (DeviceOption, Device.auto),
+    "precision": (PrecisionOption, Precision.auto),
 }
 
 
@@ -32,6 +50,8 @@ class EncoderChoice:
     like: Path | None
     data: Path | None
     seed: int
+    device: Device
+    precision: Precision
 
     @property
     def own(self) -> bool:
@@ -51,6 +71,13 @@ class EncoderChoice:
     def source(self, run: Run, image_size: int | None = None, patch_size: int | None = None) -> EncoderSource:
         """The encoder."""
         return resolve(run, self.weights, self.arch, self.pretrained, self.like, image_size, patch_size, self.seed)
+
+    def place(self) -> "tuple[torch.device, Bits]":
+        """Where the encoder runs, and the precision of its matrix products there."""
+        from sslkit.device import pick_device, resolve_precision
+
+        where = pick_device(self.device.value)
+        return where, resolve_precision(self.precision.value, where)
 
     def no_pixels(self, why: str) -> None:
         """Refuse the baseline that is no encoder.

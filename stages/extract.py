@@ -10,16 +10,7 @@ import typer
 
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import EncoderSource, build
-from stages.options import (
-    Device,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    Precision,
-    PrecisionOption,
-    RunArgument,
-    WorkersOption,
-)
+from stages.options import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
 from stages.output import say, show, table
 from stages.run import Result, Run, fingerprints
 
@@ -39,17 +30,12 @@ def extract(
         Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, 224, or 32 for pixels."),
     ] = None,
-    patch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
-    ] = None,
+    patch_size: PatchSizeOption = None,
     last_blocks: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--last-blocks", min=1, help="Keep the CLS of so many blocks; default: 4, or all of fewer."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass.")] = 64,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
     workers: WorkersOption = "auto",
     json: JsonOption = False,
     force: ForceOption = False,
@@ -62,16 +48,15 @@ def extract(
     source = encoder.source(here, image_size, patch_size)
     here.need(here.manifest, "prepare")
 
-    from sslkit.device import pick_device, resolve_precision
     from sslkit.device import workers as loader_workers
     from sslkit.probes.extraction import Team
 
-    where = pick_device(device.value)
+    where, bits = encoder.place()
     config = {
         **source.config(),
         "last_blocks": last_blocks,
         "batch_size": batch_size,
-        "precision": resolve_precision(precision.value, where),
+        "precision": bits,
     }
     inputs = {"data": here.manifest, **source.files}
     team = Team()

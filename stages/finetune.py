@@ -11,17 +11,7 @@ from stages import finetune_options as options
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.finetuning import Job, Labelling
 from stages.labels import labels_variant
-from stages.options import (
-    Device,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    LabelFractionOption,
-    Precision,
-    PrecisionOption,
-    RunArgument,
-    WorkersOption,
-)
+from stages.options import ForceOption, JsonOption, LabelFractionOption, PatchSizeOption, RunArgument, WorkersOption
 from stages.output import show, table
 from stages.run import Result
 
@@ -72,12 +62,7 @@ def finetune(
         Optional[int],  # noqa: UP045
         typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, or 224."),
     ] = None,
-    patch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
-    ] = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
+    patch_size: PatchSizeOption = None,
     workers: WorkersOption = "auto",
     json: JsonOption = False,
     force: ForceOption = False,
@@ -96,11 +81,10 @@ def finetune(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("finetune runs as one process: start it without torchrun")
 
-    from sslkit.device import pick_device, resolve_precision
     from sslkit.device import workers as loader_workers
     from sslkit.probes.finetune import settings
 
-    where = pick_device(device.value)
+    where, bits = encoder.place()
     about = settings(
         source.image_size,
         source.kind == "random",
@@ -123,7 +107,6 @@ def finetune(
         unfreeze=unfreeze,
         seed=encoder.seed,
     )
-    bits = resolve_precision(precision.value, where)
     labels = Labelling(
         1.0 if label_fraction is None else label_fraction, self_train, confidence if self_train else None
     )

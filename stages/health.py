@@ -10,12 +10,8 @@ from sslkit.errors import SslkitError, UsageError
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import Built, EncoderSource, build
 from stages.options import (
-    Device,
-    DeviceOption,
     ForceOption,
     JsonOption,
-    Precision,
-    PrecisionOption,
     RunArgument,
 )
 from stages.output import say, show, table
@@ -45,8 +41,6 @@ def health(
     ] = 500,
     views: Annotated[str, typer.Option("--views", metavar="|".join(VIEWS), help=VIEWS_HELP)] = "standard",
     encoder: EncoderChoice,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -65,16 +59,14 @@ def health(
     if views == "recipe":
         inputs["recipe"] = here.need(here.recipe, "pretrain")
 
-    from sslkit.device import pick_device, resolve_precision
-
-    where = pick_device(device.value)
+    where, bits = encoder.place()
     config: Result = {
         **source.config(),
         "count": count,
         "timeline_count": timeline_count if kept else None,
         "views": views,
         "seed": encoder.seed,
-        "precision": resolve_precision(precision.value, where),
+        "precision": bits,
     }
     results = here.perform(
         "health" if views == "standard" else "health:recipe-views",

@@ -9,12 +9,8 @@ from sslkit.errors import SslkitError, UsageError
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import Built, EncoderSource, build
 from stages.options import (
-    Device,
-    DeviceOption,
     ForceOption,
     JsonOption,
-    Precision,
-    PrecisionOption,
     RunArgument,
 )
 from stages.output import say, show, table
@@ -45,8 +41,6 @@ def occlusion(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3,
     count: Annotated[int, typer.Option("--count", min=1, help="Images of val, class by class; all of fewer.")] = 1000,
     encoder: EncoderChoice,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -62,9 +56,7 @@ def occlusion(
     manifest = here.need(here.manifest, "prepare")
     source = _source(here, encoder)
 
-    from sslkit.device import pick_device, resolve_precision
-
-    where = pick_device(device.value)
+    where, bits = encoder.place()
     config: Result = {
         **source.config(),
         "drop": drop,
@@ -72,7 +64,7 @@ def occlusion(
         "draws": draws,
         "count": count,
         "seed": encoder.seed,
-        "precision": resolve_precision(precision.value, where),
+        "precision": bits,
     }
     results = here.perform(
         "occlusion" if drop == "pixels" else f"occlusion:{drop}",

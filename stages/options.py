@@ -75,3 +75,17 @@ LikeOption = Annotated[
         show_default=False,
     ),
 ]
+
+# Sizes and photos.
+PatchSizeOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
+]
+PhotosOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--images", metavar="FILE|DIR", help="Your own photos, of any size.", show_default=False),
+]
+PhotoSizeOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--image-size", min=1, help="Shorter side, pixels; default: the encoder's. At most 8192 patches."),
+]

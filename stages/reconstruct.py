@@ -14,6 +14,7 @@ from stages.options import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    PhotosOption,
     Precision,
     PrecisionOption,
     RunArgument,
@@ -38,10 +39,7 @@ SHEET, ARRAYS = "reconstructions.png", "reconstructions.npz"
 
 def reconstruct(
     run: RunArgument,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-        typer.Option("--images", metavar="FILE|DIR", help="Your own photos, of any size.", show_default=False),
-    ] = None,
+    images: PhotosOption = None,
     count: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--count", min=1, help="How many are drawn; default 8 of val, or all of --images."),

@@ -11,15 +11,7 @@ import typer
 from sslkit.errors import SslkitError, UsageError, did_you_mean
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import EncoderSource, build
-from stages.options import (
-    Device,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    Precision,
-    PrecisionOption,
-    RunArgument,
-)
+from stages.options import ForceOption, JsonOption, PhotoSizeOption, RunArgument
 from stages.output import say, show, table
 from stages.run import Result, Run, open_run
 
@@ -53,10 +45,7 @@ def segment(
         Optional[str],  # noqa: UP045
         typer.Option("--protocol", metavar="NAMES", help=PROTOCOL_HELP, show_default=False),
     ] = None,
-    image_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--image-size", min=1, help="Shorter side, pixels; default: the encoder's. At most 8192 patches."),
-    ] = None,
+    image_size: PhotoSizeOption = None,
     count: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--count", min=1, help="How many photos, spread evenly over the set; default: all of it."),
@@ -70,8 +59,6 @@ def segment(
         int, typer.Option("--void", help="In masks of several classes, the value that counts nowhere.")
     ] = 255,
     encoder: EncoderChoice,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -88,16 +75,14 @@ def segment(
     source = encoder.source(here)
     inputs = dict(source.files) if photos else {**source.files, "data": here.need(here.manifest, "prepare")}
 
-    from sslkit.device import pick_device, resolve_precision
-
-    where = pick_device(device.value)
+    where, bits = encoder.place()
     config: Result = {
         **source.config(),
         "image_size": image_size or source.image_size,
         "protocols": asked or (list(PROTOCOLS[:2]) if photos is None or photos.binary else list(PROTOCOLS)),
         "photos": photos.digest if photos else "val",
         **{"count": count, "mass": mass, "tau": tau, "binary": binary, "void": void, "seed": encoder.seed},
-        "precision": resolve_precision(precision.value, where),
+        "precision": bits,
     }
     stage = f"segment:{_variant(images, masks)}" if images and masks else "segment"
     results = here.perform(
