@@ -1,6 +1,7 @@
 """``extract``: the same bytes whatever happens, whoever computes them, and what can be wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from sslkit.errors import SslkitError
 from sslkit.probes.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
 from sslkit.probes.partial import PartialArrays
 from sslkit.weights import save_encoder
+from stages.run import Run
 
 CPU = torch.device("cpu")
 TINY = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=3, heads=3)
@@ -271,3 +273,24 @@ def test_bad_input_is_one_line(tmp_path, prepared, sslkit, name):
     code, out, err = sslkit("extract", tmp_path / "run", *data, *words, *QUICK)
     assert code == expected and not out, err
     assert says in err and err.count("\n") == 1, err
+
+
+def test_an_encoder_is_judged_on_other_data_below_its_run(trained_run, sslkit, tmp_path):
+    run, digits = tmp_path / "run", tmp_path / "digits"
+    shutil.copytree(trained_run, run)
+    (run / "data" / "reference.json").unlink()
+    Run(run, Run(trained_run).data.parent).remember_data()
+    assert sslkit("prepare", digits, "--source", "digits", "--per-class", 4, "--workers", 0)[0] == 0
+    before = (run / "knn" / "results.json").read_bytes()
+    for stage in ("extract", "knn"):
+        code, _, err = sslkit(stage, run, "--data", digits, *(QUICK if stage == "extract" else []))
+        assert code == 0, err
+    other = Run(run / "on" / "digits")
+    made = other.record("extract")
+    assert len(np.load(other.feature("train", "labels"))) == 40 and made["config"]["weights"] == "run"
+    weights = made["inputs"]["weights"]["path"]
+    assert (other.path / weights).resolve() == (run / "pretrain/encoder.safetensors").resolve()
+    assert json.loads(other.results("knn").read_text())["val_images"] == 360
+    assert (run / "knn" / "results.json").read_bytes() == before
+    code, out, _ = sslkit("compare", run)
+    assert code == 0 and "k-NN on digits" in out
