@@ -12,6 +12,8 @@ from stages.options import ForceOption, JsonOption, RunArgument
 from stages.output import show
 from stages.run import Result, Run, open_run
 
+MARK = "\n- sslkit\n"  # a tag in the front matter of every card
+
 
 class Format(str, Enum):
     """Who is to load it."""
@@ -35,8 +37,8 @@ def export(
     here.need(here.encoder, "pretrain")
     if folder.exists() and not folder.is_dir():
         raise SslkitError(f"{folder} is a file: name a folder to export to")
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise SslkitError(f"{folder} is not empty: name a new folder, or replace it with --force")
+    folder = folder.resolve()
+    _check_free(folder, force)
 
     from sslkit.export.formats import FORMATS
     from sslkit.weights import load_encoder
@@ -57,6 +59,21 @@ def export(
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     lines = [f"{folder}: {', '.join(files)}", "README.md says how to load it"]
     show({"folder": str(folder), "format": format.value, "files": files}, lines, json)
+
+
+def _check_free(folder: Path, force: bool) -> None:
+    """Only an export is ever replaced.
+
+    Raises:
+        SslkitError: the folder holds something else, or an export and there is no ``--force``.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    card = folder / "README.md"
+    if not (card.is_file() and MARK in card.read_text(errors="ignore")):
+        raise SslkitError(f"{folder} is not empty and holds no earlier export: name a new folder")
+    if not force:
+        raise SslkitError(f"{folder} is not empty: name a new folder, or replace it with --force")
 
 
 def _card(run: Run, encoder: Any, format: str) -> str:

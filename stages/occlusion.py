@@ -101,6 +101,10 @@ def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
     Raises:
         SslkitError: the options name another one.
     """
+    if changed := run.stale("linear"):
+        raise SslkitError(
+            f"{', '.join(changed)} changed since the linear head was trained: redo `sslkit linear {run.path} --force`"
+        )
     record = run.record("extract")
     if record is None:  # features of another program: their accuracy beside the intact images' shows whether it fits
         return encoder.source(run)

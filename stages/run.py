@@ -374,4 +374,7 @@ def transferred(path: Path | None, data: Path | None) -> Run:
     home = Run(run.path)
     if data is None or not home.manifest.exists() or home.manifest.resolve() == run.manifest.resolve():
         return run
-    return Run(home.path / TRANSFERS / data.resolve().name, data)
+    below = Run(home.path / TRANSFERS / data.resolve().name)
+    if below.manifest.exists() and below.manifest.resolve() != run.manifest.resolve():
+        raise SslkitError(f"{below.path} is about {below.data.parent}, not {data}: rename one of the two")
+    return Run(below.path, data)

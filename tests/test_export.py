@@ -70,8 +70,16 @@ def test_the_card_says_what_it_is(trained_run, sslkit, tmp_path):
 
 def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     (tmp_path / "mine").write_text("")
-    code, _, err = sslkit("export", trained_run, tmp_path)
-    assert code == 1 and "is not empty" in err and "--force" in err and [p.name for p in tmp_path.iterdir()] == ["mine"]
+    for words in ([tmp_path], [tmp_path, "--force"]):
+        code, _, err = sslkit("export", trained_run, *words)
+        assert code == 1 and "is not empty and holds no earlier export: name a new folder" in err
+    code, _, err = sslkit("export", trained_run, trained_run, "--force")
+    assert code == 1 and (trained_run / "pretrain" / "encoder.safetensors").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    for format, code in (("timm", 0), ("pt", 1)):
+        assert sslkit("export", trained_run, tmp_path / "new", "--format", format)[0] == code
+    assert sslkit("export", trained_run, tmp_path / "new", "--format", "pt", "--force")[0] == 0
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"README.md", "encoder.pt"}
     code, _, err = sslkit("export", tmp_path, tmp_path / "out")
     assert code == 1 and "sslkit pretrain" in err
 

@@ -310,5 +310,8 @@ def test_other_data_than_the_runs_own_is_judged_below_it(tmp_path):
     # A run without data takes what it is given.
     assert transferred(tmp_path / "new", tmp_path / "a").path == tmp_path / "new"
     other.remember_data()
+    write_json(Run(tmp_path / "elsewhere" / "digits").manifest, {"name": "other digits"})
+    with pytest.raises(SslkitError, match="rename one of the two"):
+        transferred(tmp_path / "a", tmp_path / "elsewhere" / "digits")
     again = Run(tmp_path / "a/on/digits")
     assert again.manifest.samefile(other.manifest) and Run(tmp_path / "a").transfers()[0].path == again.path

@@ -339,3 +339,7 @@ def test_what_is_wrong_with_masks_is_said(tmp_path):
         open_folder(images, masks)
     with pytest.raises(SslkitError, match="--masks takes one"):
         open_folder(images, tmp_path / "nowhere")
+
+
+def test_patches_that_are_all_joined_are_not_cut_anywhere():
+    assert normalised_cut(np.ones((9, 4)) + np.arange(9)[:, None] * 1e-3).all()

@@ -116,3 +116,8 @@ def test_the_interval_of_one_accuracy_is_wilsons() -> None:
     # Wilson's ends are where the true accuracy is just 1.96 deviations away.
     for end in (low / 100, high / 100):
         assert abs(0.4 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 10000), rel=1e-6)
+
+
+def test_differences_that_differ_by_rounding_alone_are_certain():
+    found = over_seeds([50.1, 60.1, 70.1], [50.0, 60.0, 70.0])
+    assert found.p == 0 and found.needed == 2 and found.low == found.high == pytest.approx(0.1)

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
-
-CROP_SHARE = 0.875  # of the resized image, at evaluation; see sslkit.probes.extraction
+from sslkit.probes.extraction import CROP_RATIO, SMALLEST_CROPPED
 
 
 class Features(nn.Module):
@@ -42,10 +41,11 @@ def timm_folder(encoder: Encoder, folder: Path) -> None:
     size = encoder.spec.image_size
     # What the architecture's name brings along says where other weights are; these are not those.
     model.pretrained_cfg = {
-        **{k: model.pretrained_cfg[k] for k in ("architecture", "first_conv", "classifier", "interpolation")},
+        **{k: model.pretrained_cfg[k] for k in ("architecture", "first_conv", "classifier")},
+        "interpolation": "bicubic",
         "input_size": (3, size, size),
         "fixed_input_size": False,
-        "crop_pct": CROP_SHARE,
+        "crop_pct": CROP_RATIO if size >= SMALLEST_CROPPED else 1.0,
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
         "num_classes": 0,
@@ -121,8 +121,10 @@ def transformers_folder(encoder: Encoder, folder: Path) -> None:
     state = _transformers_names(encoder.model.state_dict(), "attention.attention.query" in "".join(model.state_dict()))
     model.load_state_dict(state, strict=True)
     model.save_pretrained(folder)
+    # It makes a square of any photo; the card says what the features were measured with.
     whole = {"height": size, "width": size}
-    ViTImageProcessor(size=whole, image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD)).save_pretrained(folder)
+    mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
+    ViTImageProcessor(size=whole, resample=3, image_mean=mean, image_std=std).save_pretrained(folder)
 
 
 FORMATS: dict[str, Callable[[Encoder, Path], None]] = {

@@ -188,7 +188,7 @@ class AttentionMeter:
             attention = rows(block, *project(block, some, some))
             distance = attention_distance(attention, self.distances.to(attention.device))
             both = torch.stack([distance, attention_entropy(attention)], -1)
-            self._sums[layer] = self._sums[layer] + both.double().sum(0).cpu()
+            self._sums[layer] = self._sums[layer] + both.cpu().double().sum(0)  # MPS has no doubles
             self._images[layer] += len(some)
 
     def per_head(self) -> dict[str, list[list[float]]]:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from timm.layers.attention import Attention
 from torch import Tensor
 
 from sslkit.device import Precision, autocast
@@ -107,6 +108,9 @@ def why_not_salient(encoder: Encoder) -> str:
         return f"{encoder.spec.arch} is no ViT"
     if not encoder.has_cls:
         return f"{encoder.spec.arch} has no CLS token"
+    attn = getattr(encoder.model.blocks[-1], "attn", encoder.model.blocks[-1])
+    if not isinstance(attn, Attention):
+        return f"{encoder.spec.arch} has attention of kind {type(attn).__name__}"
     return ""
 
 

@@ -210,7 +210,15 @@ def _by_stem(folder: Path, option: str) -> dict[str, Path]:
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise SslkitError(f"no image in {folder}: files named {', '.join(sorted(SUFFIXES))} are looked for")
-    return {str(path.relative_to(folder).with_suffix("")): path for path in found}
+    by_stem: dict[str, Path] = {}
+    for path in found:
+        stem = str(path.relative_to(folder).with_suffix(""))
+        if stem in by_stem:
+            raise SslkitError(
+                f"{by_stem[stem]} and {path} have one name: {option} takes a folder with one file for each"
+            )
+        by_stem[stem] = path
+    return by_stem
 
 
 def _some(files: dict[str, Path]) -> str:

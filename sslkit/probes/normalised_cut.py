@@ -54,8 +54,11 @@ def normalised_cut(features: np.ndarray, tau: float = TAU) -> np.ndarray:
         tau: cosine above which two patches are joined.
 
     Returns:
-        (N,) bool.
+        (N,) bool; all of them where every two patches are joined.
     """
-    y = second_vector(affinity(features, tau))
+    weights = affinity(features, tau)
+    if len(weights) > 1 and not (weights < 1).any():
+        return np.ones(len(weights), bool)  # nothing is apart from anything: a cut would fall anywhere
+    y = second_vector(weights)
     side = y > y.mean()
     return side if side[np.abs(y).argmax()] else ~side

@@ -124,6 +124,9 @@ def mcnemar(a_only: int, b_only: int) -> float:
     return min(1.0, 2 * float(bdtr(min(a_only, b_only), a_only + b_only, 0.5))) if a_only + b_only else 1.0
 
 
+ROUNDING = 1e-9  # of a difference: less spread than that is none
+
+
 def over_seeds(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> OverSeeds:
     """Paired differences over seeds with Student's interval.
 
@@ -141,6 +144,8 @@ def over_seeds(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> 
 
     differences = [x - y for x, y in zip(a, b, strict=True)]
     difference, deviation, freedom = mean(differences), stdev(differences), len(differences) - 1
+    if deviation <= ROUNDING * abs(difference):
+        deviation = 0.0  # what is left is the arithmetic's
     error = deviation / math.sqrt(len(differences))
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     # With no spread at all a difference is certain, and none is no difference.
