@@ -1,7 +1,10 @@
 import gc
 import json
+import os
 import pickle
 import re
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -89,6 +92,55 @@ def test_few_files_stay_open(tmp_path, monkeypatch):
         assert torch.equal(split.image(i), PICTURES[i])
         split.member(i, "json")
         assert len(split._handles) <= 2 and len(split._members) <= 2
+
+
+def test_a_file_stays_open_while_it_is_read_whoever_lets_go_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN_FILES", 1)
+    split, pread, inside = prepared(tmp_path, [(i,) for i in range(7)]), os.pread, []
+
+    def interrupted(descriptor, size, offset):
+        if not inside:  # what another thread may do between the look-up of a descriptor and the read
+            inside.append(True)
+            assert torch.equal(split.image(5), PICTURES[5])
+            inside.clear()
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(shards.os, "pread", interrupted)
+    for i in (0, 1, 2):
+        assert torch.equal(split.image(i), PICTURES[i])
+
+
+def test_threads_share_a_split_of_more_shards_than_files_stay_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN_FILES", 2)
+    split, failed, start = prepared(tmp_path, [(i,) for i in range(7)]), [], threading.Barrier(6)
+    expected = [record(i).members for i in range(7)]
+
+    def read(number):
+        start.wait()
+        try:
+            for i in np.random.default_rng(number).integers(0, 7, 60).tolist():
+                assert split.image_bytes(i) == expected[i]["png"]
+                assert split.member(i, "json") == expected[i]["json"]
+        except BaseException as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not failed and len(split._handles) <= 2 and len(split._members) <= 2
+
+
+def test_which_samples_have_a_member(tmp_path):
+    split = prepared(tmp_path)
+    assert split.having("mask.png").tolist() == [1, 3, 5] and split.having("cls").tolist() == [0, 1, 2, 4, 5, 6]
+    assert split.having("nothing").tolist() == []
 
 
 def stale_by_truncation(shard):

@@ -7,11 +7,12 @@ member lies. The bytes of both depend on nothing but the samples.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from sslkit.files import atomic, read_json
 IMAGE_EXTENSIONS = ("jpg", "png", "webp")
 BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
 OPEN_FILES = 128  # shards held open by a process at a time
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int,
 class Split:
     """The samples of one prepared split, by number. Cheap to send to loader processes: files open on first use.
 
+    Threads may share it.
+
     Attributes:
         name: ``train`` or ``val``.
         classes: class names.
@@ -118,8 +122,11 @@ class Split:
         self.labels = np.concatenate([index.labels for index in indexes])
         self._keys = np.concatenate([index.keys for index in indexes])
         self._images = np.concatenate([_image_places(index) for index in indexes])
-        self._handles: dict[int, _Handle] = {}
-        self._members: dict[int, Index] = {}
+        self._nothing_open()
+
+    def _nothing_open(self) -> None:
+        self._handles = _Recent(lambda shard: _Handle(self._shards[shard]))
+        self._members = _Recent(lambda shard: read_index(self._shards[shard]))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -157,15 +164,16 @@ class Split:
     def member(self, i: int, name: str) -> bytes | None:
         """Another member of sample ``i``, such as ``"json"`` or ``"mask.png"``; None when it has none."""
         shard = self._shard(self._check(i))
-        if shard not in self._members:
-            if len(self._members) >= OPEN_FILES:
-                self._members.pop(next(iter(self._members)))
-            self._members[shard] = read_index(self._shards[shard])
-        index, row = self._members[shard], i - int(self._starts[shard])
+        index, row = self._members(shard), i - int(self._starts[shard])
         columns = np.flatnonzero(index.members == name)
         if not len(columns) or index.offsets[row, columns[0]] < 0:
             return None
         return self._read(i, name, int(index.offsets[row, columns[0]]), int(index.sizes[row, columns[0]]))
+
+    def having(self, name: str) -> np.ndarray:
+        """Numbers of the samples that have a member, ascending: (M,) int64. Reads every index, and no shard."""
+        indexes = [read_index(shard) for shard in self._shards]
+        return np.flatnonzero(np.concatenate([(i.offsets[:, i.members == name] >= 0).any(1) for i in indexes]))
 
     def _check(self, i: int) -> int:
         if not 0 <= i < len(self.labels):
@@ -177,8 +185,9 @@ class Split:
 
     def _read(self, i: int, extension: str, offset: int, size: int) -> bytes:
         shard = self._shard(i)
+        handle = self._handles(shard)  # by name, so that it stays open while it is read, whoever lets go of it
         # The header in front comes in the same read; its name tells a shard that was replaced by one of equal size.
-        block = os.pread(self._handle(shard).descriptor, BLOCK + size, offset - BLOCK)
+        block = os.pread(handle.descriptor, BLOCK + size, offset - BLOCK)
         expected = self._keys[i] + b"." + extension.encode() + b"\0"
         if len(block) != BLOCK + size or not block.startswith(expected):
             raise SslkitError(
@@ -187,21 +196,39 @@ class Split:
             )
         return block[BLOCK:]
 
-    def _handle(self, shard: int) -> "_Handle":
-        handle = self._handles.get(shard)
-        if handle is None:
-            if len(self._handles) >= OPEN_FILES:
-                self._handles.pop(next(iter(self._handles)))
-            handle = self._handles[shard] = _Handle(self._shards[shard])
-        return handle
-
     def __getstate__(self) -> dict[str, Any]:
-        state = {key: value for key, value in self.__dict__.items() if key != "keys"}
-        return {**state, "_handles": {}, "_members": {}}
+        return {key: value for key, value in self.__dict__.items() if key not in ("keys", "_handles", "_members")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._nothing_open()
+
+
+class _Recent(Generic[T]):
+    """What was made for the last ``OPEN_FILES`` shards that were asked for anew; threads may ask at once."""
+
+    def __init__(self, make: Callable[[int], T]):
+        self._make, self._lock = make, threading.Lock()
+        self._kept: dict[int, T] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __call__(self, shard: int) -> T:
+        found = self._kept.get(shard)
+        if found is not None:
+            return found
+        with self._lock:
+            if shard not in self._kept:
+                made = self._make(shard)
+                if len(self._kept) >= OPEN_FILES:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[shard] = made
+            return self._kept[shard]
 
 
 class _Handle:
-    """A descriptor that closes when nobody reads through it any more, so that threads can share a Split."""
+    """A descriptor that closes when nobody holds this any more."""
 
     def __init__(self, path: Path):
         self.descriptor = os.open(path, os.O_RDONLY)
