@@ -19,6 +19,7 @@ from tqdm import tqdm
 from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, check_pair, ranks_of_truth
+from sslkit.probes.labels import by_class
 from sslkit.probes.stacked import Heads, cosine
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # per 256 images: times batch_size / 256
@@ -225,10 +226,9 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, n
         SslkitError: no class has two images.
     """
     held = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    for label, members in by_class(labels):
         count = min(max(1, round(share * len(members))), len(members) - 1)
-        held.append(rng.generator(seed, "linear/held-out", int(label)).permutation(members)[:count])
+        held.append(rng.generator(seed, "linear/held-out", label).permutation(members)[:count])
     out = np.sort(np.concatenate(held))
     if not len(out):
         raise SslkitError(f"train has {len(labels)} labelled images, one per class: none can be held out to choose by")

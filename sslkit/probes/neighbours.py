@@ -11,6 +11,7 @@ from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, check_pair
 from sslkit.probes.knn import bank_of
+from sslkit.probes.labels import by_class
 
 Only = Literal["right", "wrong", "any"]
 
@@ -79,12 +80,14 @@ def _in_turns(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) 
     # Wrong and right images begin at different classes, so that a few queries show many.
     classes = rng.generator(seed, "queries-classes").permutation(np.unique(labels))
     classes = np.roll(classes, -pool * (len(classes) // 2))
-    members = {
-        label: rng.generator(seed, "queries", int(label), pool).permutation(candidates[labels[candidates] == label])
+    found = dict(by_class(labels[candidates]))
+    members = [
+        rng.generator(seed, "queries", label, pool).permutation(candidates[found[label]])
         for label in classes.tolist()
-    }
-    for turn in range(max(map(len, members.values()))):
-        yield from (int(rows[turn]) for rows in members.values() if turn < len(rows))
+        if label in found
+    ]
+    for turn in range(max(map(len, members), default=0)):
+        yield from (int(rows[turn]) for rows in members if turn < len(rows))
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
