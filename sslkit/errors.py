@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MOST = 40  # words of a list in one message
+
 
 class SslkitError(Exception):
     """Something failed that the user can mend. Printed as one line; ``exit_code`` is the process's."""
@@ -25,7 +27,7 @@ class InterruptedRun(SslkitError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, or lists all of them.
+    """A hint that names the nearest known word, or lists all of them, if they are not too many for a line.
 
     >>> did_you_mean("rato", ["ratio", "order"])
     "did you mean 'ratio'?"
@@ -34,4 +36,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean '{close[0]}'?"
+    more = f", and {len(known) - MOST} more" if len(known) > MOST else ""
+    return f"known: {', '.join(known[:MOST])}{more}"

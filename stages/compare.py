@@ -6,14 +6,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from sslkit.errors import UsageError
+from sslkit.errors import SslkitError, UsageError
 from stages.comparison import Column, Member, figures_of, log_of, read_members, row, together
 from stages.comparison_protocol import Protocol
 from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table
 from stages.options import JsonOption, SeedsOption
 from stages.output import say
-from stages.run import Result
+from stages.run import Result, Run
 from stages.seeds import group_of, grouped
+from stages.status import survey
 
 FEW = 6  # runs whose recipes still fit side by side on a terminal
 BASELINE_HELP = (
@@ -50,13 +51,16 @@ def compare(
         raise UsageError("--markdown, --csv and --json are three formats of one answer: give one of them")
     if csv and configs:
         raise UsageError("--configs is a table of its own, which CSV has no room for: take --json, or leave out --csv")
+    for path in runs:
+        if not path.is_dir():
+            raise SslkitError(f"{path} is no run directory: name folders that `sslkit pretrain` or `extract` wrote")
     groups, base = _groups(runs, baseline, seeds)
     members = [member for group in groups.values() for member in group]
     figures, protocol = figures_of(members), Protocol(members)
     answer: Result = {
         "runs": _rows(groups, figures, reach, seeds),
         "differences": _differences(groups, base, figures, protocol),
-        "notes": [*protocol.notes(members), *_silent(members, reach)],
+        "notes": [*protocol.notes(members), *_stale(members), *_silent(members, reach), *_no_seeds(groups, seeds)],
     }
     if configs is not False:
         answer["configs"] = differing(groups)
@@ -100,6 +104,24 @@ def _differences(
     from stages.comparison_differences import differences
 
     return differences(groups, base, figures, protocol)
+
+
+def _stale(members: Sequence[Member]) -> list[str]:
+    """Figures of an encoder, or of data, that is no longer the one that lies there."""
+    notes = []
+    for run in dict.fromkeys(e.run.path for member in members for e in member.evaluations.values()):
+        stages = {e.stage for member in members for e in member.evaluations.values() if e.run.path == run}
+        old = [stage for stage, facts in survey(Run(run)).items() if stage in stages and facts["stale"]]
+        if old:
+            notes.append(f"{', '.join(old)} of {run} was done before its inputs changed: see `sslkit status {run}`")
+    return notes
+
+
+def _no_seeds(groups: Mapping[str, Sequence[Member]], by_seed: bool) -> list[str]:
+    """Runs that --seeds did not join, though it was asked to."""
+    if not by_seed or any(len(members) > 1 for members in groups.values()):
+        return []
+    return ["--seeds joins runs of one folder named NAME-s0, NAME-s1, ...; none of these are"]
 
 
 def _silent(members: Sequence[Member], reach: float | None) -> list[str]:

@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from sslkit.errors import SslkitError
+from sslkit.intervals import interval
 from stages.run import FOLDERS, Result, Run
-from stages.seeds import interval
 
 COSTS = {
     "epochs": "epochs",

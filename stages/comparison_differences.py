@@ -97,7 +97,8 @@ def _over_seeds(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Result:
 def _over_images(one: Evaluation, other: Evaluation) -> Result:
     import numpy as np
 
-    from sslkit.probes.statistics import over_images, wilson
+    from sslkit.intervals import wilson
+    from sslkit.probes.statistics import over_images
 
     try:
         rows, labels, ours = _right(one)
@@ -118,8 +119,8 @@ def _over_images(one: Evaluation, other: Evaluation) -> Result:
         "only_baseline_right": found.b_only,
         "test": "McNemar, exact",
         "p": found.p,
-        "run_interval": wilson(int(ours.sum()), found.images),
-        "baseline_interval": wilson(int(theirs.sum()), found.images),
+        "run_interval": wilson(100 * float(ours.mean()), found.images),
+        "baseline_interval": wilson(100 * float(theirs.mean()), found.images),
     }
 
 

@@ -10,7 +10,7 @@ from stages.comparison import Evaluation, Member
 from stages.run import Result, Run
 
 # What is judged, and what only says how: neither belongs to the protocol.
-NOT_PROTOCOL = ("weights", "encoder", "seed", "precision", "workers", "image_size")
+NOT_PROTOCOL = ("weights", "encoder", "seed", "precision", "workers", "image_size", "protocols")
 LEARNS = ("linear", "finetune")  # where the batch size is a setting of the learning, and not of a forward pass
 TEST_IMAGES, TRAINING_IMAGES = "test images", "training images"
 LABEL_SEED = "seed of the labels"
@@ -94,7 +94,10 @@ def _differ(name: str, values: Sequence[tuple[str, str]]) -> bool:
 
 
 def _data(run: Run, stage: str) -> Mapping[str, str] | None:
-    """``{path, sha256}`` of the manifest whose images a stage judged, itself or by ``extract``."""
+    """``{path, sha256}`` of the manifest whose images a stage judged, itself or by ``extract``; None for photos."""
+    config = (run.record(stage) or {}).get("config", {})
+    if config.get("photos", "val") != "val":
+        return None  # their digest is a setting
     for name in (stage, "extract"):
         data = (run.record(name) or {}).get("inputs", {}).get("data")
         if data:

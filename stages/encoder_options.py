@@ -13,6 +13,7 @@ from stages.options import (
     Device,
     DeviceOption,
     LikeOption,
+    NoPixelsOption,
     Precision,
     PrecisionOption,
     PretrainedOption,
@@ -93,6 +94,11 @@ class EncoderChoice:
         return replace(self, weights="random")
 
 
-def takes_encoder(command: Callable[..., None]) -> Callable[..., None]:
+def takes_features(command: Callable[..., None]) -> Callable[..., None]:
     """A command with these options in the place of its parameter ``encoder``, an ``EncoderChoice``."""
     return spliced(command, "encoder", OPTIONS, EncoderChoice)
+
+
+def takes_encoder(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that looks into the encoder, which pixels have not."""
+    return spliced(command, "encoder", {**OPTIONS, "weights": (NoPixelsOption, None)}, EncoderChoice)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.encoder_options import EncoderChoice, takes_features
 from stages.encoder_source import EncoderSource, build
 from stages.options import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
 from stages.output import say, show, table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val")
 
 
-@takes_encoder
+@takes_features
 def extract(
     run: RunArgument,
     encoder: EncoderChoice,

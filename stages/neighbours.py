@@ -9,7 +9,7 @@ import typer
 from sslkit.errors import SslkitError
 from stages.knn import probe_inputs
 from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
-from stages.output import show, table
+from stages.output import show, tab, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
@@ -129,14 +129,14 @@ def _work(run: Run, folder: Path, count: int, k: int, only: Any, seed: int) -> R
     run.remember_data()
     train, val = (open_features([run.feature(s, "cls")], run.feature(s, "labels")) for s in ("train", "val"))
     images = {name: images_of(run, name) for name in ("train", "val")}
-    names = _class_names(images["val"].classes, train, val)
+    names = class_names(images["val"].classes, train, val)
     predicted = _predictions(run, train, val)
     chosen = choose_queries(val.labels, predicted, count, only, seed)
     cosine, found = nearest(train, val, chosen, k)
     counts = confusion(val.labels, predicted)
     pairs = [{**p, "true": names[p["true"]], "predicted": names[p["predicted"]]} for p in most_confused(counts, TOP)]
     right = float(100 * (train.labels[found] == val.labels[chosen][:, None]).mean())
-    facts = {"queries": len(chosen), "k": k, "neighbours_right": right, "top1": _share(val.labels == predicted)}
+    facts = {"queries": len(chosen), "k": k, "neighbours_right": right, "knn_top1": _share(val.labels == predicted)}
 
     rows = [
         {
@@ -162,7 +162,8 @@ def _work(run: Run, folder: Path, count: int, k: int, only: Any, seed: int) -> R
     about = _about(run, facts)
     with atomic(folder / PAGE) as handle:
         title = f"Nearest neighbours: {run.path.resolve().name}"
-        handle.write(page(title, about, queries, pairs=pairs, **matrix["facts"]).encode())
+        of = tab(run, "nearest neighbours")
+        handle.write(page(title, about, queries, of, pairs=pairs, **matrix["facts"]).encode())
     results: Result = {**facts, "pairs": pairs, "page": PAGE, "pictures": pictures}
     write_json(run.results("neighbours"), {**results, "shown": rows})
     return results
@@ -172,7 +173,7 @@ def _share(hits: "np.ndarray") -> float:
     return float(100 * hits.mean())
 
 
-def _class_names(classes: list[str], *features: "Features") -> list[str]:
+def class_names(classes: list[str], *features: "Features") -> list[str]:
     """Names of all classes that labels know of; features may have more than the images' list."""
     most = max(int(each.labels.max()) for each in features) + 1
     return [*classes, *(f"class {number}" for number in range(len(classes), most))]
@@ -227,5 +228,5 @@ def _about(run: Run, facts: Result) -> list[str]:
         f"features (the number). {facts['neighbours_right']:.1f} % of these neighbours have its class. Blue, solid "
         "frame and tick: the same class. Orange, dashed frame and cross: another.",
         f"Classes are those of the run's k-NN (temperature {knn['temperature']:g}), which is right for "
-        f"{facts['top1']:.1f} % of val.",
+        f"{facts['knn_top1']:.1f} % of val.",
     ]

@@ -29,7 +29,9 @@ RunArgument = Annotated[
 ]
 DataOption = Annotated[
     Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-    typer.Option("--data", metavar="RUN", help="The data prepared in another run.", show_default=False),
+    typer.Option(
+        "--data", metavar="RUN", help="The data prepared in another run; default: this run's.", show_default=False
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Redo the stage, replacing what it wrote.")]
@@ -46,7 +48,7 @@ LabelFractionOption = Annotated[
     typer.Option(
         "--label-fraction",
         metavar="SHARE",
-        help="Use the labels of this share of train only, the same of every class, drawn by --seed; as a variant.",
+        help="Use the labels of this share of train only, the same of every class, drawn by --seed; default: all.",
         show_default=False,
     ),
 ]
@@ -58,6 +60,15 @@ WeightsOption = Annotated[
         "--weights",
         metavar="FILE|random|pixels",
         help="The run's own encoder if absent; a checkpoint FILE; random or pixels for the two baselines.",
+        show_default=False,
+    ),
+]
+NoPixelsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--weights",
+        metavar="FILE|random",
+        help="The run's own encoder if absent; a checkpoint FILE; random for the untrained one.",
         show_default=False,
     ),
 ]
@@ -83,7 +94,9 @@ PatchSizeOption = Annotated[
 ]
 PhotosOption = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--images", metavar="FILE|DIR", help="Your own photos, of any size.", show_default=False),
+    typer.Option(
+        "--images", metavar="FILE|DIR", help="Your own photos, of any size; default: val.", show_default=False
+    ),
 ]
 PhotoSizeOption = Annotated[
     Optional[int],  # noqa: UP045

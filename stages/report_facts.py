@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
+from sslkit.intervals import interval, wilson
 from stages.run import Result, Run
-from stages.seeds import NORMAL_QUANTILE, interval
 from stages.status import survey
 
 TITLES = {"knn": "k-NN", "finetune": "fine-tuned", "segment": "segmentation", "attn-viz": "attention"}
 # Stages whose results judge nothing: they prepare, or show.
-MAKERS = ("prepare", "pretrain", "extract", "attn-viz", "embed", "reconstruct")
+MAKERS = ("prepare", "pretrain", "extract", "attn-viz", "embed", "reconstruct", "neighbours")
 LONGEST_WORD = 40  # letters of a value in a table of numbers
 BASELINES = {
     "random": "untrained encoder",
@@ -182,7 +181,10 @@ class Facts:
     def collapse(self) -> tuple[str, str]:
         """The verdict on its training, and how bad that is."""
         if not self.training:
-            return ("not finished", "warn") if self.stage("pretrain") else ("-", "none")
+            stage = self.stage("pretrain")
+            if stage is None:
+                return "-", "none"
+            return ("failed", "bad") if stage.state == "failed" else ("not finished", "warn")
         found = self.training.get("collapse") or {}
         words = [kind if name == "features" else f"{name}: {kind}" for name, kind in found.items()]
         if not words and any("collapsed" in warning for warning in self.warnings):
@@ -231,19 +233,6 @@ def recipe_names(stage: Stage | None) -> list[str]:
     named = [after for word, after in pairwise(words) if word == "--recipe"]
     named += [word.partition("=")[2] for word in words if word.startswith("--recipe=")]
     return [Path(name).stem for name in named]
-
-
-def wilson(percent: float, images: int) -> tuple[float, float]:
-    """95 % interval of a share of independent images, both in percent (Wilson, JASA 22, 1927).
-
-    >>> [round(end, 2) for end in wilson(50.0, 100)], [round(end, 2) for end in wilson(0.0, 100)]
-    ([40.38, 59.62], [0.0, 3.7])
-    """
-    share, z2 = percent / 100, NORMAL_QUANTILE**2
-    middle = share + z2 / (2 * images)
-    half = NORMAL_QUANTILE * sqrt(share * (1 - share) / images + z2 / (4 * images**2))
-    low, high = ((middle + side * half) / (1 + z2 / images) for side in (-1, 1))
-    return 100 * max(low, 0.0), 100 * min(high, 1.0)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ FOLDERS = {
     "embed": "embed",
 }
 CHAIN = 6
+ASKS = {"prepare": ["--source ..."], "pretrain": ["--recipe ..."]}  # what a stage cannot do without
 TRANSFERS = "on"  # folder of what a run's encoder gave on other data than its own
 Result = dict[str, Any]
 
@@ -63,7 +64,8 @@ class Run:
 
     Args:
         path: the directory; it need not exist yet.
-        data: another run whose prepared data this one uses (``--data``); remembered in ``data/reference.json``.
+        data: another run whose prepared data, or whose reference to such, this one uses (``--data``); remembered in
+            ``data/reference.json``.
     """
 
     def __init__(self, path: Path, data: Path | None = None):
@@ -79,7 +81,7 @@ class Run:
     def data(self) -> Path:
         """The prepared data: ``--data``'s, else this run's own, else the one it was last pointed at."""
         if self._other_data:
-            return self._other_data / FOLDERS["prepare"]
+            return Run(self._other_data).data
         reference = self.own_data / "reference.json"
         if not (self.own_data / "manifest.json").exists() and reference.exists():
             return (self.path / read_json(reference)["run"]).resolve() / FOLDERS["prepare"]
@@ -97,7 +99,7 @@ class Run:
     def remember_data(self) -> None:
         """Record ``--data`` for the stages to come, unless this run has data of its own."""
         if self._other_data and not (self.own_data / "manifest.json").exists():
-            relative = os.path.relpath(self._other_data.resolve(), self.path.resolve())
+            relative = os.path.relpath(self.data.parent.resolve(), self.path.resolve())
             write_json(self.own_data / "reference.json", {"run": relative})
 
     @property
@@ -222,7 +224,8 @@ class Run:
             SslkitError: it is missing; the message names the stage that makes it.
         """
         if not path.exists():
-            raise SslkitError(f"{path} is missing: run `sslkit {stage} {self.path}` first")
+            command = " ".join([f"sslkit {stage} {self.path}", *ASKS.get(stage, [])])
+            raise SslkitError(f"{path} is missing: run `{command}` first")
         return path
 
     def perform(
@@ -360,8 +363,8 @@ def open_run(path: Path | None, data: Path | None = None) -> Run:
     """The run named on the command line or in ``$SSLKIT_RUN``."""
     if path is None:
         raise UsageError("name a run directory: the first argument, or $SSLKIT_RUN")
-    if data is not None and not (data / FOLDERS["prepare"] / "manifest.json").exists():
-        raise SslkitError(f"--data {data} holds no prepared data: run `sslkit prepare {data}` first")
+    if data is not None and not Run(data).manifest.exists():
+        raise SslkitError(f"--data {data} holds no prepared data: run `sslkit prepare {data} --source ...` first")
     return Run(path, data)
 
 
@@ -374,7 +377,7 @@ def transferred(path: Path | None, data: Path | None) -> Run:
     home = Run(run.path)
     if data is None or not home.manifest.exists() or home.manifest.resolve() == run.manifest.resolve():
         return run
-    below = Run(home.path / TRANSFERS / data.resolve().name)
+    below = Run(home.path / TRANSFERS / run.data.parent.resolve().name)
     if below.manifest.exists() and below.manifest.resolve() != run.manifest.resolve():
         raise SslkitError(f"{below.path} is about {below.data.parent}, not {data}: rename one of the two")
     return Run(below.path, data)

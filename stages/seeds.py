@@ -2,15 +2,10 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
 
 SEED_SUFFIX = re.compile(r"-s\d+$")
 ANY_SEED = "-s*"
-# Quantiles 0.975 of Student's t distribution for 1 to 10 degrees of freedom.
-T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-NORMAL_QUANTILE = 1.959964
 
 
 def grouped(paths: Sequence[Path], by_seed: bool) -> dict[str, list[Path]]:
@@ -62,18 +57,3 @@ def _names(paths: Sequence[Path]) -> list[str]:
     longest = max(len(path.parts) for path in paths)
     tails = [[str(Path(*path.parts[-length:])) for path in paths] for length in range(1, longest + 1)]
     return next(names for names in tails if len(set(names)) == len(names))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of independent runs and the half width of its 95 % interval by Student's t; None for a single run."""
-    if len(values) < 2:
-        return mean(values), None
-    return mean(values), t_quantile(len(values) - 1) * stdev(values) / sqrt(len(values))
-
-
-def t_quantile(freedom: int) -> float:
-    """Quantile 0.975 of Student's t; beyond the table by its expansion around the normal's, right to 0.003."""
-    if freedom <= len(T_QUANTILES):
-        return T_QUANTILES[freedom - 1]
-    z = NORMAL_QUANTILE
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -17,13 +17,15 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     """Show the state of every stage: when it ran, what it gave, and whether its inputs changed since."""
     if not run.is_dir():
         raise SslkitError(f"{run} is no run directory: start one with `sslkit prepare {run} --source ...`")
-    stages = survey(Run(run))
+    here = Run(run)
+    stages, below = survey(here), {other.path.name: judged(other) for other in here.transfers()}
     if as_json:
         import json
 
-        print(json.dumps({"run": str(run), "stages": stages}))
+        print(json.dumps({"run": str(run), "stages": stages, "on": below}))
         return
-    print("\n".join(lines(stages)))
+    elsewhere = {f"{stage} on {name}": facts for name, those in below.items() for stage, facts in those.items()}
+    print("\n".join(lines({**stages, **elsewhere})))
 
 
 def survey(run: Run) -> dict[str, dict[str, Any]]:
@@ -54,6 +56,12 @@ def survey(run: Run) -> dict[str, dict[str, Any]]:
             found[stage]["run"] = str(home.path)
         found[stage]["stale"] += _stale_sources(home, record, found)
     return found
+
+
+def judged(run: Run) -> dict[str, dict[str, Any]]:
+    """The same of a run below ``on/``: what was begun there; its data and its training are others'."""
+    begun = run.stages()
+    return {stage: facts for stage, facts in survey(run).items() if stage in begun}
 
 
 def _stages(run: Run) -> list[str]:
@@ -99,7 +107,8 @@ def lines(stages: dict[str, dict[str, Any]]) -> list[str]:
             text.append(f"{stage} is stale: {', '.join(facts['stale'])} changed since; --force redoes it")
         if facts["state"] in ("failed", "unfinished", "interrupted"):
             why = f" ({facts['error']})" if facts.get("error") else ""
-            text.append(f"{stage} is {facts['state']}{why}; the same command goes on")
+            then = "once that is mended, " if facts["state"] == "failed" else ""
+            text.append(f"{stage} is {facts['state']}{why}; {then}the same command goes on")
         if facts["state"] == "files missing":
             text.append(f"{stage} wrote files that are gone or changed in size; the same command makes them again")
     commands = [f"  {facts['command']}" for facts in stages.values() if facts.get("command")]

@@ -169,3 +169,4 @@ def test_recipes_show_merges_and_overrides() -> None:
 def test_a_hint_names_the_nearest_word_or_all() -> None:
     assert did_you_mean("rato", ["ratio", "order"]) == "did you mean 'ratio'?"
     assert did_you_mean("zzz", ["ratio", "order"]) == "known: order, ratio"
+    assert len(did_you_mean("zzz", [f"vit_{number}" for number in range(1000)])) < 400

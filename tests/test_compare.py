@@ -30,7 +30,14 @@ def finished(path: Path, knn: float | None, linear: float | None = None, **train
 
 def write(run: Run, stage: str, results: dict, seconds: float = 1.0, memory: int = 10, **facts) -> None:
     run.folder(stage).mkdir(parents=True)
-    record = {"status": "done", "results": results, "seconds": seconds, "peak_memory_mb": memory, "inputs": {}}
+    record = {
+        "status": "done",
+        "results": results,
+        "seconds": seconds,
+        "peak_memory_mb": memory,
+        "inputs": {},
+        "outputs": {},
+    }
     write_json(run.folder(stage) / "stage.json", {**record, **facts})
 
 
@@ -339,9 +346,44 @@ def test_formats_that_exclude_each_other_are_wrong_usage(sslkit, tmp_path: Path,
 
 def test_what_is_no_run_is_an_error(sslkit, tmp_path: Path) -> None:
     finished(tmp_path / "a", 40.0)
-    for words in ([tmp_path / "none"], [tmp_path / "a", "--baseline", tmp_path / "none"]):
+    (tmp_path / "empty").mkdir()
+    for words in ([tmp_path / "empty"], [tmp_path / "a", "--baseline", tmp_path / "none"]):
         code, out, err = sslkit("compare", *words)
         assert (code, out) == (1, "") and "holds no stage to compare" in err
+    code, out, err = sslkit("compare", tmp_path / "a", "runs/nothing")
+    assert (code, out) == (1, "") and err.startswith("sslkit: runs/nothing is no run directory")
+
+
+def test_figures_of_an_encoder_that_was_trained_anew_are_noted(sslkit, tmp_path: Path) -> None:
+    run, weights = Run(tmp_path / "a"), tmp_path / "a" / "weights"
+    finished(run.path, None, 50.0)
+    weights.write_text("old")
+    write(run, "extract", {}, inputs={"weights": {"path": "weights", "sha256": sha256(weights)}}, outputs={}, config={})
+    write(run, "knn", {"top1": 40.0, "k": 20}, inputs={"cls": {"path": "features/x", "sha256": sha256(weights)}})
+    (run.features / "x").write_text("old")
+    assert compared(sslkit, run.path)["notes"] == []
+    weights.write_text("new")
+    notes = compared(sslkit, run.path)["notes"]
+    assert notes == [f"knn of {run.path} was done before its inputs changed: see `sslkit status {run.path}`"]
+
+
+def test_a_word_of_seeds_that_joins_nothing_is_noted(sslkit, tmp_path: Path) -> None:
+    runs = [finished(tmp_path / name, 40.0) for name in ("a-s0", "b-s0", "a-s1")]
+    assert compared(sslkit, *runs, "--seeds")["notes"] == []
+    assert "none of these are" in compared(sslkit, *runs[:2], "--seeds")["notes"][0]
+
+
+def test_photos_are_no_images_of_the_data(sslkit, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest").write_text(name)
+        data = {"data": {"path": "manifest", "sha256": sha256(tmp_path / name / "manifest")}}
+        run = Run(tmp_path / name)
+        write(run, "extract", {}, inputs=data)
+        config = {"photos": "digest", "protocols": [name], "image_size": 64}
+        write(run, "segment:photos", {"headline": {"jaccard": 40.0}}, config=config)
+    found = compared(sslkit, tmp_path / "a", tmp_path / "b", "--baseline", tmp_path / "b")
+    assert found["notes"] == [] and found["differences"][0]["difference"] == 0
 
 
 def test_a_comparison_without_a_baseline_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import torch
 from conftest import spawn
 from torch import Tensor
 
+from sslkit import rng
 from sslkit.data.shards import open_split
 from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.linear_classifier import LinearClassifier, check, patch_size, reads, why_not_salient
-from sslkit.probes.occlusion import Part, Plan, area, balanced, curve, dropped, judge, wilson, without
+from sslkit.probes.occlusion import Part, Plan, area, balanced, curve, dropped, judge, without
 from stages.occlusion import parse_shares
 from stages.run import Run
 
@@ -128,13 +129,6 @@ def test_rows_of_a_curve_and_its_area():
     assert area([0.0, 0.1, 0.9], [100.0, 0.0, 0.0]) == pytest.approx(5 / 0.9)
 
 
-def test_intervals_are_wilsons():
-    # 10 of 20: a textbook's example (0.2993, 0.7007).
-    assert wilson(0.5, 20) == pytest.approx([29.93, 70.07], abs=0.005)
-    low, high = wilson(0.0, 20)
-    assert low == 0 and high == pytest.approx(16.11, abs=0.005) and wilson(1.0, 20) == pytest.approx([100 - high, 100])
-
-
 def test_images_are_taken_class_by_class_and_fewer_lie_inside_more():
     labels = np.array([0] * 30 + [1] * 10 + [2] * 4 + [-1] * 5)
     some, more = balanced(labels, 9, 0), balanced(labels, 24, 0)
@@ -143,6 +137,10 @@ def test_images_are_taken_class_by_class_and_fewer_lie_inside_more():
     assert len(balanced(labels, 1000, 0)) == 44 and list(some) != list(balanced(labels, 9, 1))
     with pytest.raises(SslkitError, match="no labels"):
         balanced(np.full(3, -1), 2, 0)
+    # Naively: by turns, in each turn by class.
+    drawn = {c: rng.generator(5, "occlusion/images", c).permutation(np.flatnonzero(labels == c)) for c in range(3)}
+    turns = sorted((turn, c, row) for c, rows in drawn.items() for turn, row in enumerate(rows.tolist()))
+    assert balanced(labels, 17, 5).tolist() == sorted(row for _, _, row in turns[:17])
 
 
 def classifier(features: str, width: int, spec: EncoderSpec = SPEC) -> LinearClassifier:

@@ -15,11 +15,11 @@ import pytest
 from browser_fixture import page_errors
 from PIL import Image
 
+from sslkit.intervals import wilson
 from sslkit.plots import charts, curves
 from sslkit.plots.figure import as_svg
 from sslkit.plots.inline import inline
 from sslkit.plots.report import Cell, Report, Table, render
-from stages.report_facts import wilson
 
 ODD = '<b>&"x'
 Shown = Callable[..., tuple[int, str, str]]
@@ -128,14 +128,6 @@ def test_accuracies_stand_with_their_intervals(runs: list[Path], elements: Eleme
     assert "k-NN, with 95 % intervals" in elements.text
     # What a stage listed, and what the training drew, of both runs.
     assert len(elements.all("img")) == 3
-
-
-@pytest.mark.parametrize(("percent", "images"), [(0.0, 10), (27.5, 10_000), (62.5, 40), (100.0, 7)])
-def test_wilsons_interval_is_where_the_test_of_a_share_turns(percent: float, images: int) -> None:
-    seen = percent / 100
-    grid = np.linspace(0, 1, 200_001)
-    inside = grid[np.abs(seen - grid) <= 1.959964 * np.sqrt(grid * (1 - grid) / images) + 1e-12]
-    assert wilson(percent, images) == pytest.approx((100 * inside[0], 100 * inside[-1]), abs=2e-3)
 
 
 def test_pictures_are_made_small_and_what_has_no_room_is_left_out(tmp_path: Path) -> None:

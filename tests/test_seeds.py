@@ -2,19 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
-from stages.seeds import group_of, grouped, interval, seed_of, t_quantile
-
-
-def test_intervals_are_students() -> None:
-    # By hand: mean 2, standard deviation 1, 4.3027 / sqrt(3).
-    assert interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(2.4842, abs=1e-4))
-    assert interval([5.0]) == (5.0, None)
-    # From a printed table of the distribution.
-    printed = ((1, 12.706), (4, 2.776), (10, 2.228), (11, 2.201), (15, 2.131), (30, 2.042), (120, 1.980))
-    for freedom, quantile in printed:
-        assert t_quantile(freedom) == pytest.approx(quantile, abs=0.003)
+from stages.seeds import group_of, grouped, seed_of
 
 
 def test_names_tell_runs_apart_and_seeds_are_taken_together(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sslkit.errors import SslkitError
-from sslkit.probes.statistics import mcnemar, over_images, over_seeds, pairs_needed, wilson
+from sslkit.probes.statistics import mcnemar, over_images, over_seeds, pairs_needed
 
 
 def two(a_only: int, b_only: int, both: int, neither: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -105,17 +105,6 @@ def test_pairs_needed_hold_what_they_promise_and_have_no_bound() -> None:
 
     assert n == 6 and power(n) >= 0.8 > power(n - 1)
     assert pairs_needed(0.001, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e6, rel=1e-3)
-
-
-def test_the_interval_of_one_accuracy_is_wilsons() -> None:
-    # By hand for 8 of 10: (0.8 + 3.8415/20 -+ 1.96 sqrt(0.016 + 3.8415/400)) / (1 + 3.8415/10).
-    assert wilson(8, 10) == pytest.approx((49.016, 94.332), abs=0.01)
-    assert (wilson(0, 10)[0], wilson(10, 10)[1]) == pytest.approx((0, 100), abs=1e-9)
-    low, high = wilson(4000, 10000)
-    assert (low, high) == pytest.approx((40 - 0.96, 40 + 0.96), abs=0.01)
-    # Wilson's ends are where the true accuracy is just 1.96 deviations away.
-    for end in (low / 100, high / 100):
-        assert abs(0.4 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 10000), rel=1e-6)
 
 
 def test_differences_that_differ_by_rounding_alone_are_certain():

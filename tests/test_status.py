@@ -71,7 +71,7 @@ def test_a_failure_and_lost_files_are_told(run: Run) -> None:
     stages = survey(run)
     assert stages["linear"]["state"] == "failed"
     assert stages["knn"]["state"] == "files missing"
-    assert "linear is failed (the disk is full); the same command goes on" in lines(stages)
+    assert "linear is failed (the disk is full); once that is mended, the same command goes on" in lines(stages)
 
 
 def test_running_and_unfinished_are_told_apart(run: Run) -> None:
@@ -106,6 +106,18 @@ def test_data_of_another_run_is_shown_as_its_own(run: Run, tmp_path: Path) -> No
     facts = survey(Run(run.path))["prepare"]
     assert facts["results"] == {"train": 3}
     assert Path(facts["run"]).resolve() == other.path.resolve()
+
+
+def test_what_was_judged_on_other_data_is_shown_below(run: Run, tmp_path: Path) -> None:
+    perform(run, "knn", {"top1": 50.0})
+    below = Run(run.path / "on" / "digits")
+    perform(below, "knn", {"top1": 70.0})
+    result = CliRunner().invoke(app, ["status", str(run.path)])
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["knn", "on", "digits"] in [row[:3] for row in rows] and "top1 70" in result.stdout
+    assert "pretrain on digits" not in result.stdout
+    facts = json.loads(CliRunner().invoke(app, ["status", str(run.path), "--json"]).stdout)
+    assert facts["on"]["digits"]["knn"]["results"] == {"top1": 70.0} and list(facts["on"]["digits"]) == ["knn"]
 
 
 def test_json_and_a_missing_run(run: Run) -> None:

@@ -7,7 +7,6 @@ objects, true object patches first, and true background first, show what perfect
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +17,14 @@ from sslkit import rng
 from sslkit.data.shards import Split
 from sslkit.data.views import patch_coverage
 from sslkit.errors import SslkitError
+from sslkit.intervals import wilson
 from sslkit.probes.crops import crops
 from sslkit.probes.extraction import evaluation_crop
 from sslkit.probes.features import ranks_of_truth
+from sslkit.probes.labels import by_class
 from sslkit.probes.linear_classifier import Drop, LinearClassifier
 
 SHARES = tuple(tenth / 10 for tenth in range(10))
-NORMAL_QUANTILE = 1.959964  # of 0.975
 
 
 @dataclass(frozen=True)
@@ -212,15 +212,18 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     Raises:
         SslkitError: no image has a label.
     """
-    keys: list[tuple[int, int, int]] = []
-    for label in np.unique(labels[labels >= 0]).tolist():
-        members = rng.generator(seed, "occlusion/images", label).permutation(np.flatnonzero(labels == label))
-        keys += [(turn, label, row) for turn, row in enumerate(members.tolist())]
-    if not keys:
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
         raise SslkitError(
             "val has no labels: occlusion counts what a linear probe gets right; prepare from class folders"
         )
-    return np.sort(np.array([row for _, _, row in sorted(keys)[:count]], np.int64))
+    members = [
+        rng.generator(seed, "occlusion/images", label).permutation(known[positions])
+        for label, positions in by_class(labels[known])
+    ]
+    turns = np.concatenate([np.arange(len(rows)) for rows in members])
+    # The first of each class in the order of the classes, then the second of each, ...
+    return np.sort(np.concatenate(members)[np.argsort(turns, kind="stable")[:count]])
 
 
 def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[str, object]]:
@@ -243,19 +246,11 @@ def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[
                 "share": share,
                 "dropped": dropped(share, patches),
                 "top1": float(draws.mean()),
-                "interval": wilson(float(hits[:, index].mean()), hits.shape[2]),
+                "interval": list(wilson(100 * float(hits[:, index].mean()), hits.shape[2])),
                 "draws": draws.tolist(),
             }
         )
     return rows
-
-
-def wilson(share: float, count: int) -> list[float]:
-    """Wilson's 95 % interval of a share of ``count`` trials, in percent; unlike the normal one it ends at 0 and 100."""
-    z = NORMAL_QUANTILE
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return [100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)]
 
 
 def area(shares: Sequence[float], values: Sequence[float]) -> float:

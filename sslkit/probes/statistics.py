@@ -189,18 +189,3 @@ def pairs_needed(difference: float, deviation: float, power: float = POWER, leve
             break
         pairs += 1
     return pairs
-
-
-def wilson(right: int, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of one accuracy over test images (Wilson, J. Am. Stat. Assoc. 22, 1927), in percent.
-
-    Args:
-        right: images classified rightly.
-        images: N >= 1.
-        level: of the interval, in (0, 1).
-    """
-    z, share = NormalDist().inv_cdf((1 + level) / 2), right / images
-    centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
-    half = z / (1 + z**2 / images) * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
-    # At 0 and at all the ends are 0 and 100, but for rounding.
-    return max(0.0, 100 * (centre - half)), min(100.0, 100 * (centre + half))
