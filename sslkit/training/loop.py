@@ -1,13 +1,10 @@
 """The one training loop: batch, loss, backward, clip, step, EMA, log. Every method runs through it."""
 
 import math
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,7 +21,9 @@ from sslkit.methods.base import Method
 from sslkit.recipe import Recipe
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint, distributed, gradients, log
+from sslkit.training.clock import Clock
 from sslkit.training.distributed import World
+from sslkit.training.signals import Signals
 
 
 @dataclass
@@ -84,9 +83,9 @@ class Trainer:
             InterruptedRun: SIGINT or SIGTERM came; a checkpoint was written.
             SslkitError: several steps in a row were not finite.
         """
-        clock = _Clock(self.recipe.train.batch_size // self.recipe.train.accumulate)
+        clock = Clock(self.recipe.train.batch_size // self.recipe.train.accumulate)
         module = self.method if self.world.size == 1 else DistributedDataParallel(self.method, broadcast_buffers=False)
-        with _Signals() as signals, self._bar() as bar:
+        with Signals() as signals, self._bar() as bar:
             self._keep_encoder()
             while self.step < self.total:
                 at = self.at(self.step)
@@ -117,7 +116,7 @@ class Trainer:
         self.save()
 
     def _forward_backward(
-        self, module: torch.nn.Module, batches: Iterator[Batch], clock: "_Clock", at: Moment
+        self, module: torch.nn.Module, batches: Iterator[Batch], clock: Clock, at: Moment
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
         """Gradients of one global batch; this process's mean loss, mean statistics and sample indices."""
         parts, statistics, samples = self.recipe.train.accumulate, {}, []
@@ -144,14 +143,14 @@ class Trainer:
                 )
         return loss, statistics, samples
 
-    def _begin_epoch(self, at: Moment, clock: "_Clock") -> None:
+    def _begin_epoch(self, at: Moment, clock: Clock) -> None:
         """Let the method look at the whole dataset; the time it takes is not the step's."""
         for parameter in self.method.begin_epoch(at, self.features):
             self.optimizer.state.pop(parameter, None)
         if self.step % self.recipe.monitor.log_steps == 0:
             clock.restart()
 
-    def _log(self, rates: dict[str, float], clock: "_Clock", bar: tqdm) -> None:
+    def _log(self, rates: dict[str, float], clock: Clock, bar: tqdm) -> None:
         """Read the interval's metrics, the only place where the host waits for the device."""
         self._count_skipped()
         metrics, speed = self.meter.read(), clock.read()
@@ -207,7 +206,7 @@ class Trainer:
                 )
         self._recent = []
 
-    def _keep_or_leave(self, signals: "_Signals", clock: "_Clock") -> None:
+    def _keep_or_leave(self, signals: Signals, clock: Clock) -> None:
         """Checkpoint when it is time; on a signal checkpoint and leave."""
         received = signals.received
         if self.world.size > 1:
@@ -254,65 +253,3 @@ class Trainer:
             disable=self.quiet or not self.world.leads,
             dynamic_ncols=True,
         )
-
-
-class _Clock:
-    """Images per second, the share of time spent waiting for data, and when the last checkpoint was."""
-
-    def __init__(self, images: int):
-        self.images = images  # of one micro-batch, over all processes
-        self.kept = time.monotonic()
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new interval."""
-        self.began, self.waited, self.batches = time.monotonic(), 0.0, 0
-
-    def waiting(self) -> "_Waiting":
-        """A block that counts as waiting for data."""
-        return _Waiting(self)
-
-    def checkpoint_due(self, minutes: float) -> bool:
-        """Whether so many minutes passed since this last said yes."""
-        due = time.monotonic() - self.kept > 60 * minutes
-        if due:
-            self.kept = time.monotonic()
-        return due
-
-    def read(self) -> dict[str, float]:
-        """Since the last reading."""
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        values = {
-            "images_per_second": round(self.batches * self.images / seconds, 2),
-            "data_wait": round(self.waited / seconds, 4),
-        }
-        self.restart()
-        return values
-
-
-class _Waiting:
-    def __init__(self, clock: _Clock):
-        self.clock = clock
-
-    def __enter__(self) -> None:
-        self.entered = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.clock.waited += time.monotonic() - self.entered
-        self.clock.batches += 1
-
-
-class _Signals:
-    """Remembers SIGINT and SIGTERM instead of dying, so that a step can end and be kept."""
-
-    def __enter__(self) -> "_Signals":
-        self.received = 0
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,49 @@
+"""How fast the loop is, and what it waits for."""
+
+import time
+
+
+class Clock:
+    """Images per second, the share of time spent waiting for data, and when the last checkpoint was."""
+
+    def __init__(self, images: int):
+        self.images = images  # of one micro-batch, over all processes
+        self.kept = time.monotonic()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval."""
+        self.began, self.waited, self.batches = time.monotonic(), 0.0, 0
+
+    def waiting(self) -> "_Waiting":
+        """A block that counts as waiting for data."""
+        return _Waiting(self)
+
+    def checkpoint_due(self, minutes: float) -> bool:
+        """Whether so many minutes passed since this last said yes."""
+        due = time.monotonic() - self.kept > 60 * minutes
+        if due:
+            self.kept = time.monotonic()
+        return due
+
+    def read(self) -> dict[str, float]:
+        """Since the last reading."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        values = {
+            "images_per_second": round(self.batches * self.images / seconds, 2),
+            "data_wait": round(self.waited / seconds, 4),
+        }
+        self.restart()
+        return values
+
+
+class _Waiting:
+    def __init__(self, clock: Clock):
+        self.clock = clock
+
+    def __enter__(self) -> None:
+        self.entered = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.clock.waited += time.monotonic() - self.entered
+        self.clock.batches += 1
