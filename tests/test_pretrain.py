@@ -191,7 +191,7 @@ def test_mistakes_end_in_one_line(train, sslkit, tmp_path, words, code, message)
 
 def test_a_missing_stage_is_named(tiny_scale, sslkit, tmp_path):
     code, _, err = sslkit("pretrain", tmp_path / "run", "--recipe", "dino", "--recipe", tiny_scale)
-    assert code == 1 and f"run `sslkit prepare {tmp_path / 'run'}` first" in err
+    assert code == 1 and f"run `sslkit prepare {tmp_path / 'run'} --source ...` first" in err
 
 
 def test_a_damaged_checkpoint_is_one_line(undisturbed, train, sslkit, tmp_path):
