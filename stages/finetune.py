@@ -90,7 +90,7 @@ def finetune(
         source.kind == "random",
         self_train,
         lr=tuple(sorted(set(lr))) if lr else None,
-        epochs=epochs or None,
+        epochs=epochs,
         batch_size=batch_size,
         weight_decay=weight_decay,
         layer_decay=layer_decay,

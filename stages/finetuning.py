@@ -69,27 +69,45 @@ class Job:
             inputs={"data": self.run.manifest, **self.source.files},
             how={"device": str(self.device), "workers": self.workers},
             force=force,
+            check=self.check,
         )
 
-    def work(self, folder: Path) -> Result:
-        """Choose, train, judge, write."""
+    def check(self) -> None:
+        """Open the images and the encoder, and refuse what cannot be done with them.
+
+        Raises:
+            SslkitError: labels that are not there, or an encoder that the settings do not fit.
+        """
         from sslkit.data.shards import open_split
         from sslkit.probes.labels import share
+        from sslkit.probes.linear import HELD_OUT, hold_out
 
-        self.run.remember_data()
         self.train, val = (open_split(self.run.data, name) for name in ("train", "val"))
-        kept = share(self.train.labels, self.labels.label_fraction, self.about.seed)
-        others = self._others(kept)
-        judged_on = _labelled(val)
-        if not len(kept) or not len(judged_on):
+        self.kept = share(self.train.labels, self.labels.label_fraction, self.about.seed)
+        self.others = self._others(self.kept)
+        self.judged_on = _labelled(val)
+        if not len(self.kept) or not len(self.judged_on):
             raise SslkitError(f"{self.run.data} has no labels in train or val: prepare from class folders")
+        if self.chooses:
+            hold_out(self.train.labels[self.kept], HELD_OUT, self.about.seed)
         self.start = self._encoder()
+        self._method(self._picked(self.kept), self.about.lr[0], 0)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything is chosen on held-out images."""
+        return len(self.about.lr) > 1 or self.early_stop
+
+    def work(self, folder: Path) -> Result:
+        """Choose, train, judge, write; after ``check``."""
+        self.run.remember_data()
+        kept, judged_on = self.kept, self.judged_on
         choice, sweep = self._choose(folder, self._picked(kept))
         first = self._trained(folder / "round-1" if self.labels.self_train else folder, self._picked(kept), choice)
         final, verdict = first, self._judge(first, judged_on)
         rounds = [_round(first, verdict)]
         if self.labels.self_train:
-            labelled, report = self._pseudo_labelled(first, kept, others)
+            labelled, report = self._pseudo_labelled(first, kept, self.others)
             rounds[0]["pseudo_labels"] = report
             if report["taken"]:
                 final = self._trained(folder, labelled, choice)
@@ -127,17 +145,17 @@ class Job:
 
     def _choose(self, folder: Path, images: Picked) -> tuple[Choice, list[Result]]:
         """The learning rate and the end that are best on a held-out tenth of the labelled images; never on val."""
+        from sslkit.files import read_rows
         from sslkit.probes.linear import HELD_OUT, hold_out
-        from sslkit.training import log
 
-        if len(self.about.lr) == 1 and not self.early_stop:
+        if not self.chooses:
             return Choice(self.about.lr[0]), []
         rest, held = (self._picked(images.rows[part]) for part in hold_out(images.labels, HELD_OUT, self.about.seed))
         choices = []
         for lr in self.about.lr:
             place = folder / "sweep" / f"lr-{lr:g}"
             self._trained(place, rest, Choice(lr), held)
-            looks = [row for row in log.rows(place / "metrics.jsonl") if "held_out_top1" in row]
+            looks = [row for row in read_rows(place / "metrics.jsonl") if "held_out_top1" in row]
             # The first of equals: the earlier end, and below the smaller rate.
             found = max(looks, key=lambda row: row["held_out_top1"])
             choices.append(Choice(lr, found["step"] / looks[-1]["step"], found["held_out_top1"]))

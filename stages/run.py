@@ -237,6 +237,7 @@ class Run:
         inputs: Mapping[str, Path],
         how: Mapping[str, Any] | None = None,
         force: bool = False,
+        check: Callable[[], object] = lambda: None,
     ) -> Result:
         """Run ``work(folder)`` under the stage contract and return its results.
 
@@ -248,6 +249,8 @@ class Run:
             inputs: files the results depend on, by name; compared by SHA-256.
             how: device, workers, ...: recorded, not compared.
             force: throw away what the stage wrote before and start anew.
+            check: raises where the work cannot be done. Asked when something is to be done, and before anything is
+                written or thrown away: a mistake leaves neither a failed stage nor a gap where results were.
 
         Returns:
             The results, with ``"up_to_date": True`` added when nothing had to be done.
@@ -265,6 +268,7 @@ class Run:
                     raise SslkitError(f"{stage} ran before with other settings: {difference}; --force redoes it")
                 if not difference and old["status"] == "done" and outputs_intact(folder, old):
                     return {**old["results"], "up_to_date": True}
+            check()
             if force and folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sslkit import optim, weights
+from sslkit.data.loader import batches
+from sslkit.data.order import Order
 from sslkit.data.shards import Split
+from sslkit.data.views import ViewMaker
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.methods.base import DataFacts
 from sslkit.probes import finetune as library
@@ -144,6 +147,42 @@ def test_pools():
     assert tokens.patches is not None
     assert torch.equal(Classifier(encoder, head, "cls")(images), head(tokens.cls))
     assert torch.equal(Classifier(encoder, head, "mean")(images), head(tokens.patches.mean(1)))
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_head_and_loss_are_float32_under_bf16(pool):
+    from sslkit.device import autocast
+
+    tuned, seen = method(Settings(mixup=0, cutmix=0, ema=0.5, pool=pool)), []
+    for classifier in (tuned.live, tuned.judged()):
+        nn.init.normal_(classifier.head.weight)
+        classifier.head.register_forward_hook(lambda head, given, logits: seen.append((head, given[0], logits)))
+        with autocast(CPU, "bf16"):
+            classifier(torch.randn(4, 3, 32, 32))
+    views = ViewMaker(tuned.recipe.views, 32, 8, 0)
+    images = Picked(Noise(), np.arange(4), np.array([0, 1, 2, 0]))
+    batch = next(batches(images, views, Order(samples=4, batch_size=4, seed=0), 0, 1, 0, False))
+    with autocast(CPU, "bf16"):
+        found = tuned(batch, Moment(0, 1, 1))
+    assert len(seen) == 3 and found.loss.dtype == torch.float32
+    for head, given, logits in seen:
+        assert given.dtype == logits.dtype == torch.float32
+        assert torch.equal(logits, nn.functional.linear(given, head.weight, head.bias))  # no product in 8 bits
+
+
+class Noise:
+    """Images of one size."""
+
+    labels = np.zeros(4, np.int64)
+
+    def __len__(self):
+        return 4
+
+    def image(self, i):
+        return torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+
+    def object_mask(self, i):
+        return None
 
 
 def test_only_confident_predictions_become_labels():
@@ -381,15 +420,26 @@ def test_models_without_cls_or_blocks(tmp_path):
         (["--label-fraction", "0"], 2, "--label-fraction 0.0: it is above 0 and at most 1"),
         (["--self-train"], 2, "--self-train: every train image has its label; give --label-fraction"),
         (["--from", "random", "--weights", "random"], 2, "--from random is the run's own architecture"),
+        (["--pool", "mean", "--weights", "random", "--arch", "resnet18"], 2, "resnet18 has no patch tokens"),
+        (["--label-fraction", "0.01", "--early-stop"], 1, "none can be held out to choose by"),
         (["--lr", "0"], 2, "--lr 0: it is above 0"),
+        (["--epochs", "0"], 2, "--epochs 0: it is above 0"),
         (["--layer-decay", "0"], 2, "--layer-decay 0: it is above 0"),
-        (["--lr", "1e30", "--epochs", "6", "--batch-size", "16"], 1, "lower --lr, lengthen the warm-up"),
     ],
 )
-def test_mistakes_end_in_one_line(model, sslkit, words, code, message):
-    got, out, err = sslkit("finetune", model, *QUICK, *words)
+def test_mistakes_end_in_one_line_and_leave_what_was_there(model, sslkit, words, code, message):
+    older = model / "finetune" / "results.json"
+    older.parent.mkdir()
+    older.write_text("{}")
+    got, out, err = sslkit("finetune", model, *QUICK, *words, "--force")
     last = err.strip().splitlines()[-1]
     assert (got, out) == (code, "") and message in last and last.startswith("sslkit: ")
+    assert [path.name for path in model.glob("finetune*/*")] == ["results.json"]
+
+
+def test_a_training_that_diverges_says_what_to_try(model, sslkit):
+    code, out, err = sslkit("finetune", model, *QUICK, "--lr", "1e30", "--epochs", "6", "--batch-size", "16")
+    assert (code, out) == (1, "") and "lower --lr, lengthen the warm-up" in err.strip().splitlines()[-1]
 
 
 def test_several_processes_are_refused(model, sslkit, monkeypatch):
@@ -411,3 +461,4 @@ def test_images_without_labels_are_refused(model, sslkit, monkeypatch):
     monkeypatch.setattr(shards, "open_split", unlabelled)
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
     assert code == 1 and "has no labels in train or val: prepare from class folders" in err
+    assert not (model / "finetune").exists()

@@ -1,7 +1,7 @@
 """Evaluation crops of some images of a split, batch by batch, as a frozen encoder takes them."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ def crops(
     std: Sequence[float],
     title: str = "",
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The crops that ``extract`` sees.
+    """The crops that ``extract`` sees; the next batch is cut while one is looked at.
 
     Args:
         images: the split.
@@ -42,8 +42,15 @@ def crops(
     """
     normalise = normaliser(mean, std, device)
     with ThreadPoolExecutor(cores()) as pool:
+
+        def begin(part: np.ndarray) -> list[Future[Tensor]]:
+            return [pool.submit(lambda row=row: evaluation_crop(images.image(row), size)) for row in part.tolist()]
+
+        following = batches(rows)
+        begun = begin(next(following, rows))
         for part in batches(rows, title):
-            pixels = torch.stack(list(pool.map(lambda row: evaluation_crop(images.image(int(row)), size), part)))
+            pixels = torch.stack([crop.result() for crop in begun])
+            begun = begin(next(following, rows[:0]))
             yield part, normalise(pixels.to(device))
 
 

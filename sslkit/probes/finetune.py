@@ -22,7 +22,7 @@ from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised
 from sslkit.probes.layer_decay import factors, freeze_below
-from sslkit.probes.prediction import Classifier, Pool
+from sslkit.probes.prediction import Classifier, FloatLinear, Pool
 from sslkit.recipe import Recipe, validated
 from sslkit.schedules import Duration, Moment
 
@@ -100,8 +100,9 @@ def settings(image_size: int, fresh: bool, self_train: bool, **given: Any) -> Se
         low = 0 if name == "ema" else 1e-9
         if not low <= found.get(name, 1e-9) <= 1:
             raise UsageError(f"--{name.replace('_', '-')} {found[name]:g}: it is above 0 and at most 1")
-    if any(not rate > 0 for rate in found.get("lr", ())):
-        raise UsageError(f"--lr {min(found['lr']):g}: it is above 0")
+    for name, values in {"lr": found["lr"], "epochs": [found.get("epochs", 1)]}.items():
+        if any(not value > 0 for value in values):
+            raise UsageError(f"--{name} {min(values):g}: it is above 0")
     return Settings(**found)
 
 
@@ -154,6 +155,9 @@ class FineTune(Supervised):
         super().__init__(recipe, facts)
         self.about = about
         self.encoder.load_state_dict(start.state_dict())
+        head = nn.utils.skip_init(FloatLinear, self.encoder.width, self.classes)
+        assert isinstance(head, FloatLinear)
+        self.classifier = head
         nn.init.trunc_normal_(self.classifier.weight, std=HEAD_STD)
         nn.init.zeros_(self.classifier.bias)
         if about.pool == "cls" and self.encoder.vit and not self.encoder.has_cls:

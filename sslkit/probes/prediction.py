@@ -1,7 +1,5 @@
 """What a classifier says of images: an encoder, one of its outputs, a linear layer."""
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,15 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sslkit.data.augment import normalise
 from sslkit.data.loader import Images
-from sslkit.device import Precision, autocast, cores
-from sslkit.encoder import Encoder, Tokens
+from sslkit.device import Precision, autocast
+from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Tokens
 from sslkit.errors import UsageError
-from sslkit.probes.extraction import evaluation_crop
+from sslkit.probes.crops import crops
 from sslkit.probes.features import ranks_of_truth
 
-BATCH = 128
 UNLABELLED = -1
 Pool = Literal["cls", "mean"]
 
@@ -46,6 +42,15 @@ class Picked:
         return self.images.object_mask(int(self.rows[i]))
 
 
+class FloatLinear(nn.Linear):
+    """A linear layer in float32 whatever autocast says: in bf16, of 8 bits, logits tie and their loss is coarse."""
+
+    def forward(self, features: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """(..., D) -> (..., C) float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.float())
+
+
 class Classifier(nn.Module):
     """Logits of images.
 
@@ -65,12 +70,12 @@ class Classifier(nn.Module):
         self.encoder, self.head, self.pool = encoder, head, pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised -> (B, C)."""
+        """(B, 3, S, S) normalised by ImageNet's statistics -> (B, C)."""
         return self.head(self.pooled(self.encoder(images)))
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """(B, D), what the head sees."""
-        return tokens.cls if self.pool == "cls" or tokens.patches is None else tokens.patches.mean(1)
+        """(B, D) float32, what the head sees."""
+        return (tokens.cls if self.pool == "cls" or tokens.patches is None else tokens.patches.float().mean(1)).float()
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,10 @@ def predict(classifier: Classifier, images: Images, device: torch.device, precis
     was_training = classifier.training
     classifier.eval()
     predicted, confidence, ranks = [], [], []
-    for rows, pixels in _crops(images, classifier.encoder.spec.image_size):
+    size = classifier.encoder.spec.image_size
+    for rows, pixels in crops(images, np.arange(len(images)), size, device, IMAGENET_MEAN, IMAGENET_STD):
         with autocast(device, precision):
-            logits = classifier(normalise(pixels.to(device).float().div_(255)))
+            logits = classifier(pixels)
         likelihood, answer = logits.float().softmax(-1).max(-1)
         truth = torch.from_numpy(images.labels[rows])
         rank = ranks_of_truth(logits.float().cpu(), truth.clamp_min(0))
@@ -112,17 +118,3 @@ def predict(classifier: Classifier, images: Images, device: torch.device, precis
     parts = (predicted, confidence, ranks)
     found = [torch.cat(part).numpy() if part else np.empty(0) for part in parts]
     return Judged(found[0].astype(np.int64), found[1].astype(np.float32), found[2].astype(np.int64))
-
-
-def _crops(images: Images, size: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Batches of rows (B,) and crops (B, 3, S, S) uint8; the next one is cut while this one is looked at."""
-    waiting: tuple[np.ndarray, list[Future[Tensor]]] | None = None
-    with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(images), BATCH):
-            rows = np.arange(start, min(start + BATCH, len(images)))
-            begun = [pool.submit(lambda i: evaluation_crop(images.image(i), size), int(i)) for i in rows]
-            if waiting is not None:
-                yield waiting[0], torch.stack([crop.result() for crop in waiting[1]])
-            waiting = rows, begun
-        if waiting is not None:
-            yield waiting[0], torch.stack([crop.result() for crop in waiting[1]])
