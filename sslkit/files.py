@@ -40,6 +40,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; none where there is no file.
+
+    Of one that is being written the last line counts when it has its end.
+    """
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

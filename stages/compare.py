@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.comparison import Column, Member, figures_of, log_of, read_members, row, together
+from sslkit.files import read_rows
+from stages.comparison import Column, Member, figures_of, read_members, row, together
 from stages.comparison_protocol import Protocol
 from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table
 from stages.options import JsonOption, SeedsOption
@@ -128,7 +129,7 @@ def _silent(members: Sequence[Member], reach: float | None) -> list[str]:
     """Trainings of which nobody knows when they reached an accuracy."""
     if reach is None:
         return []
-    silent = [m.name for m in members if m.config and not any("knn" in entry for entry in log_of(m))]
+    silent = [m.name for m in members if m.config and not any("knn" in entry for entry in read_rows(m.run.metrics))]
     names = ", ".join(dict.fromkeys(silent))
     return [f"no k-NN was logged while these trained, so --reach knows nothing of them: {names}"] if silent else []
 

@@ -1,6 +1,5 @@
 """What `sslkit compare` knows of runs: every accuracy their stages gave, on whatever data, and what training took."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 from sslkit.errors import SslkitError
+from sslkit.files import read_rows
 from sslkit.intervals import interval
 from stages.run import FOLDERS, Result, Run
 
@@ -202,7 +202,7 @@ def minutes_to(member: Member, accuracy: float) -> float | None:
     """
     batch = ((member.config or {}).get("train") or {}).get("batch_size")
     seconds, before = 0.0, 0
-    for entry in log_of(member):
+    for entry in read_rows(member.run.metrics):
         speed = entry.get("images_per_second")
         if not speed or not batch:
             continue
@@ -210,11 +210,3 @@ def minutes_to(member: Member, accuracy: float) -> float | None:
         if entry.get("knn") is not None and entry["knn"] >= accuracy:
             return seconds / 60
     return None
-
-
-def log_of(member: Member) -> list[Result]:
-    """The rows of ``metrics.jsonl``, less a last line that is being written; none where nothing was trained."""
-    if not member.run.metrics.exists():
-        return []
-    lines = member.run.metrics.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -57,10 +57,10 @@ def curves(
 
 
 def _log(path: Path) -> "Log":
-    from sslkit.plots.curves import read_log
+    from sslkit.files import read_rows
 
     run = Run(path)
-    rows = read_log(run.need(run.metrics, "pretrain"))
+    rows = read_rows(run.need(run.metrics, "pretrain"))
     if not rows:
         raise SslkitError(f"{run.metrics} holds no row yet: wait until `sslkit pretrain {path}` has logged one")
     return rows

@@ -155,9 +155,8 @@ class _Job:
     def _train(self, folder: Path) -> dict[str, Any]:
         from sslkit.data.loader import in_memory
         from sslkit.diagnostics import collapses
-        from sslkit.files import atomic
+        from sslkit.files import atomic, read_rows
         from sslkit.recipe import dump
-        from sslkit.training.log import rows
         from sslkit.weights import save_encoder
 
         recipe = self.recipe
@@ -175,7 +174,7 @@ class _Job:
         if not self.world.leads:
             return {}
         save_encoder(encoder, self.run.encoder, self.run.encoder_info, branch)
-        log = rows(self.run.metrics)
+        log = read_rows(self.run.metrics)
         last = [row for row in log if row.get("loss") is not None][-1]
         return {
             "encoder": str(self.run.encoder),
@@ -192,10 +191,10 @@ class _Job:
 
     def _events_of_log(self) -> None:
         """Events of a training that is over."""
-        from sslkit.training.log import rows
+        from sslkit.files import read_rows
         from sslkit.training.tensorboard import Events
 
-        Events(self.run.events, rows(self.run.metrics)).close()
+        Events(self.run.events, read_rows(self.run.metrics)).close()
 
     @contextmanager
     def _events(self, trainer: Trainer) -> Iterator[None]:
@@ -203,10 +202,10 @@ class _Job:
         if not self.events:
             yield
             return
-        from sslkit.training.log import rows
+        from sslkit.files import read_rows
         from sslkit.training.tensorboard import Events
 
-        events = Events(self.run.events, rows(self.run.metrics))
+        events = Events(self.run.events, read_rows(self.run.metrics))
         trainer.tell = events
         try:
             yield

@@ -16,6 +16,7 @@ from stages.run import Result, Run
 from stages.status import survey
 
 TITLES = {"knn": "k-NN", "finetune": "fine-tuned", "segment": "segmentation", "attn-viz": "attention"}
+METRICS = {"jaccard": "Jaccard", "ncut": "Jaccard of the cut", "miou": "mIoU"}
 # Stages whose results judge nothing: they prepare, or show.
 MAKERS = ("prepare", "pretrain", "extract", "attn-viz", "embed", "reconstruct", "neighbours")
 LONGEST_WORD = 40  # letters of a value in a table of numbers
@@ -72,7 +73,7 @@ class Stage:
         found = {"": self.results["top1"]} if "top1" in self.results else self.results.get("headline")
         if not isinstance(found, dict):
             return {}
-        return {f"{self.title} {k}".strip(): float(v) for k, v in found.items() if isinstance(v, int | float)}
+        return {f"{self.title} {METRICS.get(k, k)}".strip(): float(v) for k, v in found.items() if isinstance(v, int | float)}
 
     @property
     def judged(self) -> int | None:
@@ -117,9 +118,9 @@ class Facts:
     @cached_property
     def log(self) -> list[Result]:
         """What its training logged so far."""
-        from sslkit.plots.curves import read_log
+        from sslkit.files import read_rows
 
-        return read_log(self.run.metrics) if self.stage("pretrain") and self.run.metrics.exists() else []
+        return read_rows(self.run.metrics) if self.stage("pretrain") else []
 
     @property
     def training(self) -> Result:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sslkit.files import read_rows
 from sslkit.plots import curves
 
 
@@ -81,7 +82,7 @@ def test_what_was_not_finite_is_a_gap_and_a_skipped_step_nothing() -> None:
 
 def test_a_log_that_is_being_written_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "log").write_text('{"step": 1}\n{"ste')
-    assert curves.read_log(tmp_path / "log") == [{"step": 1}]
+    assert read_rows(tmp_path / "log") == [{"step": 1}]
 
 
 def test_the_command_draws_the_collapse_figure(sslkit, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ Two panels make the figure of collapse (arXiv:2104.14294, figure 7): the entropy
 KL(teacher || student). KL -> 0 is collapse, with h -> 0 to one prototype and with h -> ln K to uniform targets.
 """
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -85,11 +84,6 @@ class Panel:
     label: str
     lines: Sequence[Line]
     ceilings: Sequence[float] = field(default=())
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``metrics.jsonl``, also of one that is being written: a line without its end is left out."""
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def metrics(logs: Sequence[Log]) -> list[str]:

@@ -61,11 +61,6 @@ def rewind(path: Path, step: int) -> None:
         handle.writelines(line + "\n" for line in kept)
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metrics file; empty when there is none."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def _step(line: str) -> float:
     try:
         return json.loads(line)["step"]
