@@ -9,7 +9,7 @@ import typer
 
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
-from stages.attention_images import find_photos, read_photos, sizes_told, val_images
+from stages.attention_images import find_photos, photos_variant, read_photos, sizes_told, val_images
 from stages.attention_options import (
     AgainstOption,
     EveryOption,
@@ -23,7 +23,7 @@ from stages.attention_options import (
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import Built, build
 from stages.options import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
-from stages.output import say, show, table
+from stages.output import say, show, tab, table
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def attn_viz(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw attention maps: every head, their mean, the mask with 60 % of the mass, and one page of all."""
+    """Draw attention maps: every head, their mean, the mask with 60 % of the mass, and one page of all.
+
+    One's own photos (--images) are drawn beside those of val, in attention-NAME by the name of their folder.
+    """
     here = encoder.open(run)
     encoder.no_pixels("has no attention to draw")
     if encoder.own:
@@ -80,6 +83,7 @@ def attn_viz(
     else:
         inputs = {**source.files, **more.files, **{f"photo {name}": path for name, path in photos.items()}}
 
+    stage = "attn-viz" if images is None else f"attn-viz:{photos_variant(images)}"
     where, bits = encoder.place()
     config: Result = {
         **source.config(),
@@ -105,13 +109,14 @@ def attn_viz(
         about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
         kept = _load_kept(here, more) if more.kept else None
         other = _load_other(more, look, image_size) if more.against else None
-        return draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about], kept, other)
+        of = tab(here, "attention" if images is None else f"attention, {images.name}")
+        return draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about], kept, other, of)
 
     results = here.perform(
-        "attn-viz", work, config=config, inputs=inputs, how={"device": str(where), "images": str(images)}, force=force
+        stage, work, config=config, inputs=inputs, how={"device": str(where), "images": str(images)}, force=force
     )
     here.remember_data()
-    results = {**results, "page": str(here.folder("attn-viz") / results["page"])}
+    results = {**results, "page": str(here.folder(stage) / results["page"])}
     show(results, _lines(results, more.name), as_json)
 
 
@@ -157,9 +162,9 @@ def _lines(results: Result, other: str) -> list[str]:
     found = results.get("against")
     if not found:
         return lines
-    rows = [["means", "means", *_numbers(found["mean"])]]
+    rows = [["mean", "mean", *_numbers(found["mean"])]]
     rows += [[f"head {pair['head']}", f"head {pair['other']}", *_numbers(pair)] for pair in found["heads"]]
-    lines += table([["here", other, "bits", "95 % interval"], *rows])
+    lines += table([["this encoder", other, "bits", "95 % interval"], *rows])
     lines.append(f"Jensen-Shannon divergence, mean over images; any two heads: {found['any_two_heads']:.3g} bits")
     return lines + ([f"averaged to one grid: {found['resampled']}"] if found["resampled"] else [])
 

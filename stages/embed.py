@@ -1,23 +1,23 @@
 """`sslkit embed RUN`: a map of the features, on which every point shows its image."""
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from stages.neighbours import images_of
+from stages.neighbours import class_names, images_of
 from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
-from stages.output import say, show, table
+from stages.output import say, show, tab, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
-    from sslkit.data.shards import Split
     from sslkit.probes.embedding import Map
-    from sslkit.probes.features import Features
 
 MOST = 10_000  # points: trustworthiness takes the square of their number
 PAGE, POSITIONS = "index.html", "positions.npz"
+METHOD_HELP = "pca, tsne or umap; repeatable, or with commas. Default: pca,tsne."
 
 
 class Part(str, Enum):
@@ -31,7 +31,10 @@ def embed(
     run: RunArgument,
     split: Annotated[Part, typer.Option("--split", help="val or train.")] = Part.val,
     count: Annotated[int, typer.Option("--count", min=5, max=MOST, help="Images, drawn by the seed.")] = 2000,
-    method: Annotated[str, typer.Option("--method", help="pca, tsne, umap: one or more, with commas.")] = "pca,tsne",
+    method: Annotated[
+        Optional[list[str]],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option("--method", metavar="NAME", help=METHOD_HELP, show_default=False),
+    ] = None,
     perplexity: Annotated[float, typer.Option("--perplexity", min=1.0, help="Of t-SNE: neighbours kept near.")] = 30.0,
     data: DataOption = None,
     seed: SeedOption = 0,
@@ -44,17 +47,12 @@ def embed(
 
     from sslkit.probes.embedding import METHODS, chosen_methods
 
-    methods = chosen_methods(method)
-    config = {"split": split.value, "count": count, "methods": methods, "seed": seed}
+    methods = chosen_methods(",".join(method or ["pca,tsne"]))
+    config: Result = {"split": split.value, "count": count, "methods": methods, "seed": seed}
     if "tsne" in methods:
         config["perplexity"] = perplexity
-    results = here.perform(
-        "embed",
-        lambda folder: _work(here, folder, split.value, count, methods, perplexity, seed),
-        config=config,
-        inputs=inputs,
-        force=force,
-    )
+    job = Job(here, config)
+    results = here.perform("embed", job.work, config=config, inputs=inputs, force=force, check=job.check)
     page = here.folder("embed") / results["page"]
     rows = [[METHODS[name], f"{facts['trustworthiness']:.3f}"] for name, facts in results["maps"].items()]
     lines = [f"{results['images']} images, {results['classes']} classes: {page}"]
@@ -68,54 +66,80 @@ def _inputs(run: Run, split: str) -> dict[str, Path]:
     return {**inputs, "data": run.manifest} if run.manifest.exists() else inputs
 
 
-def _work(run: Run, folder: Path, split: str, count: int, methods: list[str], perplexity: float, seed: int) -> Result:
-    import numpy as np
+@dataclass
+class Job:
+    """One call. ``check`` comes before ``work``."""
 
-    from sslkit.files import atomic, write_json
-    from sslkit.plots.embedding import groups, page, sprite
-    from sslkit.plots.neighbours import square
-    from sslkit.probes.embedding import embed as make_map
-    from sslkit.probes.embedding import sampled, unit_rows
-    from sslkit.probes.features import open_features
+    run: Run
+    config: Result
 
-    run.remember_data()
-    features = open_features([run.feature(split, "cls")], run.feature(split, "labels"), unlabelled=True)
-    images = images_of(run, split) if run.manifest.exists() else None
-    if images is None:
-        say(f"{run.manifest} is missing: a map without images; --data RUN names the run that holds them")
-    positions = sampled(features, count, seed)
-    labels, rows = features.labels[positions], features.rows[positions]
-    unit = unit_rows(features, positions)
-    maps = [make_map(unit, method, seed, perplexity) for method in methods]
-    arrays: dict[str, Any] = {drawn.method: drawn.positions for drawn in maps}
-    with atomic(folder / POSITIONS) as handle:
-        np.savez(handle, rows=rows, labels=labels, **arrays)
+    def check(self) -> None:
+        """Read the features, and refuse what no map can be made of.
 
-    classes = groups(labels, _class_names(features, images))
-    pictures = [_draw(folder, drawn, classes) for drawn in maps]
-    names = [images.keys[row] if images else f"row {row}" for row in rows.tolist()]
-    thumbnails = sprite(square(images.image(row), 48) for row in rows.tolist()) if images else None
-    about = [
-        f"{len(rows)} {split} images by their frozen features, L2-normalised, so that distances are those of cosines."
-    ]
-    with atomic(folder / PAGE) as handle:
-        title = f"Map of features: {run.path.resolve().name}"
-        handle.write(page(title, about, maps, classes, names, thumbnails).encode())
-    results: Result = {
-        "images": len(rows),
-        "split": split,
-        "classes": len(classes),
-        "maps": {drawn.method: {"trustworthiness": drawn.trustworthiness, **drawn.facts} for drawn in maps},
-        "page": PAGE,
-        "pictures": pictures,
-    }
-    write_json(run.results("embed"), results)
-    return results
+        Raises:
+            SslkitError: too few, NaN or infinity, all alike, a perplexity that so few points cannot have, or images
+                that are not the features'.
+        """
+        from sslkit.probes.embedding import check_perplexity, sampled, unit_rows
+        from sslkit.probes.features import open_features
 
+        run, split = self.run, self.config["split"]
+        self.features = open_features([run.feature(split, "cls")], run.feature(split, "labels"), unlabelled=True)
+        self.images = images_of(run, split) if run.manifest.exists() else None
+        positions = sampled(self.features, self.config["count"], self.config["seed"])
+        self.labels, self.rows = self.features.labels[positions], self.features.rows[positions]
+        self.unit = unit_rows(self.features, positions)
+        if "perplexity" in self.config:
+            check_perplexity(self.config["perplexity"], len(positions))
 
-def _class_names(features: "Features", images: "Split | None") -> list[str]:
-    known = images.classes if images else []
-    return [*known, *(f"class {number}" for number in range(len(known), int(features.labels.max()) + 1))]
+    def work(self, folder: Path) -> Result:
+        """Map, draw, write."""
+        import numpy as np
+
+        from sslkit.files import atomic, write_json
+        from sslkit.plots.embedding import groups
+        from sslkit.probes.embedding import embed as make_map
+
+        self.run.remember_data()
+        if self.images is None:
+            say(f"{self.run.manifest} is missing: a map without images; --data RUN names the run that holds them")
+        seed, perplexity = self.config["seed"], self.config.get("perplexity", 0.0)
+        maps = [make_map(self.unit, method, seed, perplexity) for method in self.config["methods"]]
+        arrays: dict[str, Any] = {drawn.method: drawn.positions for drawn in maps}
+        with atomic(folder / POSITIONS) as handle:
+            np.savez(handle, rows=self.rows, labels=self.labels, **arrays)
+        classes = groups(self.labels, class_names(self.images.classes if self.images else [], self.features))
+        pictures = [_draw(folder, drawn, classes) for drawn in maps]
+        self._write_page(folder, maps, classes)
+        results: Result = {
+            "images": len(self.rows),
+            "split": self.config["split"],
+            "classes": len(classes),
+            "maps": {drawn.method: {"trustworthiness": drawn.trustworthiness, **drawn.facts} for drawn in maps},
+            "page": PAGE,
+            "pictures": pictures,
+        }
+        write_json(self.run.results("embed"), results)
+        return results
+
+    def _write_page(self, folder: Path, maps: "list[Map]", classes: list) -> None:
+        """The page with an image at every point."""
+        from sslkit.files import atomic
+        from sslkit.plots.embedding import page, sprite
+        from sslkit.plots.neighbours import square
+
+        images, rows = self.images, self.rows.tolist()
+        names = [images.keys[row] if images else f"row {row}" for row in rows]
+        thumbnails = sprite(square(images.image(row), 48) for row in rows) if images else None
+        about = [
+            f"{len(rows)} {self.config['split']} images by their frozen features, L2-normalised, so that distances are "
+            "those of cosines."
+        ]
+        title = f"Map of features: {self.run.path.resolve().name}"
+        with atomic(folder / PAGE) as handle:
+            handle.write(
+                page(title, about, maps, classes, names, thumbnails, tab(self.run, "map of features")).encode()
+            )
 
 
 def _draw(folder: Path, drawn: "Map", classes: list) -> Result:

@@ -3,14 +3,17 @@
 import shutil
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sslkit.errors import SslkitError
-from stages.options import ForceOption, JsonOption, RunArgument
+from stages.options import JsonOption, RunArgument
 from stages.output import show
 from stages.run import Result, Run, open_run
+
+if TYPE_CHECKING:
+    from sslkit.export.card import Score
 
 MARK = "\n- sslkit\n"  # a tag in the front matter of every card
 
@@ -29,7 +32,7 @@ def export(
     run: RunArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
     format: Annotated[Format, typer.Option("--format", help="Who is to load it.")] = Format.timm,
-    force: ForceOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Write the run's encoder in a format that other libraries load, and a README.md that says what it is."""
@@ -37,7 +40,6 @@ def export(
     here.need(here.encoder, "pretrain")
     if folder.exists() and not folder.is_dir():
         raise SslkitError(f"{folder} is a file: name a folder to export to")
-    folder = folder.resolve()
     _check_free(folder, force)
 
     from sslkit.export.formats import FORMATS
@@ -45,15 +47,16 @@ def export(
 
     encoder = load_encoder(here.encoder, here.encoder_info)
     # Made beside its place and moved there whole.
-    making = folder.with_name(f".{folder.name}.tmp")
+    place = folder.resolve()
+    making = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
         FORMATS[format.value](encoder, making)
         (making / "README.md").write_text(_card(here, encoder, format.value))
-        if folder.exists():
-            shutil.rmtree(folder)
-        making.replace(folder)
+        if place.exists():
+            shutil.rmtree(place)
+        making.replace(place)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -90,7 +93,7 @@ def _card(run: Run, encoder: Any, format: str) -> str:
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
             data=_data(run),
-            results=_results(run),
+            scores=_scores(run),
             command=training.get("command", ""),
             versions=training.get("versions", {}),
             collapse=training.get("results", {}).get("collapse") or {},
@@ -104,12 +107,17 @@ def _data(run: Run) -> Result:
     return read_json(run.manifest) if run.manifest.exists() else {}
 
 
-def _results(run: Run) -> list[tuple[str, str, Result]]:
-    """(evaluation, on which data, results) of every evaluation that has an accuracy."""
-    found = []
-    for home in [run, *run.transfers()]:
-        for stage in home.stages():
-            record = home.record(stage)
-            if record and record["status"] == "done" and isinstance(record["results"].get("top1"), int | float):
-                found.append((stage.replace(":", " "), "" if home is run else home.path.name, record["results"]))
+def _scores(run: Run) -> "list[Score]":
+    """Every evaluation that has an accuracy, on the run's own data and on others'."""
+    from sslkit.export.card import Score
+    from stages.report_facts import read_facts
+
+    facts, found = read_facts(run.path, run.path.name), []
+    own, _ = facts.data()
+    for stage in facts.stages:
+        if not stage.headlines or "top1" not in stage.results:
+            continue
+        name, top1 = stage.title.removesuffix(f" on {stage.on}"), float(stage.results["top1"])
+        k = stage.results.get("k") if stage.id == "knn" else None
+        found.append(Score(name, stage.on or own, None if stage.stale else top1, k, stage.judged))
     return found

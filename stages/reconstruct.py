@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.attn_viz import find_photos, read_photos
+from stages.attention_images import class_of, find_photos, in_turns, photos_variant, read_photos
 from stages.options import (
     DataOption,
     Device,
@@ -55,7 +55,10 @@ def reconstruct(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw what an MAE sees, paints, and should have painted; the error is a mean over 256 images of val."""
+    """Draw what an MAE sees, paints, and should have painted; the error is a mean over 256 images of val.
+
+    One's own photos (--images) are drawn beside those of val, in reconstruct-NAME by the name of their folder.
+    """
     here = transferred(run, data)
     recipe = viewing_recipe(here, ratio, seed)
     inputs = {"recipe": here.recipe, "checkpoint": here.trained.need(here.checkpoint, "pretrain")}
@@ -83,15 +86,16 @@ def reconstruct(
         shown = _of_val(here, size, config["count"]) if photos is None else _of_photos(photos, size)
         return _draw(method, shown, config, folder)
 
+    stage = "reconstruct" if images is None else f"reconstruct:{photos_variant(images)}"
     results = here.perform(
-        "reconstruct",
+        stage,
         work,
         config=config,
         inputs=inputs,
         how={"device": str(where), "images": str(images)},
         force=force,
     )
-    sheet = here.folder("reconstruct") / SHEET
+    sheet = here.folder(stage) / SHEET
     lines = [
         f"error {results['error']:.3f} ({results['unit']}), mean of {results['judged']} images; "
         f"patches of one colour: {results['flat_error']:.3f}",
@@ -164,20 +168,6 @@ def open_painter(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedA
     return method.to(device).eval()
 
 
-def in_turns(labels: list[int]) -> list[int]:
-    """Positions of images in turns: the first of each class, then the second of each, ...; -1 is a class as well.
-
-    >>> in_turns([0, 0, 0, 1, 1])
-    [0, 3, 1, 4, 2]
-    """
-    seen: dict[int, int] = {}
-    order = []
-    for index, label in enumerate(labels):
-        seen[label] = seen.get(label, -1) + 1
-        order.append((seen[label], label, index))
-    return [index for _, _, index in sorted(order)]
-
-
 def _of_val(run: Run, size: int, count: int) -> "Iterator[Shown]":
     from sslkit.data.shards import open_split
     from sslkit.plots.reconstruction import Shown
@@ -185,8 +175,7 @@ def _of_val(run: Run, size: int, count: int) -> "Iterator[Shown]":
 
     split = open_split(run.data, "val")
     for index in in_turns(split.labels.tolist())[: max(count, JUDGED)]:
-        label = int(split.labels[index])
-        name = split.classes[label] if label >= 0 else split.keys[index]
+        name = class_of(split, index) or split.keys[index]
         yield Shown(name, evaluation_crop(split.image(index), size), index, _object_mask(split, index, size))
 
 

@@ -7,7 +7,8 @@ import typer
 
 from sslkit.errors import UsageError
 from stages.options import JsonOption, SeedsOption
-from stages.output import show
+from stages.output import show, tab
+from stages.run import Run
 from stages.seeds import grouped
 
 NAME = "report.html"
@@ -51,7 +52,9 @@ def report(
     from stages.report_tables import assemble
 
     here = out or (runs[0] / NAME if len(names) == 1 else Path(NAME))
-    page = render(assemble(groups, title or _title(list(groups)), here)).encode()
+    heading = title or _title(list(groups))
+    what = tab(Run(runs[0]), "report") if len(names) == 1 and not title else f"{heading}: report · sslkit"
+    page = render(assemble(groups, heading, here, what)).encode()
     with atomic(here) as handle:
         handle.write(page)
     results = {"report": str(here), "bytes": len(page), "runs": [str(given[path]) for path in names]}

@@ -73,7 +73,11 @@ class Stage:
         found = {"": self.results["top1"]} if "top1" in self.results else self.results.get("headline")
         if not isinstance(found, dict):
             return {}
-        return {f"{self.title} {METRICS.get(k, k)}".strip(): float(v) for k, v in found.items() if isinstance(v, int | float)}
+        return {
+            f"{self.title} {METRICS.get(k, k)}".strip(): float(v)
+            for k, v in found.items()
+            if isinstance(v, int | float)
+        }
 
     @property
     def judged(self) -> int | None:

@@ -2,25 +2,38 @@
 
 from collections.abc import Sequence
 
-from sslkit.plots.report import Cell, Origin, Step, Table
+from sslkit.plots.report import Cell, Notice, Origin, Step, Table
 from stages.report_facts import Facts, Stage
 
 MARKS = {"done": "good", "never": "none", "running": "warn", "interrupted": "warn", "unfinished": "warn"}
 
 
-def remarks(stage: Stage) -> list[tuple[str, str]]:
-    """What is wrong with a stage, as marked sentences."""
-    words = []
+def remarks(stage: Stage) -> list[Notice]:
+    """What is wrong with a stage, with the command that mends it."""
+    title, again, found = stage.title, stage.record.get("command") or "", []
     if stage.stale:
-        words.append(("warn", f"{stage.title} is stale: {', '.join(stage.stale)} changed since; --force redoes it."))
-    if stage.state in ("failed", "interrupted", "unfinished"):
-        why = f" ({stage.record['error']})" if stage.record.get("error") else ""
-        words.append(("bad" if why else "warn", f"{stage.title} is {stage.state}{why}; the same command goes on."))
+        words = f"{title} is stale: {', '.join(stage.stale)} changed since; --force redoes it."
+        found.append(Notice("warn", "stale", words, forced(again)))
+    if stage.state == "failed":
+        why = f": {stage.record['error']}" if stage.record.get("error") else ""
+        found.append(Notice("bad", "failed", f"{title}{why}. Once that is mended, the same command goes on.", again))
+    if stage.state in ("interrupted", "unfinished"):
+        found.append(Notice("warn", stage.state, f"{title} is {stage.state}; the same command goes on.", again))
     if stage.state == "running":
-        words.append(("warn", f"{stage.title} is running: the report shows how far it has come."))
+        found.append(Notice("warn", "running", f"{title} is running: the report shows how far it has come."))
     if stage.state == "files missing":
-        words.append(("bad", f"{stage.title} wrote files that are gone or changed; the same command makes them again."))
-    return words
+        words = f"{title} wrote files that are gone or changed; the same command makes them again."
+        found.append(Notice("bad", "files missing", words, again))
+    return found
+
+
+def forced(command: str) -> str:
+    """A command line that redoes what it did.
+
+    >>> forced("sslkit knn runs/a"), forced("sslkit knn runs/a --force")
+    ('sslkit knn runs/a --force', 'sslkit knn runs/a --force')
+    """
+    return f"{command} --force" if command and "--force" not in command.split() else command
 
 
 def states(every: Sequence[Facts]) -> Table:
@@ -63,9 +76,8 @@ def _step(stage: Stage, with_versions: bool) -> Step:
         "fingerprint": made[:12] if isinstance(made, str) else None,
         "versions": _versions(stage) if with_versions else None,
     }
-    wrong = [words for _, words in remarks(stage)]
     shown = [(name, str(value)) for name, value in facts.items() if value]
-    return Step(stage.title, cell.text, cell.mark, shown, record.get("command"), wrong)
+    return Step(stage.title, cell.text, cell.mark, shown, record.get("command"), remarks(stage))
 
 
 def _versions(stage: Stage) -> str:

@@ -3,19 +3,22 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sslkit.plots.charts import Point
-from sslkit.plots.report import Cell, Gallery, Measure, Picture, Report, Table
+from sslkit.plots.report import Cell, Gallery, Measure, Notice, Picture, Report, Table, Tile
 from stages.report_facts import Accuracy, Facts, Stage, accuracies, scalars
 from stages.report_origin import duration, origin, remarks, states
 from stages.run import FOLDERS
 
 Groups = Mapping[str, Sequence[Facts]]  # by name a run, or the seeds of an experiment
+STALE = "stale"
 SEVERITY = ("bad", "warn", "none", "good")
+NO_COMPARISON = "no comparison"
 MOST_NOTICES = 10
 MOST_ROWS = 40  # of a table of numbers
 GALLERIES = {"pretrain": "What the model sees", "attn-viz": "Attention", "knn": "k-NN"}
@@ -29,13 +32,14 @@ OVER_SEEDS = (
 )
 
 
-def assemble(groups: Groups, title: str, out: Path) -> Report:
+def assemble(groups: Groups, title: str, out: Path, tab: str = "") -> Report:
     """The whole report.
 
     Args:
         groups: by name.
         title: of the page.
         out: the page's file, which links to other pages are relative to.
+        tab: what a browser's tab calls it; the title by default.
     """
     found = {name: accuracies(members) for name, members in groups.items()}
     every = [facts for members in groups.values() for facts in members]
@@ -56,6 +60,7 @@ def assemble(groups: Groups, title: str, out: Path) -> Report:
         numbers=_numbers(groups),
         states=states(every),
         origins=[origin(facts) for facts in every],
+        tab=tab,
     )
 
 
@@ -65,24 +70,31 @@ def _about(groups: Groups) -> str:
     return words if runs == len(groups) else f"{words} of {len(groups)} experiments, with their seeds"
 
 
-def _notices(every: Sequence[Facts], found: Mapping[str, Mapping[str, Accuracy]]) -> list[tuple[str, str]]:
+def _notices(every: Sequence[Facts], found: Mapping[str, Mapping[str, Accuracy]]) -> list[Notice]:
     """Collapse, warnings, what is unfinished or stale, and what makes figures of these runs no comparison."""
     notices = []
     for facts in every:
         name = f"{facts.name}: " if len(every) > 1 else ""
-        verdict, mark = facts.collapse()
-        if mark == "bad" and not facts.warnings:
-            notices.append(("bad", f"{name}the training has collapsed ({verdict})."))
-        notices += [(mark if mark == "bad" else "warn", f"{name}{words}") for words in facts.warnings]
-        notices += [(mark, f"{name}{words}") for stage in facts.stages for mark, words in remarks(stage)]
+        own = [*_of_training(facts), *(notice for stage in facts.stages for notice in remarks(stage))]
+        notices += [replace(notice, text=name + notice.text) for notice in own]
     if len(_data(every)) > 1:
-        notices.append(("warn", "These runs were judged on different data; their figures do not compare."))
+        notices.append(Notice("warn", NO_COMPARISON, "these runs were judged on different data."))
     ks = {stage.results["k"] for facts in every if (stage := facts.stage("knn")) and "k" in stage.results}
     if len(ks) > 1:
-        notices.append(("warn", f"k-NN at different k ({', '.join(map(str, sorted(ks)))}); these do not compare."))
-    notices.sort(key=lambda notice: notice[0])  # "bad" before "warn"
+        notices.append(Notice("warn", NO_COMPARISON, f"k-NN at different k ({', '.join(map(str, sorted(ks)))})."))
+    notices.sort(key=lambda notice: notice.mark)  # "bad" before "warn"
     more = len(notices) - MOST_NOTICES
-    return notices if more <= 1 else [*notices[:MOST_NOTICES], ("warn", f"And {more} more, under Provenance.")]
+    last = Notice("warn", "more", f"{more} further remarks stand under Provenance.")
+    return notices if more <= 1 else [*notices[:MOST_NOTICES], last]
+
+
+def _of_training(facts: Facts) -> list[Notice]:
+    verdict, mark = facts.collapse()
+    collapsed = mark == "bad" and facts.training
+    if collapsed and not facts.warnings:
+        return [Notice("bad", "collapse", f"the training has collapsed ({verdict}).")]
+    kind = "collapse" if collapsed else "warning"
+    return [Notice("bad" if collapsed else "warn", kind, words) for words in facts.warnings]
 
 
 def _data(every: Sequence[Facts]) -> set[str]:
@@ -91,15 +103,15 @@ def _data(every: Sequence[Facts]) -> set[str]:
     return {stage.record["inputs"]["data"]["sha256"] for stage in stages if "data" in stage.record["inputs"]}
 
 
-def _tiles(members: Sequence[Facts], found: Mapping[str, Accuracy]) -> list[tuple[str, str, str]]:
+def _tiles(members: Sequence[Facts], found: Mapping[str, Accuracy]) -> list[Tile]:
     """The headline of a single run or experiment."""
-    tiles = [(column, f"{one.value:.1f} %", _between(one)) for column, one in found.items()]
+    tiles = [Tile(column, f"{one.value:.1f} %", _between(one), STALE * one.stale) for column, one in found.items()]
     facts, stage = members[0], members[0].stage("pretrain")
     if stage is not None:
         speed = facts.training.get("images_per_second")
         detail = f"{duration(stage.record.get('seconds'))}{f', {speed:.0f} images/s' if speed else ''}"
-        tiles.append(("epochs", facts.epochs(), detail))
-        tiles.append(("collapse", facts.collapse()[0], ""))
+        tiles.append(Tile("epochs", facts.epochs(), detail))
+        tiles.append(Tile("collapse", facts.collapse()[0]))
     return tiles
 
 
@@ -142,7 +154,8 @@ def _results(found: Mapping[str, Mapping[str, Accuracy]], comparable: bool) -> T
     if not columns:
         return None
     marked = comparable and len(found) > 1
-    best = {c: max(by[c].value for by in found.values() if c in by) for c in columns} if marked else {}
+    best = {c: max((by[c].value for by in found.values() if c in by and not by[c].stale), default=None)
+            for c in columns} if marked else {}  # fmt: skip
     rows = [[Cell(name), *(_accuracy(by.get(c), best.get(c)) for c in columns)] for name, by in found.items()]
     note = OVER_SEEDS if any(len(one.seeds) > 1 for by in found.values() for one in by.values()) else ONE_RUN
     note += " Bold: the highest of a column, whether or not the intervals overlap." if best else ""
@@ -152,12 +165,12 @@ def _results(found: Mapping[str, Mapping[str, Accuracy]], comparable: bool) -> T
 def _accuracy(one: Accuracy | None, best: float | None) -> Cell:
     if one is None:
         return Cell("-", number=True)
-    stale = " stale" if one.stale else ""
-    mark = "best" if one.value == best else ""
+    tag = STALE * one.stale
+    mark = "best" if one.value == best and not one.stale else ""
     if len(one.seeds) > 1 and one.low is not None:
         seeds = ", ".join(f"{value:.1f}" for value in one.seeds)
-        return Cell(f"{one.value:.1f} ± {one.value - one.low:.1f}", seeds + stale, mark, number=True)
-    return Cell(f"{one.value:.1f}", _between(one) + stale, mark, number=True)
+        return Cell(f"{one.value:.1f} ± {one.value - one.low:.1f}", seeds, mark, number=True, tag=tag)
+    return Cell(f"{one.value:.1f}", _between(one), mark, number=True, tag=tag)
 
 
 def _measures(found: Mapping[str, Mapping[str, Accuracy]]) -> list[Measure]:
@@ -165,13 +178,21 @@ def _measures(found: Mapping[str, Mapping[str, Accuracy]]) -> list[Measure]:
     measures = []
     for column in _columns(found):
         points = [
-            Point(name, number, one.value, one.low, one.high, one.seeds if len(one.seeds) > 1 else ())
+            Point(
+                f"{name} (stale)" if one.stale else name,
+                number,
+                one.value,
+                None if one.low is None else max(one.low, 0.0),
+                None if one.high is None else min(one.high, 100.0),  # Student's t knows no bounds, percents have them
+                one.seeds if len(one.seeds) > 1 else (),
+            )
             for number, (name, by) in enumerate(found.items())
             if (one := by.get(column))
         ]
         title = column[0].upper() + column[1:] if not column.startswith("k-NN") else column
         unit = "percent" if column.startswith("segmentation") else "top-1 on val (%)"
-        measures += [Measure(f"{title}, with 95 % intervals", unit, points)] if len(points) > 1 else []
+        title += ", with 95 % intervals" if any(point.low is not None for point in points) else ""
+        measures += [Measure(title, unit, points)] if len(points) > 1 else []
     return measures
 
 

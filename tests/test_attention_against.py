@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslkit.plots.against import compare, divergence, interval
+from sslkit.plots.against import Pair, compare, divergence, interval
 
 
 def maps(heads: int, rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -71,6 +71,15 @@ def test_numbers_of_a_pair_and_their_interval():
     assert interval(np.array([0.5])) == (0.5, None)
 
 
+def test_an_interval_ends_where_the_divergence_does():
+    for values in ([0.99, 1.0, 0.8], [0.0, 0.01, 0.2]):
+        told = Pair(1, 2, np.array(values)).as_json()
+        assert 0 <= told["low"] < told["divergence"] == np.mean(values) < told["high"] <= 1
+        assert (told["low"], told["high"])[values[0] > 0.5] == round(values[0])  # it would go beyond
+    apart = torch.eye(4).view(4, 2, 2)
+    assert compare([apart[:2]], [apart[2:]]).any_two == 1
+
+
 def test_grids_that_differ_meet_at_the_coarser_one():
     coarse = [maps(3, 2, 3, seed) for seed in range(2)]
     fine = [each.repeat_interleave(2, 1).repeat_interleave(2, 2) for each in coarse]
@@ -83,4 +92,4 @@ def test_grids_that_differ_meet_at_the_coarser_one():
 def test_a_head_too_many_stays_alone():
     ours = [maps(3, 4, 4, 0)]
     found = compare(ours, [ours[0][[2, 0]]])
-    assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (3, 1)]
+    assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (3, 1)] and found.alone == 1

@@ -50,8 +50,8 @@ def attn_viz(run: Run, *words: str) -> dict:
     return json.loads(result.stdout)
 
 
-def names(run: Run) -> list[str]:
-    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+def names(run: Run, stage: str = "attn-viz") -> list[str]:
+    with np.load(run.folder(stage) / "maps.npz") as arrays:
         return arrays["names"].tolist()
 
 
@@ -79,14 +79,14 @@ def test_own_photos_of_any_size_and_no_data(run: Run, tmp_path: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (folder / "notes.txt").write_text("no photo")
     assert attn_viz(run, "--images", str(folder))["images"] == 2
-    assert names(run) == ["a.PNG", "b/wide.png"]
-    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+    assert names(run, "attn-viz:photos") == ["a.PNG", "b/wide.png"]
+    with np.load(run.folder("attn-viz:photos") / "maps.npz") as arrays:
         assert arrays["map_0001"].shape == (3, 8, 25)
 
 
 def test_a_larger_size_gives_a_finer_map(run: Run, tmp_path: Path) -> None:
     attn_viz(run, "--images", str(png(tmp_path / "one.png", 90, 90)), "--image-size", "64")
-    with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
+    with np.load(run.folder("attn-viz:one") / "maps.npz") as arrays:
         assert arrays["maps"].shape == (1, 3, 16, 16)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from sslkit.attention import threshold
 from sslkit.data.images import decode
 from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.files import write_json
-from sslkit.plots.attention import Portrait, nearly_uniform, patch_at, percent, threshold
+from sslkit.plots.attention import Portrait, nearly_uniform, patch_at, percent
 from sslkit.plots.figure import COLOURS
 from sslkit.plots.heads import coloured_heads, key_heading, owners
 from sslkit.plots.look import Look, attend, enter, sights
@@ -145,7 +146,9 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
     assert against["resampled"] == "4 x 4 and 8 x 8 patches to 4 x 4" and len(against["heads"]) == 3
     assert against["mean"]["low"] <= against["mean"]["divergence"] <= against["mean"]["high"]
     assert arrays(run)["against_map"].shape == (2, 4, 8, 8)
-    assert "here on the left, other on the right" in Path(results["page"]).read_text()
+    page = Path(results["page"]).read_text()
+    assert "matched heads: this encoder on the left, other on the right" in page
+    assert "1 head of the encoder that has more of them found no partner" in page
     code, out, _ = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
     assert code == 0 and "averaged to one grid: 4 x 4 and 8 x 8 patches to 4 x 4" in out
     # Its weights are an input: others are not the same result.
@@ -203,6 +206,23 @@ def test_a_layer_that_only_the_other_lacks(sslkit, run, tmp_path):
     save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
     code, _, err = sslkit("attn-viz", run, "--layers", "2", "--against", other.path)
     assert code == 2 and "the encoder of --against has only 1" in err
+
+
+def test_photos_stand_beside_val(sslkit, draw, run, tmp_path):
+    from PIL import Image
+
+    of_val = draw(count=1)["page"]
+    (tmp_path / "my photos").mkdir()
+    Image.effect_noise((48, 48), 80).convert("RGB").save(tmp_path / "my photos" / "a.png")
+    words = ["attn-viz", run, "--images", tmp_path / "my photos", *FAST]
+    code, out, err = sslkit(*words)
+    assert code == 0, err
+    page = run / "attention-my-photos" / "index.html"
+    assert str(page) in out and "<title>run: attention, my photos · sslkit</title>" in page.read_text()
+    assert "<title>run: attention · sslkit</title>" in Path(of_val).read_text()
+    assert Run(run).stages()[-2:] == ["attn-viz", "attn-viz:my-photos"]
+    assert "up to date" in sslkit(*words)[2]
+    assert "up to date" in sslkit("attn-viz", run, "--count", 1, *FAST)[2]
 
 
 def test_a_model_without_cls_shows_what_patches_attend_to(sslkit, tmp_path):

@@ -62,10 +62,27 @@ def test_graphs_take_batches_of_any_size_and_give_patches(tmp_path, format):
 def test_the_card_says_what_it_is(trained_run, sslkit, tmp_path):
     assert sslkit("export", trained_run, tmp_path / "out")[0] == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    top1 = json.loads((trained_run / "knn/results.json").read_text())["top1"]
-    assert card.startswith("---\nlibrary_name: timm") and f"- knn: top-1 {top1:.1f} %" in card
+    found = json.loads((trained_run / "knn/results.json").read_text())
+    told = f"- k-NN (k = {found['k']}): top-1 {found['top1']:.1f} % on val of shapes ({found['val_images']:,} images)"
+    assert card.startswith("---\nlibrary_name: timm\n") and told in card.splitlines()
     assert "dino + ibot with attention masks for 2 epochs" in card and "weights of the teacher" in card
     assert "80 images, 10 classes" in card and "sslkit pretrain" in card
+
+
+def test_the_card_tells_no_stale_figure_and_takes_neighbours_for_no_evaluation(trained_run, sslkit, tmp_path):
+    run = trained_run.with_name("card")
+    shutil.copytree(trained_run, run)
+    shutil.copytree(run / "features", run / "on" / "other" / "features")
+    (run / "on" / "other" / "features" / "stage.json").unlink()  # features of another program
+    for folder in ("on/other/knn", "neighbours"):
+        shutil.copytree(run / "knn", run / folder)
+    (run / "features" / "features.json").write_text("{}")
+    assert sslkit("export", run, tmp_path / "out", "--format", "onnx")[0] == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    judged = [line for line in card.splitlines() if " on val of " in line]
+    assert [line.partition(":")[0] for line in judged] == ["- k-NN (k = 20) on val of shapes", "- k-NN (k = 20)"]
+    assert "stale" in judged[0] and "%" not in judged[0] and "% on val of other (" in judged[1]
+    assert "library_name" not in card  # no library loads a graph by its name
 
 
 def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):

@@ -18,6 +18,7 @@ from sslkit.probes.extraction import evaluation_crop
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint
 from stages import reconstruct as stage
+from stages.attention_images import in_turns
 from stages.run import Run
 
 RECIPES = Path(stage.__file__).parent / "recipes"
@@ -65,7 +66,7 @@ def test_the_error_is_the_trainings_loss_and_visible_patches_stay(trained, look,
     run = trained(f"method.normalise={str(normalise).lower()}")
     results, arrays = look("--count", 3)
     split = open_split(run.data, "val")
-    rows = stage.in_turns(split.labels.tolist())[:256]
+    rows = in_turns(split.labels.tolist())[:256]
     assert (results["images"], results["judged"], results["removed"]) == (3, len(rows), 0.75)
     assert results["normalised"] is normalise
     original, painted = (patchify(torch.from_numpy(arrays[name]), 8) for name in ("original", "painted"))
@@ -129,6 +130,8 @@ def test_own_photos_need_no_data(trained, sslkit, tmp_path):
     code, out, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "photos", "--device", "cpu")
     assert code == 0, err
     assert "1 images, 75 % removed" in out
+    # They have a folder of their own: what was painted of val stays.
+    assert (tmp_path / "run" / "reconstruct-photos" / "reconstructions.png").exists()
 
 
 def test_masks_that_look_for_objects_get_them(trained, look, sslkit, tmp_path):

@@ -125,7 +125,7 @@ def test_text_of_a_run_is_text(page: Path, elements: Elements) -> None:
 def test_accuracies_stand_with_their_intervals(runs: list[Path], elements: Elements) -> None:
     low, high = wilson(62.5, json.loads((runs[0] / "knn" / "results.json").read_text())["val_images"])
     assert "62.5" in elements.text and f"{low:.1f} to {high:.1f}" in elements.text
-    assert "k-NN, with 95 % intervals" in elements.text
+    assert "k-NN, with 95\u00a0% intervals" in elements.text
     # What a stage listed, and what the training drew, of both runs.
     assert len(elements.all("img")) == 3
 
@@ -252,6 +252,34 @@ def test_a_run_that_has_not_finished_shows_how_far_it_came(trained_run: Path, ss
     text = Elements((run / "report.html").read_text()).text
     assert "pretrain is unfinished; the same command goes on." in text and "never run" in text
     assert "not finished" in text and "2 of 2" in text and "Loss: dino" in text and "Accuracy on val" not in text
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_what_failed_and_what_is_stale_stand_with_their_commands(trained_run: Path, sslkit: Shown) -> None:
+    runs = [copied(trained_run, f"report-broken-{name}") for name in "ab"]
+    shutil.copytree(runs[0] / "knn", runs[0] / "linear")
+    change(runs[0] / "knn" / "stage.json", command="sslkit knn RUN --k 5")
+    change(runs[0] / "features" / "features.json", precision="other")
+    record = json.loads((runs[0] / "linear" / "stage.json").read_text())
+    del record["results"]
+    record |= {"status": "failed", "error": "no <room> left", "command": "sslkit linear RUN", "inputs": {}}
+    (runs[0] / "linear" / "stage.json").write_text(json.dumps(record))
+    for name, top1 in zip("ab", (90.0, 10.0), strict=True):
+        knn = trained_run.with_name(f"report-broken-{name}") / "knn" / "stage.json"
+        change(knn, results={**json.loads(knn.read_text())["results"], "top1": top1})
+    shutil.copytree(runs[1] / "knn", runs[1] / "neighbours")
+    out = trained_run.with_name("broken.html")
+    assert sslkit("report", *runs, "--out", out)[0] == 0
+    page = Elements(out.read_text())
+    assert "Failed: report-broken-a: linear: no <room> left. Once that is mended" in page.text
+    overview = out.read_text().partition('id="results"')[0]
+    assert "<code>sslkit linear RUN</code>" in overview and "<code>sslkit knn RUN --k 5 --force</code>" in overview
+    assert "Stale: report-broken-a: k-NN is stale: features changed since" in page.text
+    # A stale figure is marked in its cell and is not the best, and one that shows images judges nothing.
+    assert (
+        re.search(r'90\.0 <span class="badge warn">stale</span>', out.read_text()) and "<b>10.0</b>" in out.read_text()
+    )
+    assert "neighbours (%)" not in page.text and "<title>report-broken-a, report-broken-b: report" in out.read_text()
 
 
 @pytest.mark.parametrize("words", [["missing"], ["empty"], ["empty", "--out", "page.pdf"]])

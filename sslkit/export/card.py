@@ -41,6 +41,41 @@ cls = model(images)  # (B, {width})
 }
 
 
+# The library that hubs are told to load it by; a graph is loaded by a runtime, which has no name there.
+LIBRARIES = {"timm": "timm", "pt": "timm", "transformers": "transformers"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One evaluation.
+
+    Attributes:
+        name: as a person calls it.
+        data: whose val it was judged on.
+        top1: percent; None where it is stale, and is not to be told.
+        k: of k-NN; None for others.
+        images: how many of val were judged; None where that is not known.
+    """
+
+    name: str
+    data: str
+    top1: float | None
+    k: int | None = None
+    images: int | None = None
+
+    def line(self) -> str:
+        """In words.
+
+        >>> Score("k-NN", "cifar10", 51.52, k=20, images=10000).line()
+        'k-NN (k = 20): top-1 51.5 % on val of cifar10 (10,000 images)'
+        """
+        name = self.name if self.k is None else f"{self.name} (k = {self.k})"
+        if self.top1 is None:
+            return f"{name} on val of {self.data}: stale, its inputs changed since; not told here"
+        images = "" if self.images is None else f" ({self.images:,} images)"
+        return f"{name}: top-1 {self.top1:.1f} % on val of {self.data}{images}"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the card is made of.
@@ -53,7 +88,7 @@ class Facts:
         parameters: of the encoder.
         recipe: resolved; empty when there was no training.
         data: the manifest of the training images; may be empty.
-        results: (evaluation, data it was judged on or "", results) of each evaluation.
+        scores: of each evaluation.
         command: of the training.
         versions: of the packages it ran with.
         collapse: the monitor's verdicts at its end.
@@ -66,7 +101,7 @@ class Facts:
     parameters: int
     recipe: Mapping[str, Any]
     data: Mapping[str, Any]
-    results: Sequence[tuple[str, str, Mapping[str, Any]]]
+    scores: Sequence[Score]
     command: str
     versions: Mapping[str, str]
     collapse: Mapping[str, str]
@@ -80,9 +115,10 @@ def render(facts: Facts) -> str:
 
 
 def _front(facts: Facts) -> str:
-    library = "transformers" if facts.format == "transformers" else "timm"
+    library = LIBRARIES.get(facts.format)
     tags = ["self-supervised-learning", "sslkit", facts.info["arch"]]
-    lines = ["---", f"library_name: {library}", "pipeline_tag: image-feature-extraction", "tags:"]
+    named = [f"library_name: {library}"] if library else []
+    lines = ["---", *named, "pipeline_tag: image-feature-extraction", "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---", ""])
 
 
@@ -130,9 +166,7 @@ def _use(facts: Facts) -> str:
 
 
 def _results(facts: Facts) -> str:
-    lines = [
-        f"- {stage}{f' on {data}' if data else ''}: top-1 {found['top1']:.1f} %" for stage, data, found in facts.results
-    ]
+    lines = [f"- {score.line()}" for score in facts.scores]
     lines = lines or ["Not measured."]
     if facts.collapse:
         verdicts = "; ".join(f"{name}: {kind}" for name, kind in facts.collapse.items())

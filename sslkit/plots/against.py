@@ -23,6 +23,7 @@ from sslkit.plots.attention import heat
 from sslkit.plots.look import Look
 from sslkit.plots.sheet import PAPER, Tile, fit
 
+MOST = 1.0  # bits: the divergence of maps that share no patch
 SEAM = 4  # pixels between the two pictures of a pair
 
 
@@ -50,11 +51,20 @@ class Pair:
     divergences: np.ndarray
 
     def as_json(self) -> dict[str, Any]:
-        """Mean and 95 % interval over the images; the interval is null for a single image."""
+        """Mean and 95 % interval over the images, within what the divergence can be; null for a single image."""
         mean, half = interval(self.divergences)
-        around = {"low": None, "high": None} if half is None else {"low": max(mean - half, 0.0), "high": mean + half}
+        ends: tuple[float | None, float | None] = (None, None)
+        if half is not None:
+            ends = max(mean - half, 0.0), min(mean + half, MOST)
         heads = {} if self.head is None else {"head": self.head, "other": self.other}
-        return {**heads, "divergence": mean, **around}
+        return {**heads, "divergence": mean, "low": ends[0], "high": ends[1]}
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What is compared, here and there, in words."""
+        if self.head is None:
+            return "mean", "mean"
+        return f"head {self.head}", f"head {self.other}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +76,14 @@ class Comparison:
         mean: the means of all heads.
         any_two: mean divergence of all pairs of heads, what a match is to be measured by.
         resampled: grids that were unequal, in words; empty where none were.
+        alone: how many heads of the encoder that has more have no partner.
     """
 
     pairs: list[Pair]
     mean: Pair
     any_two: float
     resampled: str
+    alone: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For ``stage.json``."""
@@ -96,7 +108,7 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence in bits of distributions over the last dimension: (..., N), (..., N) -> (...)."""
     m = ((p + q) / 2).clamp(min=torch.finfo(p.dtype).tiny)
     parts = torch.special.xlogy(p, p / m) + torch.special.xlogy(q, q / m)
-    return parts.sum(-1).clamp(min=0) / (2 * log(2))
+    return (parts.sum(-1) / (2 * log(2))).clamp(0, MOST)
 
 
 def distributions(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -129,8 +141,9 @@ def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Comparison:
         means.append(float(divergence(p, q)))
     table = np.stack(between)  # (images, our heads, their heads)
     mine, other = linear_sum_assignment(table.mean(0))
+    alone = abs(table.shape[1] - table.shape[2])
     pairs = [Pair(int(i) + 1, int(j) + 1, table[:, i, j]) for i, j in zip(mine, other, strict=True)]
-    return Comparison(pairs, Pair(None, None, np.array(means)), float(table.mean()), "; ".join(unequal))
+    return Comparison(pairs, Pair(None, None, np.array(means)), float(table.mean()), "; ".join(unequal), alone)
 
 
 def pair_tiles(comparison: Comparison, number: int, ours: Tensor, theirs: Tensor, size: tuple[int, int]) -> list[Tile]:
@@ -138,7 +151,7 @@ def pair_tiles(comparison: Comparison, number: int, ours: Tensor, theirs: Tensor
     tiles = []
     for pair in [comparison.mean, *comparison.pairs]:
         both = [m.mean(0) if head is None else m[head - 1] for m, head in ((ours, pair.head), (theirs, pair.other))]
-        name = "means" if pair.head is None else f"heads {pair.head} | {pair.other}"
+        name = f"{pair.names[0]} | {pair.names[1]}"
         tiles.append(Tile(f"{name}, {pair.divergences[number]:.2g} bits", _beside(both, size)))
     return tiles
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sslkit.encoder import Encoder
 from sslkit.masks.base import Masking
-from sslkit.plots.against import Comparison, Other, pair_tiles
+from sslkit.plots.against import MOST, Comparison, Other, pair_tiles
 from sslkit.plots.attention import (
     FLAT,
     Portrait,
@@ -124,7 +124,7 @@ class Drawing:
             return []
         portrait = seen.portrait
         tiles = pair_tiles(self.comparison, number, portrait.maps, seen.theirs, portrait.tile_size)
-        return [Group(f"here on the left, {self.other.name} on the right", tiles, layout="wide")]
+        return [Group(f"matched heads: this encoder on the left, {self.other.name} on the right", tiles, layout="wide")]
 
     def note(self, seen: Seen) -> str:
         """The grid of an image, and what its numbers are to be measured by."""
@@ -178,17 +178,21 @@ class Drawing:
         rows = []
         for pair in [self.comparison.mean, *self.comparison.pairs]:
             found = pair.as_json()
-            name = "means" if pair.head is None else f"heads {pair.head} | {pair.other}"
             around = "none of one image" if found["low"] is None else f"{found['low']:.3g} to {found['high']:.3g}"
-            rows.append([name, f"{found['divergence']:.3g}", around])
+            rows.append([*pair.names, f"{found['divergence']:.3g}", around])
         about = [
-            f"Jensen-Shannon divergence of the maps in bits, mean over {images} images: 0 for equal maps, 1 for maps "
-            "that share no patch. Heads are paired so that the sum of their divergences is the smallest on these very "
-            f"images; any two heads are {self.comparison.any_two:.3g} bits apart."
+            f"Jensen-Shannon divergence of the maps in bits, mean over {images} images: 0 for equal maps, {MOST:g} for "
+            "maps that share no patch. A row is a head of this encoder and the head of the other that it is matched "
+            "with: the matches for which the sum of the divergences is the smallest on these very images. Any two "
+            f"heads, matched or not, are {self.comparison.any_two:.3g} bits apart."
         ]
+        if self.comparison.alone:
+            heads = "1 head" if self.comparison.alone == 1 else f"{self.comparison.alone} heads"
+            about.append(f"{heads} of the encoder that has more of them found no partner.")
         if self.comparison.resampled:
             about.append(f"The grids differ; for the divergence maps were averaged: {self.comparison.resampled}.")
-        return render_table(f"Beside {self.other.name}", about, ["here | there", "bits", "95 % interval"], rows)
+        head = ["this encoder", self.other.name, "divergence (bits)", "95 % interval"]
+        return render_table(f"Beside {self.other.name}", about, head, rows)
 
 
 def _of(sight: Sight, portrait: Portrait) -> Portrait:

@@ -3,7 +3,6 @@
 Classes are told apart by colour and by marker: up to six have both to themselves, up to 36 a pair of both.
 """
 
-import base64
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -16,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend
+from sslkit.plots.inline import data_uri
 from sslkit.plots.sheet import fit
-from sslkit.plots.template import render_template
+from sslkit.plots.template import render_template, tight
 from sslkit.probes.embedding import JUDGED_BY, Map
 
 TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so that JPEG blends none with its neighbour
@@ -140,6 +140,7 @@ def page(
     classes: Sequence[Group],
     names: Sequence[str],
     thumbnails: Sprite | None,
+    tab: str = "",
 ) -> str:
     """The page as text.
 
@@ -150,6 +151,7 @@ def page(
         classes: their points.
         names: (n,) what each image is called.
         thumbnails: one of each image, in order; None where there are no images.
+        tab: what a browser's tab calls it; the heading by default.
     """
     from markupsafe import Markup
 
@@ -163,11 +165,12 @@ def page(
         "names": list(names),
         "sprite": thumbnails and {"tile": thumbnails.tile, "columns": thumbnails.columns},
     }
-    uri = f"data:image/jpeg;base64,{base64.b64encode(thumbnails.jpeg).decode()}" if thumbnails else ""
+    uri = data_uri("jpeg", thumbnails.jpeg) if thumbnails else ""
     return render_template(
         "embedding.html.j2",
+        tab=tab or title,
         title=title,
-        about=[line.replace(" %", "\u00a0%") for line in about],
+        about=about,
         maps=maps,
         classes=classes,
         data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
@@ -184,8 +187,8 @@ def _map_data(drawn: Map) -> dict[str, Any]:
     ticks = [[float(t) for t in MaxNLocator(5).tick_values(*each) if each[0] <= t <= each[1]] for each in window]
     return {
         "title": drawn.title,
-        "axes": [name.replace(" %", "\u00a0%") for name in drawn.axes],
-        "note": remarks(drawn).replace(" %", "\u00a0%"),
+        "axes": [tight(name) for name in drawn.axes],
+        "note": tight(remarks(drawn)),
         "window": window,
         "ticks": [[float(f"{t:.4g}") for t in each] for each in ticks],
         "x": [float(f"{value:.5g}") for value in drawn.positions[:, 0]],

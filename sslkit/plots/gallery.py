@@ -36,6 +36,7 @@ def draw_gallery(
     about: Sequence[str] = (),
     kept: Iterable[tuple[float, Encoder]] | None = None,
     other: Other | None = None,
+    tab: str = "",
 ) -> dict[str, Any]:
     """Write a sheet per image, ``maps.npz`` and ``index.html`` into a folder.
 
@@ -52,6 +53,7 @@ def draw_gallery(
         about: lines for the head of the page.
         kept: epochs and encoders of a training, for a timeline.
         other: a second encoder to set beside the first.
+        tab: what a browser's tab calls the page.
 
     Returns:
         ``images``, ``heads`` and ``patches``, their numbers (patches of the first image), ``page``, its file name,
@@ -74,7 +76,7 @@ def draw_gallery(
     control = slider.control(look.keep, percent(look.keep))
     title = f"Attention of {encoder.spec.arch}"
     with atomic(folder / "index.html") as handle:
-        handle.write(render(title, [*about, *drawing.legend()], [*top, *sections], control).encode())
+        handle.write(render(title, [*about, *drawing.legend()], [*top, *sections], control, tab).encode())
     maps = seen[0].portrait.maps
     results = {"images": len(seen), "heads": maps.shape[0], "patches": maps[0].numel(), "page": "index.html"}
     against = {"against": comparison.as_json()} if comparison else {}

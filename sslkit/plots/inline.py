@@ -13,6 +13,11 @@ BUDGET = 9_000_000  # bytes of all pictures of a page; base64 makes a third more
 # pictures fit.
 STEPS = ((1600, 80, 60_000), (1000, 70, 0), (640, 60, 0))
 
+# A picture of a page of many: what has so many colours at most is a map (cividis has 256; a frame and the seam of a
+# pair come on top) and what is so small a photo to be seen pixel by pixel; both are kept to the bit.
+MAP_COLOURS, SMALL = 260, 64
+QUALITY = 88  # of other photos, as JPEG
+
 
 @dataclass(frozen=True)
 class Inline:
@@ -27,6 +32,22 @@ class Inline:
     uri: str
     width: int
     height: int
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture's bytes as the address of an image.
+
+    >>> data_uri("png", b"abc")
+    'data:image/png;base64,YWJj'
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(picture: Image.Image) -> str:
+    """Maps and small pictures exactly, as PNG; what has more colours than a map is a photo, as JPEG."""
+    if picture.width <= SMALL or picture.getcolors(MAP_COLOURS):
+        return data_uri("png", _written(picture, "PNG", optimize=True))
+    return data_uri("jpeg", _written(picture, "JPEG", quality=QUALITY, subsampling=0))
 
 
 def inline(paths: Sequence[Path], budget: int = BUDGET) -> dict[Path, Inline]:
@@ -45,7 +66,7 @@ def inline(paths: Sequence[Path], budget: int = BUDGET) -> dict[Path, Inline]:
     for path, (kind, content, size) in packed.items():
         if used + len(content) <= budget:
             used += len(content)
-            kept[path] = Inline(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", *size)
+            kept[path] = Inline(data_uri(kind, content), *size)
     return kept
 
 

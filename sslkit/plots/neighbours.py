@@ -1,7 +1,5 @@
 """Images with their nearest neighbours, right and wrong told apart by colour and mark; and a confusion matrix."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from sslkit.plots.figure import COLOURS
+from sslkit.plots.inline import picture_uri
 from sslkit.plots.reconstruction import shortened
 from sslkit.plots.sheet import GAP, PAPER, Tile, compose, fit, to_picture
 from sslkit.plots.template import render_template
@@ -140,30 +139,26 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[int], names: Sequence
     return figure
 
 
-def page(title: str, about: Sequence[str], queries: Sequence[Query], **facts: Any) -> str:
+def page(title: str, about: Sequence[str], queries: Sequence[Query], tab: str = "", **facts: Any) -> str:
     """The page as text, with all of its pictures in it.
 
     Args:
         title: its heading.
         about: a paragraph each.
         queries: in order.
+        tab: what a browser's tab calls it; the heading by default.
         facts: what the template asks for beside them: ``pairs`` with class names, ``matrix`` (an SVG element) and
             ``matrix_title``.
     """
     rows = [
-        {"query": query, "uri": data_uri(query.picture), "uris": [data_uri(each.picture) for each in query.neighbours]}
+        {
+            "query": query,
+            "uri": picture_uri(query.picture),
+            "uris": [picture_uri(each.picture) for each in query.neighbours],
+        }
         for query in queries
     ]
-    about = [line.replace(" %", "\u00a0%") for line in about]  # a number and its unit stay on one line
-    return render_template("neighbours.html.j2", title=title, about=about, rows=rows, **facts)
-
-
-def data_uri(picture: Image.Image) -> str:
-    """Small pictures as PNG, to the bit; larger ones as JPEG, which photos need a tenth of the bytes for."""
-    kind, options = ("PNG", {"optimize": True}) if picture.width <= 64 else ("JPEG", {"quality": 85})
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return render_template("neighbours.html.j2", tab=tab or title, title=title, about=about, rows=rows, **facts)
 
 
 def alternative(counts: np.ndarray, pairs: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

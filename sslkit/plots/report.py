@@ -26,12 +26,41 @@ class Cell:
         detail: a second, smaller line; may be empty.
         mark: ``best``, ``good``, ``warn``, ``bad``, ``none`` or empty.
         number: whether it stands right.
+        tag: a word of warning beside it; may be empty.
     """
 
     text: str
     detail: str = ""
     mark: str = ""
     number: bool = False
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know, told by a word and not by its colour alone.
+
+    Attributes:
+        mark: ``bad`` or ``warn``.
+        kind: the word: failed, stale, collapse, ...
+        text: a sentence.
+        command: the command line that mends it; may be empty.
+    """
+
+    mark: str
+    kind: str
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline of a single run; ``tag`` is a word of warning beside it."""
+
+    name: str
+    value: str
+    detail: str = ""
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +117,7 @@ class Step:
         mark: as a cell's.
         facts: (name, value), in order.
         command: the command line that makes it again; None when it never ran.
-        remarks: what is wrong with it, a sentence each.
+        remarks: what is wrong with it.
     """
 
     name: str
@@ -96,7 +125,7 @@ class Step:
     mark: str
     facts: Sequence[tuple[str, str]] = ()
     command: str | None = None
-    remarks: Sequence[str] = ()
+    remarks: Sequence[Notice] = ()
 
 
 @dataclass(frozen=True)
@@ -118,8 +147,8 @@ class Report:
         made: when, as a person reads it.
         about: what it reports on, in a line.
         names: of the runs or experiments, which have colours in this order.
-        notices: (mark, sentence): what a reader must know first.
-        tiles: (name, value, detail): the headline of a single run.
+        notices: what a reader must know first.
+        tiles: the headline of a single run.
         runs: what each run is.
         results: accuracies with their intervals.
         measures: the same as figures.
@@ -130,6 +159,7 @@ class Report:
         numbers: everything else that stages measured.
         states: which stages were done.
         origins: where it all comes from.
+        tab: what a browser's tab calls it; the title by default.
     """
 
     title: str
@@ -139,8 +169,8 @@ class Report:
     runs: Table
     states: Table
     origins: Sequence[Origin]
-    notices: Sequence[tuple[str, str]] = ()
-    tiles: Sequence[tuple[str, str, str]] = ()
+    notices: Sequence[Notice] = ()
+    tiles: Sequence[Tile] = ()
     results: Table | None = None
     measures: Sequence[Measure] = ()
     logs: Mapping[str, Sequence[Log]] = field(default_factory=dict)
@@ -148,6 +178,7 @@ class Report:
     recipes: Sequence[tuple[str, str]] = ()
     galleries: Sequence[Gallery] = ()
     numbers: Sequence[Table] = ()
+    tab: str = ""
 
 
 @dataclass(frozen=True)

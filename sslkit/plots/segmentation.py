@@ -22,7 +22,7 @@ TILE = 128  # pixels, the longer side of a picture
 NAMES = {
     "best_head": "best head",
     "fixed_head": "fixed head",
-    "lowest_entropy": "most concentrated head",
+    "lowest_entropy": "lowest-entropy head",
     "mean_of_heads": "mean of heads",
     "ncut": "normalised cut",
 }
@@ -57,7 +57,10 @@ def draw_pictures(
     scores = {name: dict(results["attention"][name]) if first.heads is not None else {} for name in found}
     for name, row in scores.items():
         row |= {"ncut": results["ncut"][name]} if "ncut" in results else {}
-    chart = draw_scores(scores, results["whole_picture"]["jaccard"], folder / "jaccard.png", len(first.rows))
+    whole = {
+        name: results["whole_picture"]["ncut" if name == "ncut" else "attention"] for name in scores[next(iter(found))]
+    }
+    chart = draw_scores(scores, whole, folder / "jaccard.png", len(first.rows))
     return [
         {"file": "jaccard.png", "title": "How well objects are found", "alt": chart},
         {"file": "examples.png", "title": title, "alt": alt},
@@ -87,12 +90,17 @@ def draw_examples(rows: Sequence[Sequence[Tile]], path: Path, alt: str) -> None:
         compose(rows).save(handle, "PNG", pnginfo=info)
 
 
-def draw_scores(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], whole: float, path: Path, images: int) -> str:
+def draw_scores(
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    whole: Mapping[str, Mapping[str, Any]],
+    path: Path,
+    images: int,
+) -> str:
     """A dot with its 95 % interval per measure and encoder.
 
     Args:
         scores: by encoder, by measure (a key of ``NAMES``): ``jaccard`` and ``interval`` in percent.
-        whole: Jaccard of the whole picture, percent.
+        whole: by measure the same of the whole picture.
         path: the PNG.
         images: how many the means are over.
 
@@ -108,15 +116,19 @@ def draw_scores(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], whole: fl
             axes.plot(row["interval"], [y, y], color=COLOURS[number], linewidth=2)
             title = f"{encoder} encoder" if not place else None
             axes.plot(row["jaccard"], y, MARKERS[number], color=COLOURS[number], label=title)
-    axes.axvline(whole, color="0.4", linestyle=":", label="the whole picture")
+    for place, name in enumerate(measures):
+        title = None if place else "the whole picture"
+        axes.plot([whole[name]["jaccard"]] * 2, [place - 0.4, place + 0.4], ":", color="0.4", label=title)
     label(axes, f"Jaccard, % (mean of {images} photos, 95 % interval)", "")
     axes.set_yticks(range(len(measures)), [NAMES[name] for name in measures])
     axes.invert_yaxis()
     legend(figure, [axes])
     said = [
-        f"{NAMES[name]} " + " and ".join(f"{rows[name]['jaccard']:.1f} ({encoder})" for encoder, rows in scores.items())
+        f"{NAMES[name]} "
+        + " and ".join(f"{rows[name]['jaccard']:.1f} ({encoder})" for encoder, rows in scores.items())
+        + f" where the whole picture has {whole[name]['jaccard']:.1f}"
         for name in measures
     ]
-    alt = f"Dots of the mean Jaccard over {images} photos in percent: {'; '.join(said)}; the whole picture {whole:.1f}."
+    alt = f"Dots of the mean Jaccard over {images} photos in percent: {'; '.join(said)}."
     save_png(figure, path, alt)
     return alt

@@ -4,6 +4,15 @@ from importlib.resources import files
 from typing import Any
 
 
+def tight(words: str) -> str:
+    """Words in which no line ends between a number and its ``%``.
+
+    >>> tight("60 % of the mass") == "60\\u00a0% of the mass"
+    True
+    """
+    return words.replace(" %", "\u00a0%")
+
+
 def render_template(name: str, **values: Any) -> str:
     """A page of ``templates/`` as text; values are escaped, but for what is ``markupsafe.Markup``.
 
@@ -21,4 +30,5 @@ def render_template(name: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["tight"] = tight
     return environment.get_template(name).render(**values)

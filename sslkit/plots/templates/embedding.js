@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const main = document.querySelector("main"), area = document.querySelector(".map"), svg = area.querySelector("svg");
+  const board = document.querySelector(".board"), area = document.querySelector(".map"), svg = area.querySelector("svg");
   const grid = svg.querySelector(".grid"), layer = svg.querySelector(".points"), ring = svg.querySelector(".ring");
   const tip = area.querySelector(".tip"), said = document.getElementById("said"), note = document.querySelector(".note");
   const THUMB = 96, REACH = 24;  // pixels: a thumbnail's side on the page, and how far off a pointer finds a point
@@ -26,7 +26,7 @@
   };
   const shown = (i) => !alone.size || alone.has(data.class[i]);
 
-  main.hidden = false;
+  board.hidden = false;
   const points = data.names.map((_, i) => make(layer, "path", look(data.class[i])));
   ring.setAttribute("d", "M-8 0a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z");
   ring.removeAttribute("hidden");
