@@ -1,6 +1,5 @@
 """`sslkit status RUN`: every stage of a run, what it gave, and what is stale."""
 
-from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SslkitError
@@ -35,9 +34,7 @@ def survey(run: Run) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for stage in _stages(run):
-        home = run.trained if stage == "pretrain" else run
-        if stage == "prepare" and run.data != run.own_data:
-            home = Run(run.data.parent)
+        home = _home(run, stage)
         record = home.record(stage)
         if record is None:
             found[stage] = {"state": "never", "stale": []}
@@ -54,8 +51,15 @@ def survey(run: Run) -> dict[str, dict[str, Any]]:
         }
         if home is not run:
             found[stage]["run"] = str(home.path)
-        found[stage]["stale"] += _stale_sources(home, record, found)
+        found[stage]["stale"] += _stale_sources(run, home, record, found)
     return found
+
+
+def _home(run: Run, stage: str) -> Run:
+    """Where a stage of a run was done: data may be another run's, and below ``on/`` the training is the upper run's."""
+    if stage == "prepare" and run.data != run.own_data:
+        return Run(run.data.parent)
+    return run.trained if stage == "pretrain" else run
 
 
 def judged(run: Run) -> dict[str, dict[str, Any]]:
@@ -81,13 +85,14 @@ def _state(run: Run, stage: str, record: Result) -> str:
     return state
 
 
-def _stale_sources(run: Run, record: Result, found: dict[str, dict[str, Any]]) -> list[str]:
+def _stale_sources(run: Run, home: Run, record: Result, found: dict[str, dict[str, Any]]) -> list[str]:
     """Stages that wrote this stage's inputs and are stale themselves, though the files have not changed yet."""
-    stage_of = {run.folder(stage).name: stage for stage in found}
+    stage_of = {_home(run, stage).folder(stage).resolve(): stage for stage in found}
     sources = []
     for was in record["inputs"].values():
-        source = stage_of.get(Path(was["path"]).parts[0])
-        if source and found.get(source, {}).get("stale") and f"stage {source}" not in sources:
+        folders = (home.path / was["path"]).resolve().parents
+        source = next((stage_of[folder] for folder in folders if folder in stage_of), None)
+        if source and found[source]["stale"] and f"stage {source}" not in sources:
             sources.append(f"stage {source}")
     return sources
 

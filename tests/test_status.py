@@ -60,6 +60,28 @@ def test_stale_stages_say_why_and_pass_it_on(run: Run, tmp_path: Path) -> None:
     assert "pretrain is stale: recipe changed since; --force redoes it" in lines(stages)
 
 
+def test_what_was_judged_on_other_data_is_stale_with_the_upper_runs_encoder(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("1")
+    other = Run(tmp_path / "other")
+    perform(other, "prepare", None, source=source)
+    (other.own_data / "manifest.json").write_text("{}")
+    perform(run, "pretrain", None, recipe=source)
+    below = Run(run.path / "on" / "other", other.path)
+    below.remember_data()
+    perform(below, "extract", None, data=below.manifest, weights=run.pretrain / "out")
+    perform(below, "knn", None, features=below.features / "out")
+    source.write_text("2")  # training and data are to be redone: what was made of them is stale before they are
+    stages = survey(Run(below.path))
+    assert stages["pretrain"]["stale"] == ["recipe"] and stages["prepare"]["stale"] == ["source"]
+    assert stages["extract"]["stale"] == ["stage prepare", "stage pretrain"]
+    assert stages["knn"]["stale"] == ["stage extract"]
+    (run.pretrain / "out").write_text("another encoder")
+    assert below.stale("extract") == ["weights"]
+    stages = survey(Run(below.path))
+    assert "weights" in stages["extract"]["stale"] and stages["knn"]["stale"] == ["stage extract"]
+
+
 def test_a_failure_and_lost_files_are_told(run: Run) -> None:
     def fail(folder: Path) -> dict:
         raise SslkitError("the disk is full")
