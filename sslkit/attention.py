@@ -1,4 +1,8 @@
-"""Attention read from a block of timm's without unfusing it: single rows, and their way down through the layers."""
+"""Attention read from a block of timm's without unfusing it: single rows, and their way down through the layers.
+
+And the two questions that everyone asks of it: at which size a photo is looked at, and which tokens hold most of the
+mass, the mask of DINO's attention segmentation (arXiv:2104.14294, section 4.2.2 and appendix A).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK = 1024  # rows of a full matrix that are in memory at once
+MAX_TOKENS = 8192  # a panorama is scaled down to this many patches: attention costs their square
 
 
 def project(block: Any, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,3 +64,38 @@ def roll_out(layers: Sequence[tuple[Any, Tensor, Tensor]], row: Tensor) -> Tenso
                     below += torch.einsum("bt,bts->bs", part, matrix) / q.shape[1]
         row = 0.5 * row + 0.5 * below
     return row
+
+
+def threshold(attention: Tensor, keep: float = 0.6) -> Tensor:
+    """The fewest most-attended tokens of each head that together hold ``keep`` of the head's mass.
+
+    Args:
+        attention: (..., N) non-negative; it is normalised to sum to 1 here.
+        keep: share of the mass, in (0, 1].
+
+    Returns:
+        (..., N) bool.
+    """
+    share, order = torch.sort(attention / attention.sum(-1, keepdim=True), dim=-1)
+    # From the least attended up: what lies beyond the first (1 - keep) of the mass stays.
+    kept = share.cumsum(-1) > 1 - keep
+    return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def model_size(height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
+    """Height and width, in pixels and multiples of ``patch``, at which a photo enters the encoder.
+
+    The shorter side becomes ``shorter`` (rounded down to a multiple) and the proportion is kept as far as whole
+    patches allow; a very long photo is made smaller altogether, to ``MAX_TOKENS`` patches.
+
+    >>> model_size(300, 400, 224, 16)
+    (224, 304)
+    """
+    small = max(shorter // patch, 1)
+    long = max(round(small * max(height, width) / min(height, width)), small)
+    if small * long > MAX_TOKENS:
+        ratio = max(height, width) / min(height, width)
+        small = max(int((MAX_TOKENS / ratio) ** 0.5), 1)
+        long = min(max(round(small * ratio), small), MAX_TOKENS // small)
+    rows, columns = (small, long) if height <= width else (long, small)
+    return rows * patch, columns * patch

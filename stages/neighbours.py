@@ -123,8 +123,9 @@ def _predictions(run: Run, train: "Features", val: "Features") -> "np.ndarray":
 def _work(run: Run, folder: Path, count: int, k: int, only: Any, seed: int) -> Result:
     from sslkit.files import atomic, write_json
     from sslkit.plots.neighbours import neighbours_sheet, page
+    from sslkit.probes.confusion import confusion
     from sslkit.probes.features import open_features
-    from sslkit.probes.neighbours import choose_queries, confusion, most_confused, nearest
+    from sslkit.probes.neighbours import choose_queries, most_confused, nearest
 
     run.remember_data()
     train, val = (open_features([run.feature(s, "cls")], run.feature(s, "labels")) for s in ("train", "val"))
@@ -133,7 +134,7 @@ def _work(run: Run, folder: Path, count: int, k: int, only: Any, seed: int) -> R
     predicted = _predictions(run, train, val)
     chosen = choose_queries(val.labels, predicted, count, only, seed)
     cosine, found = nearest(train, val, chosen, k)
-    counts = confusion(val.labels, predicted)
+    counts = confusion(val.labels, predicted, int(max(val.labels.max(), predicted.max())) + 1)
     pairs = [{**p, "true": names[p["true"]], "predicted": names[p["predicted"]]} for p in most_confused(counts, TOP)]
     right = float(100 * (train.labels[found] == val.labels[chosen][:, None]).mean())
     facts = {"queries": len(chosen), "k": k, "neighbours_right": right, "knn_top1": _share(val.labels == predicted)}

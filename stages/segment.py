@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from sslkit.probes.patch_tokens import PatchTokens
     from sslkit.probes.segmentation_protocols import Found, Probed
 
+    Part = tuple[Photos, list[int]]
+
 PROTOCOLS = ("attention", "ncut", "probe")
 PROTOCOL_HELP = (
-    "Comma-separated: attention (60 % of its mass), ncut (normalised cut of the keys), probe (linear, on patches). "
-    "Default: attention,ncut for binary masks, all for masks of several classes."
+    "attention (60 % of its mass), ncut (normalised cut of the keys), probe (linear, on patches); repeatable, or with "
+    "commas. Default: attention,ncut for binary masks, all for masks of several classes."
 )
+PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names that tell nothing
 
 
 @takes_encoder
@@ -42,8 +45,8 @@ def segment(
         typer.Option("--masks", metavar="DIR", help="Their masks, by the photos' names.", show_default=False),
     ] = None,
     protocol: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--protocol", metavar="NAMES", help=PROTOCOL_HELP, show_default=False),
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--protocol", metavar="NAME", help=PROTOCOL_HELP, show_default=False),
     ] = None,
     image_size: PhotoSizeOption = None,
     count: Annotated[
@@ -85,25 +88,32 @@ def segment(
         "precision": bits,
     }
     stage = f"segment:{_variant(images, masks)}" if images and masks else "segment"
+    if images and photos and not force:
+        _expect_same(here, stage, images, photos.digest)
+    job = Job(here, stage, source, config, where, photos)
     results = here.perform(
         stage,
-        lambda folder: Job(here, stage, source, config, where, photos).work(folder),
+        job.work,
         config=config,
         inputs=inputs,
-        how={"device": str(where), "images": str(images), "masks": str(masks)},
+        how={
+            "device": str(where),
+            **{name: str(d.resolve()) for name, d in {"images": images, "masks": masks}.items() if d},
+        },
         force=force,
+        check=job.check,
     )
     show(results, _lines(results, here.folder(stage)), json)
 
 
-def _protocols(words: str | None) -> list[str] | None:
-    if words is None:
+def _protocols(words: list[str] | None) -> list[str] | None:
+    if not words:
         return None
-    asked = [word.strip() for word in words.split(",") if word.strip()]
-    unknown = [word for word in asked if word not in PROTOCOLS]
+    asked = [name.strip() for word in words for name in word.split(",") if name.strip()]
+    unknown = [name for name in asked if name not in PROTOCOLS]
     if unknown or not asked:
         hint = did_you_mean(unknown[0] if unknown else "", PROTOCOLS)
-        raise UsageError(f"--protocol {words}: no protocol '{unknown[0] if unknown else ''}', {hint}")
+        raise UsageError(f"--protocol {','.join(words)}: no protocol '{unknown[0] if unknown else ''}', {hint}")
     return [name for name in PROTOCOLS if name in asked]
 
 
@@ -122,15 +132,34 @@ def _folder(
 
 
 def _variant(images: Path, masks: Path) -> str:
-    """What the results are called: the folder that holds both, since ``images`` itself says little."""
+    """What the results are called: the folder that holds both, and that of the photos unless its name says nothing."""
     images, masks = images.resolve(), masks.resolve()
-    named = images.parent if images.parent == masks.parent and images.parent.name else images
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", named.name).strip("-.") or "photos"
+    beside = images.parent == masks.parent and images.parent.name
+    words = [images.parent.name] if beside else []
+    words += [images.name] if not beside or images.name.lower() not in PLAIN else []
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(words)).strip("-.") or "photos"
+
+
+def _expect_same(run: Run, stage: str, images: Path, digest: str) -> None:
+    """Other photos from a folder that happens to have the same name are no change of settings.
+
+    Raises:
+        SslkitError: results of theirs are there.
+    """
+    record = run.record(stage)
+    if record is None or record["status"] != "done" or record["config"]["photos"] == digest:
+        return
+    was = record["how"]["images"]
+    if Path(was).resolve() != images.resolve():
+        raise SslkitError(
+            f"{run.folder(stage)} is about the photos in {was}, and those in {images} would be called the same: rename "
+            "one of the two folders, or --force puts these in their place"
+        )
 
 
 @dataclass
 class Job:
-    """One call: every encoder on the same photos."""
+    """One call: every encoder on the same photos. ``check`` comes before ``work``."""
 
     run: Run
     stage: str
@@ -138,6 +167,26 @@ class Job:
     config: Result
     device: "torch.device"
     folder: "MaskFolder | None"
+
+    def check(self) -> None:
+        """Open photos and encoders, and refuse what cannot be measured with them.
+
+        Raises:
+            SslkitError: no masks, no object in them, too few photos for the probe, no attention where it is all that
+                was asked for, or weights that do not fit.
+        """
+        self.photos = self._photos()
+        self.photos.check()
+        self.parts = self._train_and_test() if "probe" in self.config["protocols"] else None
+        self.looks = self._encoders()
+        unavailable = self._unavailable()
+        if list(unavailable) == self.config["protocols"]:
+            raise SslkitError(f"{unavailable['attention']}; try --protocol ncut,probe")
+
+    def _unavailable(self) -> dict[str, str]:
+        """Protocols that were asked for and cannot be had, and why."""
+        why = next(iter(self.looks.values())).no_attention
+        return {"attention": why} if why and "attention" in self.config["protocols"] else {}
 
     def work(self, folder: Path) -> Result:
         """Measure, draw, write ``results.json`` and ``jaccard.npz``."""
@@ -147,23 +196,18 @@ class Job:
 
         if self.folder is None:
             self.run.remember_data()
-        for remark in self.folder.remarks if self.folder else []:
+        for remark in self.photos.remarks:
             say(remark)
-        photos = self._photos()
-        looks = self._encoders()
-        why = next(iter(looks.values())).no_attention
-        unavailable = {"attention": why} if why and "attention" in self.config["protocols"] else {}
-        if list(unavailable) == self.config["protocols"]:
-            raise SslkitError(f"{unavailable['attention']}; try --protocol ncut,probe")
+        photos = self.photos
         results: Result = {
             "images": len(photos.names),
             "masks": "binary" if photos.binary else "classes",
             "classes": list(photos.classes),
             "image_size": self.config["image_size"],
-            "unavailable": unavailable,
+            "unavailable": self._unavailable(),
         }
-        found = self._objects(photos, looks)
-        probed = self._probes(photos, looks) if "probe" in self.config["protocols"] else {}
+        found = self._objects(photos, self.looks)
+        probed = self._probes(self.looks) if self.parts else {}
         results |= summarise(found, probed, photos, self.config["seed"])
         results["pictures"] = draw_pictures(folder, photos, found, results) if found else []
         self._save(folder, photos, found, probed)
@@ -202,33 +246,36 @@ class Job:
             return {}
         found = {name: find_objects(photos, look, settings, f"segment: {name}") for name, look in looks.items()}
         rows = next(iter(found.values())).rows
-        if not len(rows):
-            raise SslkitError("no mask has an object: there is nothing to find")
         if len(rows) < len(photos.names):
             say(f"{len(photos.names) - len(rows)} photos without an object count for the probe only")
         return found
 
-    def _probes(self, photos: "Photos", looks: Mapping[str, "PatchTokens"]) -> dict[str, "Probed"]:
-        """Train and test: the halves of a folder, or the prepared splits."""
+    def _train_and_test(self) -> tuple["Part", "Part"]:
+        """The halves of a folder, or the prepared splits."""
         from sslkit import rng
         from sslkit.data.shards import open_split
         from sslkit.probes.masks_on_disk import MaskedSplit
-        from sslkit.probes.segmentation_protocols import probe_patches
 
-        seed, images = self.config["seed"], len(photos.names)
+        photos, images = self.photos, len(self.photos.names)
         if self.folder is None:
             # As many images of train as are judged: more would make the probe slower, not the comparison fairer.
             learnt = MaskedSplit(open_split(self.run.data, "train"), images)
             train, test = (learnt, list(range(len(learnt.names)))), (photos, list(range(images)))
         else:
-            order = rng.generator(seed, "segment/train-and-test").permutation(images)
+            order = rng.generator(self.config["seed"], "segment/train-and-test").permutation(images)
             train, test = ((photos, sorted(part.tolist())) for part in (order[: images // 2], order[images // 2 :]))
         if len(train[1]) < 2:
             raise SslkitError(
                 f"{images} photos are too few for the probe, which needs four: leave it out of --protocol"
             )
+        return train, test
+
+    def _probes(self, looks: Mapping[str, "PatchTokens"]) -> dict[str, "Probed"]:
+        from sslkit.probes.segmentation_protocols import probe_patches
+
+        assert self.parts is not None
         return {
-            name: probe_patches(train, test, look, seed, self.device, f"segment: probe, {name}")
+            name: probe_patches(*self.parts, look, self.config["seed"], self.device, f"segment: probe, {name}")
             for name, look in looks.items()
         }
 
@@ -242,7 +289,8 @@ class Job:
 
         arrays: dict[str, Any] = {}
         for name, one in found.items():
-            arrays["names"], arrays["whole_picture"] = np.array(photos.names)[one.rows], one.whole
+            arrays["names"] = np.array(photos.names)[one.rows]
+            arrays["whole_picture"], arrays["whole_picture_as_one"] = one.whole, one.whole_as_one
             arrays |= {f"{name}_{measure}": values for measure, values in one.scores.items()}
             arrays |= {f"{name}_heads": one.heads} if one.heads is not None else {}
         arrays |= {f"{name}_confusion": one.tables for name, one in probed.items()}
@@ -265,8 +313,9 @@ def _lines(results: Result, folder: Path) -> list[str]:
             shown = [f"{cells[name][key]:.1f}" if name in cells else "-" for name in ("trained", "random")]
             interval = "{:+.1f} ({:+.1f} to {:+.1f})".format(gap[key], *gap["interval"]) if gap else "-"
             rows.append([title, "mIoU" if key == "miou" else "Jaccard", *shown, interval])
-    whole = [] if "whole_picture" not in results else [f"{results['whole_picture']['jaccard']:.1f}"]
-    rows += [["the whole picture", "Jaccard", *whole, *whole, "-"]] if whole else []
+        if whole := results.get("whole_picture", {}).get(protocol):
+            shown = f"{whole['jaccard']:.1f}"
+            rows.append([f"{protocol}: the whole picture", "Jaccard", shown, shown, "-"])
     head = f"{results['images']} photos, {results['masks']} masks, shorter side {results['image_size']} pixels, percent"
     remarks = [f"no {name}: {why}" for name, why in results["unavailable"].items()]
     titles = ["protocol", "measure", "trained", "random", "difference (95 % interval)"]

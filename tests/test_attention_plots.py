@@ -11,19 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sslkit.attention import MAX_TOKENS, model_size, threshold
 from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.plots.attention import (
-    MAX_TOKENS,
     SHADE,
     Portrait,
     draw_sheet,
     head_tiles,
     heat,
-    model_size,
     shade,
     summary_tiles,
-    threshold,
 )
 from sslkit.plots.gallery import Look, attend, draw_gallery
 from sslkit.plots.hidden import hide, strategies

@@ -80,6 +80,12 @@ def test_imports_flow_down(path: Path) -> None:
         assert height(name) <= height(me), f"{me} imports {name}, which stands above it"
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if module(p).startswith("sslkit.probes")], ids=named)
+def test_what_is_measured_does_not_depend_on_how_it_is_drawn(path: Path) -> None:
+    strange = [name for name in imports(ast.parse(path.read_text())) if name.startswith("sslkit.plots")]
+    assert not strange, f"{module(path)} imports {strange[0]}: pictures are made of probes, not probes of pictures"
+
+
 @pytest.mark.parametrize("path", [p for p in FILES if module(p).rpartition(".")[0] in PLUG_INS], ids=named)
 def test_plug_ins_import_only_their_base(path: Path) -> None:
     package = module(path).rpartition(".")[0]

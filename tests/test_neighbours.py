@@ -13,8 +13,9 @@ from PIL import Image
 from sslkit.data.shards import open_split
 from sslkit.errors import SslkitError, UsageError
 from sslkit.plots.neighbours import RIGHT, WRONG, classes_shown, confusion_figure, framed
+from sslkit.probes.confusion import confusion
 from sslkit.probes.features import Features
-from sslkit.probes.neighbours import choose_queries, confusion, most_confused, nearest
+from sslkit.probes.neighbours import choose_queries, most_confused, nearest
 from stages.run import Run
 
 
@@ -50,7 +51,7 @@ def test_neighbours_are_those_of_brute_force():
 
 def test_confusions_are_counted_as_by_a_loop(drawn):
     labels, predicted = drawn
-    counts = confusion(labels, predicted)
+    counts = confusion(labels, predicted, 3)
     expected = np.zeros((3, 3), int)
     for true, other in zip(labels, predicted, strict=True):
         expected[true, other] += 1
@@ -64,7 +65,7 @@ def test_confusions_are_counted_as_by_a_loop(drawn):
 
 
 def test_a_class_that_is_only_predicted_has_a_column():
-    assert confusion(np.array([0, 1]), np.array([2, 1])).tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert confusion(np.array([0, 1]), np.array([2, 1]), 3).tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 
 def test_queries_are_half_wrong_and_of_all_classes(drawn):

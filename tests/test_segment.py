@@ -71,7 +71,8 @@ def folders(tmp_path) -> tuple[Path, Path]:
 
 
 def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
-    words = ("segment", run, "--data", shapes_run, "--protocol", "attention,ncut,probe", "--count", 50, *QUICK)
+    protocols = ("--protocol", "ncut,attention", "--protocol", "probe")  # with commas, or more than once
+    words = ("segment", run, "--data", shapes_run, *protocols, "--count", 50, *QUICK)
     code, out, err = sslkit(*words, "--json")
     assert code == 0, err
     results = json.loads(out)
@@ -86,7 +87,11 @@ def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
         low, high = attention["trained"][choice]["interval"]
         assert low < attention["trained"][choice]["jaccard"] < high
         assert attention["trained"]["best_head"]["jaccard"] >= attention["trained"][choice]["jaccard"]
-    assert attention["trained"]["mean_of_heads"]["jaccard"] > results["whole_picture"]["jaccard"] + 5
+    whole = {name: row["jaccard"] for name, row in results["whole_picture"].items()}
+    assert attention["trained"]["mean_of_heads"]["jaccard"] > whole["attention"] + 5
+    assert whole["ncut"] == pytest.approx(whole["attention"])  # one object in each
+    assert probe["trained"]["train_patches"] / probe["trained"]["train_photos"] == 64
+    assert probe["trained"]["patches_per_photo"] == 200_000 // 50
     assert probe["difference"]["miou"] > 8 and probe["difference"]["interval"][0] > 3
     assert set(probe["trained"]["iou"]) == {"background", "object"} and probe["trained"]["pixel_accuracy"] > 80
     assert results["headline"] == {
@@ -134,6 +139,48 @@ def test_photos_with_masks_of_classes(run, folders, sslkit):
     assert "other settings" in sslkit(*words)[2]
 
 
+def test_folders_of_one_name_do_not_share_results(run, folders, tmp_path, sslkit):
+    images, masks = folders
+    other = tmp_path / "other" / "pets"
+    shutil.copytree(images.parent, other)
+    words = ("--protocol", "ncut", "--count", 2, *QUICK)
+    assert sslkit("segment", run, "--images", images, "--masks", masks, *words)[0] == 0
+    moved = ("segment", run, "--images", other / "images", "--masks", other / "masks", *words)
+    assert "up to date" in sslkit(*moved)[2]  # the same photos elsewhere are the same photos
+    Image.fromarray(np.full((64, 64, 3), 9, np.uint8)).save(other / "images" / "cat 0.jpg")
+    before = (run / "segment-pets" / "results.json").read_bytes()
+    code, _, err = sslkit(*moved)
+    assert code == 1 and err.count("\n") == 1
+    assert f"is about the photos in {images}" in err and "rename one of the two folders, or --force" in err
+    assert (run / "segment-pets" / "results.json").read_bytes() == before
+    # Two folders of photos side by side have two names.
+    shutil.copytree(other / "images", other / "kittens")
+    code, _, err = sslkit("segment", run, "--images", other / "kittens", "--masks", other / "masks", *words)
+    assert code == 0 and (run / "segment-pets-kittens" / "results.json").exists(), err
+
+
+def test_the_whole_picture_is_judged_as_each_protocol_is(run, folders, sslkit):
+    images, masks = folders
+    for i in range(6):  # two objects side by side in every photo
+        width = 64 - 8 * (i % 2)
+        labels = np.zeros((64, width), np.uint8)
+        labels[:32, :8], labels[:32, 8:40] = 1, 2
+        Image.fromarray(labels).save(masks / f"cat {i}.png")
+    words = ("--protocol", "attention,ncut", *QUICK)
+    code, out, err = sslkit("segment", run, "--images", images, "--masks", masks, *words, "--json")
+    assert code == 0, err
+    whole = json.loads(out)["whole_picture"]
+    areas = np.array([64 * (64 - 8 * (i % 2)) for i in range(6)])
+    each, together = 100 * (32 * 8 + 32 * 32) / 2 / areas, 100 * 32 * 40 / areas
+    assert whole["attention"]["jaccard"] == pytest.approx(each.mean())
+    assert whole["ncut"]["jaccard"] == pytest.approx(together.mean())
+    with np.load(run / "segment-pets" / "jaccard.npz") as arrays:
+        assert 100 * arrays["whole_picture_as_one"] == pytest.approx(together)
+    _, out, _ = sslkit("segment", run, "--images", images, "--masks", masks, *words)
+    lines = [line for line in out.splitlines() if "the whole picture" in line]
+    assert [line.split(":")[0] for line in lines] == ["attention", "ncut"] and f"{together.mean():.1f}" in lines[1]
+
+
 def test_a_random_encoder_stands_alone_and_count_spreads(run, shapes_run, tmp_path, sslkit):
     words = ("--like", run, "--weights", "random", "--data", shapes_run, "--count", 5, "--protocol", "ncut", *QUICK)
     code, out, err = sslkit("segment", tmp_path / "random", *words, "--json")
@@ -178,20 +225,53 @@ def test_what_cannot_be_done_is_one_line(run, folders, shapes_run, tmp_path, ssl
     assert "did you mean 'ncut'?" in fails("--protocol", "ncuts", "--data", shapes_run, code=2)
     assert "no patches to segment" in fails("--weights", "pixels", "--data", shapes_run, code=2)
     assert "run `sslkit prepare" in fails()
-    few = ("--images", images, "--masks", masks, "--count", 3, "--protocol", "probe")
+    # What is wrong with the photos is found before anything is thrown away or written.
+    (run / "segment-pets").mkdir()
+    (run / "segment-pets" / "older").write_text("")
+    few = ("--images", images, "--masks", masks, "--count", 3, "--protocol", "probe", "--force")
     assert "too few for the probe" in fails(*few)
     Image.fromarray(np.full((8, 8), 1, np.uint8)).save(masks / "cat 0.png")
-    assert "cat 0.png has 8 x 8 pixels, its image 64 x 64" in fails("--images", images, "--masks", masks)
+    assert "cat 0.png has 8 x 8 pixels, its image 64 x 64" in fails("--images", images, "--masks", masks, "--force")
+    assert [path.name for path in (run / "segment-pets").iterdir()] == ["older"]
 
 
-def test_prepared_data_without_masks_says_so(run, tmp_path, sslkit):
+def prepared(folder: Path, masks: list[bytes | None]) -> Path:
+    """A run whose val has grey images with these masks."""
+    from sslkit.data.images import encode_png
     from sslkit.data.shards import Record, write_shard
 
-    folder = tmp_path / "plain" / "data"
-    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "p.png")
-    write_shard(folder / "val-000000.tar", [Record("one", 0, {"png": (tmp_path / "p.png").read_bytes()})], [])
-    write_json(
-        folder / "manifest.json", {"classes": ["a"], "splits": {"val": {"shards": [{"file": "val-000000.tar"}]}}}
-    )
-    code, _, err = sslkit("segment", run, "--data", folder.parent, *QUICK)
-    assert code == 1 and "no object mask for one" in err and "--images DIR --masks DIR" in err
+    grey = encode_png(np.full((64, 64, 3), 90, np.uint8))
+    members = [{"png": grey} | ({} if mask is None else {"mask.png": mask}) for mask in masks]
+    records = [Record(f"val-{i}", 0, one) for i, one in enumerate(members)]
+    write_shard(folder / "data" / "val-000000.tar", records, [])
+    shards = {"val": {"shards": [{"file": "val-000000.tar"}]}}
+    write_json(folder / "data" / "manifest.json", {"classes": ["a"], "splits": shards})
+    return folder
+
+
+def test_prepared_data_without_masks_or_objects_says_so_and_leaves_what_was_there(run, tmp_path, sslkit):
+    from sslkit.data.images import encode_png
+
+    (run / "segment").mkdir()
+    (run / "segment" / "older").write_text("")
+    plain, empty = (prepared(tmp_path / name, [mask]) for name, mask in {
+        "plain": None, "empty": encode_png(np.zeros((64, 64), np.uint8))}.items())  # fmt: skip
+    code, _, err = sslkit("segment", run, "--data", plain, *QUICK, "--force")
+    assert code == 1 and "val of the prepared data has no object masks" in err and "--images DIR --masks DIR" in err
+    code, _, err = sslkit("segment", run, "--data", empty, *QUICK, "--force")
+    assert code == 1 and "no mask of val has an object" in err
+    assert [path.name for path in (run / "segment").iterdir()] == ["older"]
+
+
+def test_images_without_a_mask_among_others_are_left_out(run, tmp_path, sslkit):
+    from sslkit.data.images import encode_png
+
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:16, :16] = 255
+    drawn = encode_png(mask)
+    data = prepared(tmp_path / "partly", [None, drawn, None, drawn, drawn])
+    code, out, err = sslkit("segment", run, "--data", data, "--protocol", "ncut", *QUICK, "--json")
+    assert code == 0 and "2 images of val have no mask and are left out" in err
+    assert json.loads(out)["images"] == 3
+    with np.load(run / "segment" / "jaccard.npz") as arrays:
+        assert arrays["names"].tolist() == ["val-1", "val-3", "val-4"]

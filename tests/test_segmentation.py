@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
+from sslkit.attention import threshold
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.errors import SslkitError
-from sslkit.plots.attention import threshold
+from sslkit.probes import patch_probe
+from sslkit.probes.confusion import confusion
 from sslkit.probes.masks_on_disk import open_folder, read_mask, spread
 from sslkit.probes.normalised_cut import WEAK, affinity, normalised_cut, second_vector
 from sslkit.probes.patch_probe import PatchCollector, PatchProbe, train_probe
@@ -23,7 +25,6 @@ from sslkit.probes.segmentation import (
     bounds,
     cell_of,
     class_iou,
-    confusion,
     count_cells,
     fixed_head,
     jaccard,
@@ -122,7 +123,7 @@ def test_each_object_has_its_own_best_head_and_other_choices_do_not_look():
     # The mean of the heads keeps both objects' patches: 1/2 for either.
     assert found.scores["mean_of_heads"].tolist() == [0.5, 0.5]
     assert found.scores["lowest_entropy"].tolist() == [0.5, 0.5]
-    assert found.whole.tolist() == [0.25, 0.25]
+    assert found.whole.tolist() == [0.25, 0.25] and found.whole_as_one.tolist() == [0.5, 0.5]
     assert "ncut" not in found.scores
 
 
@@ -194,7 +195,7 @@ def toy_patches(images: int, seed: int = 0) -> tuple[list[torch.Tensor], list[np
 
 
 def test_the_probe_learns_what_patches_show():
-    collector = PatchCollector(20, seed=0)
+    collector = PatchCollector(20, 4, seed=0)
     for tokens, cells in zip(*toy_patches(20), strict=True):
         collector.add(tokens, cells)
     train = collector.gathered()
@@ -211,6 +212,29 @@ def test_the_probe_learns_what_patches_show():
         train_probe(type(train)(train.features, train.labels * 0, train.images), 3, seed=0)
 
 
+def test_memory_of_the_probe_is_bounded_and_every_photo_has_its_share(monkeypatch):
+    def gathered(most: int, floats: int):
+        monkeypatch.setattr(patch_probe, "MAX_PATCHES", most)
+        monkeypatch.setattr(patch_probe, "MAX_FLOATS", floats)
+        collector = PatchCollector(20, 4, seed=0)
+        for tokens, cells in zip(*toy_patches(20), strict=True):
+            collector.add(tokens, cells)
+        found = collector.gathered()
+        assert np.bincount(found.images).tolist() == [min(collector.most, 8)] * 20
+        assert found.features.base is not None and found.features.base.nbytes <= 4 * max(floats, 20 * 4)
+        return collector.most, found
+
+    whole, some = gathered(1000, 4000)[1], gathered(60, 4000)
+    assert some[0] == 3 and gathered(60, 20 * 4 * 2)[0] == 2 and gathered(5, 5)[0] == 1
+    tokens, cells = toy_patches(20)
+    assert np.array_equal(whole.features, np.concatenate([rows[1:].numpy() for rows in tokens]))
+    assert np.array_equal(whole.labels, np.concatenate([count.argmax(0)[1:] for count in cells]))
+    # What is kept belongs together.
+    pairs = {(*row, label) for row, label in zip(whole.features.tolist(), whole.labels.tolist(), strict=True)}
+    kept = zip(some[1].features.tolist(), some[1].labels.tolist(), strict=True)
+    assert all((*row, label) in pairs for row, label in kept)
+
+
 def test_logits_are_upsampled_bilinearly_to_pixels():
     probe = PatchProbe(torch.eye(2), torch.zeros(2), 0.1, 0.0, [])
     tokens = torch.tensor([[1.0, 0.0], [0.0, 3.0]])  # between the two centres, logits cross at a quarter of the way
@@ -219,7 +243,7 @@ def test_logits_are_upsampled_bilinearly_to_pixels():
 
 def test_many_patches_are_thinned_alike_in_every_image(monkeypatch):
     monkeypatch.setattr("sslkit.probes.patch_probe.MAX_PATCHES", 12)
-    collector = PatchCollector(3, seed=0)
+    collector = PatchCollector(3, 4, seed=0)
     for tokens, cells in zip(*toy_patches(3), strict=True):
         collector.add(tokens, cells)
     assert np.bincount(collector.gathered().images).tolist() == [4, 4, 4]
@@ -321,8 +345,15 @@ def test_pairs_go_by_name_and_the_rest_is_left_out(tmp_path):
 def test_what_is_wrong_with_masks_is_said(tmp_path):
     images, masks = write_pairs(tmp_path / "a", with_values(255))
     put(masks, "p0.png", np.full((6, 9), 255))
-    with pytest.raises(SslkitError, match=r"p0\.png has 6 x 9 pixels, its image 6 x 8"):
-        open_folder(images, masks).read(0)
+    for look in (lambda photos: photos.read(0), lambda photos: photos.check()):
+        with pytest.raises(SslkitError, match=r"p0\.png has 6 x 9 pixels, its image 6 x 8"):
+            look(open_folder(images, masks))
+    turned = Image.new("RGB", (6, 9))  # a camera held upright: its EXIF says how to turn the picture
+    turned.getexif()[0x0112] = 6
+    turned.save(images / "p0.jpg", exif=turned.getexif())
+    open_folder(images, masks).check()
+    assert open_folder(images, masks).read(0)[0].shape == (3, 6, 9)
+    put(images, "p0.jpg", np.zeros((6, 8, 3)))
     put(masks, "p0.png", np.dstack([BLANK, BLANK + 9, BLANK]))
     with pytest.raises(SslkitError, match=r"p0\.png is in colour"):
         open_folder(images, masks)

@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from sslkit.attention import threshold
 from sslkit.plots.sheet import Tile, bounded, compose, fit, to_picture
 
-MAX_TOKENS = 8192  # a panorama is scaled down to this many patches: attention costs their square
 TILE = 176  # pixels, the longer side of a picture on a sheet
 MAX_COLUMNS = 6
 FLAT = 1.5  # a map whose maximum is below so many times the uniform share is called nearly uniform
@@ -36,22 +36,6 @@ def patch_at(query: tuple[float, float], grid: tuple[int, int]) -> int:
     return row * grid[1] + column
 
 
-def threshold(attention: Tensor, keep: float = 0.6) -> Tensor:
-    """The fewest most-attended tokens of each head that together hold ``keep`` of the head's mass.
-
-    Args:
-        attention: (..., N) non-negative; it is normalised to sum to 1 here.
-        keep: share of the mass, in (0, 1].
-
-    Returns:
-        (..., N) bool.
-    """
-    share, order = torch.sort(attention / attention.sum(-1, keepdim=True), dim=-1)
-    # From the least attended up: what lies beyond the first (1 - keep) of the mass stays.
-    kept = share.cumsum(-1) > 1 - keep
-    return torch.zeros_like(kept).scatter(-1, order, kept)
-
-
 def first_percent(attention: Tensor) -> Tensor:
     """From which whole percent on each token belongs to the mask: ``threshold`` at every percent in one map.
 
@@ -69,25 +53,6 @@ def first_percent(attention: Tensor) -> Tensor:
 def nearly_uniform(values: Tensor) -> bool:
     """Whether no patch of a map has 1.5 times the share that every patch would have if all were alike."""
     return bool(values.max() * values.numel() < FLAT * values.sum())
-
-
-def model_size(height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
-    """Height and width, in pixels and multiples of ``patch``, at which a photo enters the encoder.
-
-    The shorter side becomes ``shorter`` (rounded down to a multiple) and the proportion is kept as far as whole
-    patches allow; a very long photo is made smaller altogether, to ``MAX_TOKENS`` patches.
-
-    >>> model_size(300, 400, 224, 16)
-    (224, 304)
-    """
-    small = max(shorter // patch, 1)
-    long = max(round(small * max(height, width) / min(height, width)), small)
-    if small * long > MAX_TOKENS:
-        ratio = max(height, width) / min(height, width)
-        small = max(int((MAX_TOKENS / ratio) ** 0.5), 1)
-        long = min(max(round(small * ratio), small), MAX_TOKENS // small)
-    rows, columns = (small, long) if height <= width else (long, small)
-    return rows * patch, columns * patch
 
 
 @dataclass(frozen=True)

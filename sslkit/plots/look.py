@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.attention import model_size
 from sslkit.device import Precision, autocast
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError, UsageError
-from sslkit.plots.attention import Query, model_size, patch_at
+from sslkit.plots.attention import Query, patch_at
 
 
 @dataclass(frozen=True)

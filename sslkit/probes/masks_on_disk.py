@@ -6,6 +6,7 @@ pixel (grey or palette, as VOC's), in which 0 is the background and 255 is void:
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from sslkit.errors import SslkitError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 VOID = 255
 UNKNOWN = -1  # what void becomes
+ORIENTATION = 0x0112  # the EXIF tag
 
 
 class Photos(Protocol):
@@ -44,6 +46,15 @@ class Photos(Protocol):
     @property
     def binary(self) -> bool:
         """Whether a mask says no more than object or not."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What was left out, for the user."""
+        ...
+
+    def check(self) -> None:
+        """See that there is something to judge by, without reading all of it."""
         ...
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
@@ -80,6 +91,17 @@ class MaskFolder:
         """Every class but the one whose value is 0."""
         return [1] if self.binary else np.flatnonzero(self.values != 0).tolist()
 
+    def check(self) -> None:
+        """Compare the sizes that the files' headers tell.
+
+        Raises:
+            SslkitError: a photo whose size is not its mask's.
+        """
+        for photo, mask in self.pairs:
+            with suppress(OSError, SyntaxError, ValueError), Image.open(photo) as one, Image.open(mask) as other:
+                turned = one.getexif().get(ORIENTATION, 1) > 4  # by a quarter
+                _check_sizes(str(mask), one.size if turned else one.size[::-1], other.size[::-1])
+
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
         """See ``Photos``.
 
@@ -92,7 +114,7 @@ class MaskFolder:
         except SslkitError as error:
             raise SslkitError(f"{photo}: {error}") from error
         pixels = read_mask(mask)
-        _check_sizes(str(mask), image, pixels)
+        _check_sizes(str(mask), image.shape[1:], pixels.shape)
         if self.cut is not None:
             return image, (pixels > self.cut).astype(np.int64)
         place = np.searchsorted(self.values, pixels).clip(max=len(self.values) - 1)
@@ -100,32 +122,55 @@ class MaskFolder:
 
 
 class MaskedSplit:
-    """A prepared split whose samples carry the mask of their object, as ``shapes`` does; others are left out."""
+    """A prepared split whose samples carry the mask of their object, as ``shapes`` does; others are left out.
+
+    Args:
+        split: some or all of its samples have a mask.
+        count: so many of these, evenly spread; None takes all.
+
+    Raises:
+        SslkitError: no sample has one.
+    """
 
     binary = True
     classes = ("background", "object")
     objects = (1,)
 
     def __init__(self, split: Split, count: int | None = None):
-        self._split = split
-        self._rows = spread(len(split), count)
+        self._split, masked = split, split.having("mask.png")
+        if not len(masked):
+            raise SslkitError(
+                f"{split.name} of the prepared data has no object masks: name photos with --images DIR --masks DIR"
+            )
+        without = len(split) - len(masked)
+        self.remarks = [f"{without} images of {split.name} have no mask and are left out"] if without else []
+        self._rows = masked[spread(len(masked), count)].tolist()
         self.names = [split.keys[row] for row in self._rows]
+
+    def check(self) -> None:
+        """Look for an object; mostly the first mask has one.
+
+        Raises:
+            SslkitError: all masks are empty.
+        """
+        if not any(self._mask(row).any() for row in self._rows):
+            raise SslkitError(f"no mask of {self._split.name} has an object: there is nothing to find")
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
         """See ``Photos``.
 
         Raises:
-            SslkitError: a sample has no mask, or one of another size.
+            SslkitError: a sample has a mask of another size.
         """
         row = self._rows[i]
-        mask, image = self._split.object_mask(row), self._split.image(row)
-        if mask is None:
-            raise SslkitError(
-                f"the prepared data has no object mask for {self.names[i]}: name photos with --images DIR --masks DIR"
-            )
-        labels = (mask.numpy() > 0).astype(np.int64)
-        _check_sizes(f"the mask of {self.names[i]}", image, labels)
+        image, labels = self._split.image(row), self._mask(row).astype(np.int64)
+        _check_sizes(f"the mask of {self.names[i]}", image.shape[1:], labels.shape)
         return image, labels
+
+    def _mask(self, row: int) -> np.ndarray:
+        mask = self._split.object_mask(row)
+        assert mask is not None
+        return mask.numpy() > 0
 
 
 def spread(size: int, count: int | None) -> list[int]:
@@ -165,11 +210,7 @@ def open_folder(
         )
     names = [both[i] for i in spread(len(both), count)]
     pairs = [(photos[name], drawn[name]) for name in names]
-    digest, values = hashlib.sha256(), np.empty(0, np.int64)
-    for name, (photo, mask) in zip(names, pairs, strict=True):
-        for content in (name.encode(), photo.read_bytes(), mask.read_bytes()):
-            digest.update(hashlib.sha256(content).digest())
-        values = np.union1d(values, np.unique(read_mask(mask)))
+    digest, values = _contents(names, pairs)
     cut = int(values.max()) // 2 if binary else None
     two = binary or (len(values) <= 2 and (values[0] == 0 or len(values) == 1))
     known = values if two else values[values != void]
@@ -179,7 +220,17 @@ def open_folder(
     remarks += [f"{len(drawn) - len(both)} masks have no photo and are left out"] if len(drawn) > len(both) else []
     classes = ["background", "object"] if two else [str(value) for value in known]
     known = np.array([0, known.max()]) if two else known
-    return MaskFolder(pairs, names, known, classes, two, cut, digest.hexdigest(), remarks)
+    return MaskFolder(pairs, names, known, classes, two, cut, digest, remarks)
+
+
+def _contents(names: Sequence[str], pairs: Sequence[tuple[Path, Path]]) -> tuple[str, np.ndarray]:
+    """SHA-256 over names and contents, and the values that occur in the masks, ascending."""
+    digest, values = hashlib.sha256(), np.empty(0, np.int64)
+    for name, (photo, mask) in zip(names, pairs, strict=True):
+        for content in (name.encode(), photo.read_bytes(), mask.read_bytes()):
+            digest.update(hashlib.sha256(content).digest())
+        values = np.union1d(values, np.unique(read_mask(mask)))
+    return digest.hexdigest(), values
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -225,9 +276,9 @@ def _some(files: dict[str, Path]) -> str:
     return next(iter(files.values())).name
 
 
-def _check_sizes(what: str, image: Tensor, labels: np.ndarray) -> None:
-    if tuple(image.shape[1:]) != labels.shape:
-        height, width = labels.shape
+def _check_sizes(what: str, image: Sequence[int], mask: Sequence[int]) -> None:
+    """Heights and widths are the same."""
+    if tuple(image) != tuple(mask):
         raise SslkitError(
-            f"{what} has {height} x {width} pixels, its image {image.shape[1]} x {image.shape[2]}: they need one size"
+            f"{what} has {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}: they need one size"
         )

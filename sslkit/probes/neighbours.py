@@ -90,12 +90,6 @@ def _in_turns(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) 
         yield from (int(rows[turn]) for rows in members if turn < len(rows))
 
 
-def confusion(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(C, C) int64 counts: rows are true classes, columns predicted ones."""
-    classes = int(max(labels.max(), predicted.max())) + 1
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
 def most_confused(counts: np.ndarray, top: int) -> list[dict[str, Any]]:
     """The most frequent mistakes: true and predicted class, their count, and its share of the true class in percent.
 

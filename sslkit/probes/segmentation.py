@@ -57,12 +57,6 @@ def jaccard(kept: np.ndarray, cells: np.ndarray, objects: Sequence[int]) -> np.n
     return common / union
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """(K, K) pixels by true class (rows) and predicted class (columns); true -1 is void and counted nowhere."""
-    known = truth >= 0
-    return np.bincount(truth[known] * classes + predicted[known], minlength=classes**2).reshape(classes, classes)
-
-
 def class_iou(table: np.ndarray) -> np.ndarray:
     """(..., K, K) confusion -> (..., K) intersection over union; NaN for a class neither there nor predicted."""
     hits = np.diagonal(table, axis1=-2, axis2=-1).astype(np.float64)

@@ -6,6 +6,9 @@ so this says what the heads hold, not what can be had without masks. Beside it s
 photo's own mask: the mean of the heads, the most concentrated head, and one head that other photos chose.
 ncut: one side of a normalised cut (``sslkit.probes.normalised_cut``) against all objects together.
 probe: a linear layer on patch tokens (``sslkit.probes.patch_probe``), by mIoU.
+
+The whole picture is the answer that looks at nothing: for attention against each object, for the cut against all
+together, which is more where a photo has several.
 """
 
 from collections.abc import Sequence
@@ -16,20 +19,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sslkit.plots.attention import threshold
+from sslkit.attention import threshold
+from sslkit.probes.confusion import confusion
 from sslkit.probes.masks_on_disk import Photos
 from sslkit.probes.normalised_cut import TAU, normalised_cut
 from sslkit.probes.patch_probe import PatchCollector, PatchProbe, train_probe
 from sslkit.probes.patch_tokens import PatchTokens, Seen
-from sslkit.probes.segmentation import (
-    confusion,
-    count_cells,
-    fixed_head,
-    jaccard,
-    lowest_entropy,
-)
+from sslkit.probes.segmentation import count_cells, fixed_head, jaccard, lowest_entropy
 
-PROTOCOLS = ("attention", "ncut", "probe")
 CHOICES = ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads")
 
 
@@ -41,7 +38,8 @@ class Found:
         rows: (n,) which photos.
         scores: by choice of the head, and ``ncut``: (n,) Jaccard of each photo, the mean over its objects.
         heads: (n, H) the same for each head; None without attention.
-        whole: (n,) Jaccard of the whole picture, the reference that looks at nothing.
+        whole: (n,) Jaccard of the whole picture, the mean over the photo's objects: attention's reference.
+        whole_as_one: (n,) the same against all objects together: the cut's.
         best: (n,) the head that is best for the photo's objects together.
         maps: per photo (H, h, w), the mask of each head.
         means: per photo (h, w), the mask of the heads' mean.
@@ -50,6 +48,7 @@ class Found:
 
     rows: np.ndarray
     whole: np.ndarray
+    whole_as_one: np.ndarray
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     heads: np.ndarray | None = None
     best: np.ndarray | None = None
@@ -77,7 +76,7 @@ class Settings:
     """What is measured.
 
     Attributes:
-        protocols: some of ``PROTOCOLS`` but the probe, which is asked for by itself.
+        protocols: attention, ncut, or both; the probe is asked for by itself.
         mass: share of the attention in a head's mask.
         tau: cosine above which the cut joins two patches.
         seed: of all random choices.
@@ -108,11 +107,13 @@ def find_objects(photos: Photos, look: PatchTokens, settings: Settings, title: s
         rows.append(row)
         seen = look(image)
         cells = count_cells(labels, len(photos.classes), seen.grid)
-        one = {"whole": jaccard(np.ones((1, cells.shape[1]), bool), cells, present).mean()}
+        everything, as_one = np.ones((1, cells.shape[1]), bool), _as_one(cells, present)
+        one = {"whole": jaccard(everything, cells, present).mean(), "whole_as_one": _only(everything, as_one)}
         if "attention" in settings.protocols and seen.attention is not None:
             one |= _attention(seen, cells, present, settings.mass)
         if "ncut" in settings.protocols:
-            one |= _cut(seen, cells, present, settings.tau)
+            side = normalised_cut(seen.keys.numpy(), settings.tau)
+            one |= {"ncut": _only(side[None], as_one), "cuts": side.reshape(seen.grid)}
         for name, value in one.items():
             lists.setdefault(name, []).append(value)
     return _collect(np.array(rows), lists, settings.seed)
@@ -132,16 +133,19 @@ def _attention(seen: Seen, cells: np.ndarray, present: list[int], mass: float) -
     }
 
 
-def _cut(seen: Seen, cells: np.ndarray, present: list[int], tau: float) -> dict[str, Any]:
-    side = normalised_cut(seen.keys.numpy(), tau)
-    # A cut knows two sides and no classes: the objects count as one.
+def _as_one(cells: np.ndarray, present: list[int]) -> np.ndarray:
+    """(K, N) -> (2, N): a cut knows two sides and no classes, so for it the objects count as one."""
     others = np.setdiff1d(np.arange(len(cells)), present)
-    merged = np.stack([cells[others].sum(0), cells[present].sum(0)])
-    return {"ncut": float(jaccard(side[None], merged, [1])[0, 0]), "cuts": side.reshape(seen.grid)}
+    return np.stack([cells[others].sum(0), cells[present].sum(0)])
+
+
+def _only(mask: np.ndarray, as_one: np.ndarray) -> float:
+    """Jaccard of one mask (1, N) with the one object."""
+    return float(jaccard(mask, as_one, [1])[0, 0])
 
 
 def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> Found:
-    found = Found(rows, np.array(lists.pop("whole", [])))
+    found = Found(rows, np.array(lists.pop("whole", [])), np.array(lists.pop("whole_as_one", [])))
     for name in ("maps", "means", "cuts"):
         setattr(found, name, lists.pop(name, []))
     heads = lists.pop("heads", None)
@@ -155,10 +159,21 @@ def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> Found:
 
 @dataclass(frozen=True)
 class Probed:
-    """A probe, and its (m, K, K) pixel counts by true and predicted class on m test photos."""
+    """A probe, what it learnt from, and what it says.
+
+    Attributes:
+        probe: trained.
+        tables: (m, K, K) pixel counts by true and predicted class on m test photos.
+        photos: that it learnt from.
+        patches: the same.
+        most: patches that one photo could give.
+    """
 
     probe: PatchProbe
     tables: np.ndarray
+    photos: int
+    patches: int
+    most: int
 
 
 def probe_patches(
@@ -180,15 +195,15 @@ def probe_patches(
         title: of the progress bars; empty shows none.
     """
     classes, hidden = len(train[0].classes), None if title else True
-    collector = PatchCollector(len(train[1]), seed)
+    collector = PatchCollector(len(train[1]), look.encoder.width, seed)
     for row in tqdm(train[1], desc=f"{title}: train", unit=" photos", disable=hidden, leave=False):
         image, labels = train[0].read(row)
         seen = look(image)
         collector.add(seen.patches, count_cells(labels, classes, seen.grid))
-    probe = train_probe(collector.gathered(), classes, seed, device, title=title)
-    tables = []
+    patches = collector.gathered()
+    probe, tables = train_probe(patches, classes, seed, device, title=title), []
     for row in tqdm(test[1], desc=f"{title}: test", unit=" photos", disable=hidden, leave=False):
         image, labels = test[0].read(row)
         seen = look(image)
         tables.append(confusion(labels, probe.predict(seen.patches, seen.grid, *labels.shape), classes))
-    return Probed(probe, np.array(tables))
+    return Probed(probe, np.array(tables), len(train[1]), len(patches.labels), collector.most)

@@ -30,15 +30,17 @@ def summarise(found: Mapping[str, Found], probed: Mapping[str, Probed], photos: 
         first = next(iter(found.values()))
         draws = resamples(len(first.rows), seed)
         results["photos_with_objects"] = len(first.rows)
-        results["whole_picture"] = _figure(first.whole, draws)
+        results["whole_picture"] = {}
         scores = {name: one.scores for name, one in found.items()}
         if first.heads is not None:
             by_choice = {choice: _beside(scores, choice, draws) for choice in CHOICES}
             encoders = next(iter(by_choice.values()))
             results["attention"] = {e: {choice: by_choice[choice][e] for choice in CHOICES} for e in encoders}
+            results["whole_picture"]["attention"] = _figure(first.whole, draws)
             results["headline"]["jaccard"] = next(iter(results["attention"].values()))["best_head"]["jaccard"]
         if "ncut" in first.scores:
             results["ncut"] = _beside(scores, "ncut", draws)
+            results["whole_picture"]["ncut"] = _figure(first.whole_as_one, draws)
             results["headline"]["ncut"] = next(iter(results["ncut"].values()))["jaccard"]
     if probed:
         results["probe"] = _probes(probed, photos.classes, seed)
@@ -78,6 +80,9 @@ def _probe(probed: Probed, classes: Sequence[str], draws: np.ndarray) -> Figures
         "interval": bounds(100 * _resampled(probed, draws)),
         "pixel_accuracy": 100 * float(np.trace(total) / max(total.sum(), 1)),
         "iou": {name: None if np.isnan(v) else 100 * float(v) for name, v in zip(classes, iou, strict=True)},
+        "train_photos": probed.photos,
+        "train_patches": probed.patches,
+        "patches_per_photo": probed.most,
         "test_photos": len(probed.tables),
         "lr": probed.probe.lr,
         "held_out_miou": probed.probe.held_out_miou,
