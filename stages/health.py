@@ -1,6 +1,7 @@
 """``sslkit health``: collapse and quality of a representation without labels, and what its heads do."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,19 +9,14 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from stages.encoder_options import EncoderChoice, takes_encoder
-from stages.encoder_source import Built, EncoderSource, build
-from stages.options import (
-    ForceOption,
-    JsonOption,
-    RunArgument,
-)
+from stages.encoder_source import EncoderSource, build
+from stages.options import ForceOption, JsonOption, RunArgument
 from stages.output import say, show, table
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.encoder import Encoder
     from sslkit.probes.health import Sample
 
 VIEWS = ("standard", "recipe")
@@ -68,55 +64,97 @@ def health(
         "seed": encoder.seed,
         "precision": bits,
     }
+    job = Job(here, source, config, where)
     results = here.perform(
         "health" if views == "standard" else "health:recipe-views",
-        lambda folder: _work(here, folder, source, config, where),
+        job.work,
         config=config,
         inputs=inputs,
         how={"device": str(where)},
         force=force,
+        check=job.check,
     )
     show(results, _lines(results), json)
 
 
-def _work(run: Run, folder: Path, source: EncoderSource, config: Result, device: "torch.device") -> Result:
-    from sslkit.files import write_json
-    from sslkit.probes.health import AttentionMeter, representation, why_no_attention
+@dataclass
+class Job:
+    """One call. ``check`` comes before ``work``."""
 
-    run.remember_data()
-    built = build(source)
-    encoder = built.encoder.to(device)
-    sample = _sample(run, built, config, config["count"], device)
-    why = why_no_attention(encoder)
-    meter = None if why else AttentionMeter(encoder)
-    measured = representation(encoder, sample, meter, "health")
-    if not all(map(math.isfinite, measured.values())):
-        raise SslkitError(
-            f"features of {run.path} hold NaN or infinity; did the training diverge? look at {run.metrics}"
-        )
-    results: Result = {**measured, "images": len(sample.rows), "width": encoder.width, "views": config["views"]}
-    results["pictures"] = []
-    if meter is None:
-        say(f"no attention distance and entropy: {why}")
-    else:
-        results |= _heads(meter, folder, results["pictures"])
-    results |= _timeline(run, source, built, config, device, folder, results["pictures"])
-    write_json(folder / "results.json", results)
-    return results
+    run: Run
+    source: EncoderSource
+    config: Result
+    device: "torch.device"
 
+    def check(self) -> None:
+        """Open encoder and images.
 
-def _sample(run: Run, built: Built, config: Result, count: int, device: "torch.device") -> "Sample":
-    from sslkit.data.shards import open_split
-    from sslkit.probes.health import STANDARD_VIEWS, Sample, chosen, pair_views
-    from sslkit.recipe import resolve as read_recipe
+        Raises:
+            SslkitError: weights that do not fit, too few images, or views that patches do not divide.
+        """
+        self.built = build(self.source)
+        self.sample = self._sample(self.config["count"])
 
-    section = read_recipe([run.recipe]).views if config["views"] == "recipe" else STANDARD_VIEWS
-    split = open_split(run.data, "val")
-    if len(split) < 2:
-        raise SslkitError(f"val of {run.data} has {len(split)} images: health compares images and needs 2 or more")
-    rows = chosen(len(split), count, config["seed"])
-    maker = pair_views(section, built.encoder, config["seed"])
-    return Sample(split, rows, maker, built.mean, built.std, device, config["precision"])
+    def work(self, folder: Path) -> Result:
+        """Measure, draw, write."""
+        from sslkit.files import write_json
+        from sslkit.probes.health import AttentionMeter, representation, why_no_attention
+
+        self.run.remember_data()
+        encoder = self.built.encoder.to(self.device)
+        why = why_no_attention(encoder)
+        meter = None if why else AttentionMeter(encoder)
+        measured = representation(encoder, self.sample, meter, "health")
+        if not all(map(math.isfinite, measured.values())):
+            raise SslkitError(
+                f"features of {self.run.path} hold NaN or infinity; did the training diverge? look at "
+                f"{self.run.metrics}"
+            )
+        results: Result = {**measured, "images": len(self.sample.rows), "width": encoder.width}
+        results |= {"views": self.config["views"], "pictures": []}
+        if meter is None:
+            say(f"no attention distance and entropy: {why}")
+        else:
+            results |= _heads(meter, folder, results["pictures"])
+        results |= self._timeline(folder, results["pictures"])
+        write_json(folder / "results.json", results)
+        return results
+
+    def _sample(self, count: int) -> "Sample":
+        from sslkit.data.shards import open_split
+        from sslkit.probes.health import STANDARD_VIEWS, Sample, chosen, pair_views
+        from sslkit.recipe import resolve as read_recipe
+
+        config, built = self.config, self.built
+        section = read_recipe([self.run.recipe]).views if config["views"] == "recipe" else STANDARD_VIEWS
+        split = open_split(self.run.data, "val")
+        if len(split) < 2:
+            raise SslkitError(
+                f"val of {self.run.data} has {len(split)} images: health compares images and needs 2 or more"
+            )
+        rows = chosen(len(split), count, config["seed"])
+        maker = pair_views(section, built.encoder, config["seed"])
+        return Sample(split, rows, maker, built.mean, built.std, self.device, config["precision"])
+
+    def _timeline(self, folder: Path, pictures: list[dict[str, str]]) -> Result:
+        """The measures of every encoder that the training kept, and a picture of them."""
+        from sslkit.plots.health import draw_timeline
+        from sslkit.probes.health import representation
+        from sslkit.weights import load_encoder
+
+        kept = self.run.kept_encoders() if self.source.kind == "run" else []
+        if not kept:
+            if self.source.kind == "run":
+                say("no curve over training: `sslkit pretrain --keep-every EPOCHS` keeps the encoders for it")
+            return {"timeline": []}
+        sample = self._sample(self.config["timeline_count"])
+        rows: list[Result] = []
+        for epochs, path in kept:
+            encoder = load_encoder(path, self.run.encoder_info).to(self.device)
+            measured = representation(encoder, sample, title=f"health, epoch {epochs:g}")
+            rows.append({"epoch": epochs, **{k: v if math.isfinite(v) else None for k, v in measured.items()}})
+        pictures.append(draw_timeline(rows, len(sample.rows), folder / "timeline.png"))
+        return {"timeline": rows, "timeline_images": len(sample.rows)}
 
 
 def _heads(meter: Any, folder: Path, pictures: list[dict[str, str]]) -> Result:
@@ -128,35 +166,6 @@ def _heads(meter: Any, folder: Path, pictures: list[dict[str, str]]) -> Result:
     pictures.append(draw_distance(found["distance"], uniform, folder / "attention-distance.png"))
     pictures.append(draw_entropy(found["entropy"], ceiling, folder / "attention-entropy.png"))
     return {"per_head": found, "uniform_distance": uniform, "ln_patches": ceiling}
-
-
-def _timeline(
-    run: Run,
-    source: EncoderSource,
-    built: Built,
-    config: Result,
-    device: "torch.device",
-    folder: Path,
-    pictures: list[dict[str, str]],
-) -> Result:
-    """The measures of every encoder that the training kept, and a picture of them."""
-    from sslkit.plots.health import draw_timeline
-    from sslkit.probes.health import representation
-    from sslkit.weights import load_encoder
-
-    kept = run.kept_encoders() if source.kind == "run" else []
-    if not kept:
-        if source.kind == "run":
-            say("no curve over training: `sslkit pretrain --keep-every EPOCHS` keeps the encoders for it")
-        return {"timeline": []}
-    sample = _sample(run, built, config, config["timeline_count"], device)
-    rows: list[Result] = []
-    for epochs, path in kept:
-        encoder: Encoder = load_encoder(path, run.encoder_info).to(device)
-        measured = representation(encoder, sample, title=f"health, epoch {epochs:g}")
-        rows.append({"epoch": epochs, **{k: v if math.isfinite(v) else None for k, v in measured.items()}})
-    pictures.append(draw_timeline(rows, len(sample.rows), folder / "timeline.png"))
-    return {"timeline": rows, "timeline_images": len(sample.rows)}
 
 
 def _lines(results: Result) -> list[str]:

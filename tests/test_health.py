@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sslkit.data import shards
 from sslkit.data.shards import open_split
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.probes import health as probe
@@ -205,6 +206,22 @@ def test_the_stage_writes_numbers_curves_and_pictures_and_is_up_to_date(run, sha
     assert code == 0
     again = json.loads(out)
     assert {key: again[key] for key in probe_keys(again)} == probe_keys(again["timeline"][-1])
+
+
+def test_a_single_image_is_refused_and_older_results_stay(run, shapes_run, sslkit, monkeypatch):
+    honest = shards.open_split
+
+    def one(folder: Path, name: str) -> shards.Split:
+        split = honest(folder, name)
+        split.labels = split.labels[:1]
+        return split
+
+    monkeypatch.setattr(shards, "open_split", one)
+    run.folder("health").mkdir()
+    (run.folder("health") / "older").write_text("")
+    code, _, err = sslkit("health", run.path, "--data", shapes_run, *COMMON, "--force")
+    assert code == 1 and "needs 2 or more" in err and err.count("\n") == 1
+    assert [path.name for path in run.folder("health").iterdir()] == ["older"]
 
 
 def probe_keys(row: dict) -> dict:
