@@ -11,18 +11,18 @@ MARKS = {"done": "good", "never": "none", "running": "warn", "interrupted": "war
 def remarks(stage: Stage) -> list[Notice]:
     """What is wrong with a stage, with the command that mends it."""
     title, again, found = stage.title, stage.record.get("command") or "", []
-    if stage.stale:
-        words = f"{title} is stale: {', '.join(stage.stale)} changed since; --force redoes it."
+    if stage.stale and stage.state != "failed":
+        words = f"{title}: {', '.join(stage.stale)} changed since; --force redoes it."
         found.append(Notice("warn", "stale", words, forced(again)))
     if stage.state == "failed":
         why = f": {stage.record['error']}" if stage.record.get("error") else ""
         found.append(Notice("bad", "failed", f"{title}{why}. Once that is mended, the same command goes on.", again))
     if stage.state in ("interrupted", "unfinished"):
-        found.append(Notice("warn", stage.state, f"{title} is {stage.state}; the same command goes on.", again))
+        found.append(Notice("warn", stage.state, f"{title}: the same command goes on.", again))
     if stage.state == "running":
-        found.append(Notice("warn", "running", f"{title} is running: the report shows how far it has come."))
+        found.append(Notice("warn", "running", f"{title}: the report shows how far it has come."))
     if stage.state == "files missing":
-        words = f"{title} wrote files that are gone or changed; the same command makes them again."
+        words = f"{title}: what it wrote is gone or changed; the same command makes it again."
         found.append(Notice("bad", "files missing", words, again))
     return found
 

@@ -224,7 +224,7 @@ def test_one_run_goes_beside_its_stages_with_its_tiles(trained_run: Path, sslkit
     assert "attention/index.html" in [link["href"] for link in elements.all("a")] and "not in this file" in text
     assert result["bytes"] == (run / "report.html").stat().st_size
     assert "A & B" in text and "k-NN on other" in text and "attmask" in text and "collapse" in text
-    assert "k-NN is stale: features changed since" in text and "What differs" not in text
+    assert "Stale: k-NN: features changed since" in text and "What differs" not in text
     # Reports are no part of a stage, and are written anew.
     assert sslkit("report", run)[0] == 0 and sslkit("status", run)[0] == 0
 
@@ -250,7 +250,7 @@ def test_a_run_that_has_not_finished_shows_how_far_it_came(trained_run: Path, ss
     (run / "pretrain" / "stage.json").write_text(json.dumps({**record, "status": "running"}))
     assert sslkit("report", run)[0] == 0
     text = Elements((run / "report.html").read_text()).text
-    assert "pretrain is unfinished; the same command goes on." in text and "never run" in text
+    assert "Unfinished: pretrain: the same command goes on." in text and "never run" in text
     assert "not finished" in text and "2 of 2" in text and "Loss: dino" in text and "Accuracy on val" not in text
 
 
@@ -274,7 +274,7 @@ def test_what_failed_and_what_is_stale_stand_with_their_commands(trained_run: Pa
     assert "Failed: report-broken-a: linear: no <room> left. Once that is mended" in page.text
     overview = out.read_text().partition('id="results"')[0]
     assert "<code>sslkit linear RUN</code>" in overview and "<code>sslkit knn RUN --k 5 --force</code>" in overview
-    assert "Stale: report-broken-a: k-NN is stale: features changed since" in page.text
+    assert "Stale: report-broken-a: k-NN: features changed since" in page.text
     # A stale figure is marked in its cell and is not the best, and one that shows images judges nothing.
     assert (
         re.search(r'90\.0 <span class="badge warn">stale</span>', out.read_text()) and "<b>10.0</b>" in out.read_text()

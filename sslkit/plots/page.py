@@ -105,7 +105,7 @@ def _group(image: str, group: Group) -> str:
     body = f'<div class="{kind}"{more}>\n{figures}\n</div>' + (f'<ul class="key">{names}</ul>' if names else "")
     if group.folded:
         return f"<details><summary>{heading}</summary>\n{body}\n</details>"
-    return f"<h3>{heading}</h3>\n{body}"
+    return f'<div class="group">\n<h3>{heading}</h3>\n{body}\n</div>'
 
 
 def _figure(tile: Tile, alt: str) -> str:
