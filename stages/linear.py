@@ -31,8 +31,6 @@ from stages.output import say, show, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
-    import torch
-
     from sslkit.probes.augmented import Crops
     from sslkit.probes.features import Features
     from sslkit.probes.linear import LinearResult, Settings
@@ -105,20 +103,15 @@ def linear(
         how["workers"] = workers
     stage = f"linear:{variant}" if variant else "linear"
 
-    def work(folder: Path) -> Result:
-        from sslkit.device import pick_device
-        from sslkit.device import workers as loader_workers
-
-        where = pick_device(device.value)
-        return Probe(here, stage, arrays, config, where, loader_workers(workers, where), source).work()
-
+    probe = Probe(here, stage, arrays, config, device.value, workers, source)
     results = here.perform(
         stage,
-        work,
+        probe.work,
         config=config,
         inputs=inputs,
         how=how,
         force=force,
+        check=probe.check,
     )
     show(results, _lines(results), json)
 
@@ -151,32 +144,50 @@ def extracted_from(run: Run) -> EncoderSource:
     return EncoderSource(config["weights"], config["encoder"], config["image_size"], files, config["seed"])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Probe:
-    """One probe of a run: what it reads, and how it is trained."""
+    """One probe of a run: what it reads, and how it is trained. ``check`` comes before ``work``."""
 
     run: Run
     stage: str
     arrays: Sequence[str]
     config: Result
-    device: "torch.device"
-    workers: int
+    device_name: str
+    workers: str
     source: EncoderSource | None
 
-    def work(self) -> Result:
+    def check(self) -> None:
+        """Open the features, and refuse what cannot be learnt from them.
+
+        Raises:
+            SslkitError: splits that do not fit, NaN, one class only, or too few labels to choose by.
+        """
+        from sslkit.device import pick_device
+        from sslkit.device import workers as loader_workers
+        from sslkit.probes.features import check_finite, check_pair
+        from sslkit.probes.linear import plan
+
+        self.device = pick_device(self.device_name)
+        self.loaders = loader_workers(self.workers, self.device)
+        self.train, self.val = (self._features(split) for split in ("train", "val"))
+        self.train = few_labels(self.train, self.config)
+        check_pair(self.train, self.val)
+        plan(self.train, self._settings())
+        check_finite(self.train)  # one pass over the features, of which training makes a hundred
+        check_finite(self.val)
+
+    def work(self, folder: Path) -> Result:
         """Train, judge, and write everything at the end."""
         import safetensors.torch
 
         from sslkit.files import atomic, write_json
         from sslkit.probes.linear import describe
 
-        train, val = (self._features(split) for split in ("train", "val"))
-        train, settings = few_labels(train, self.config), self._settings()
+        train, val, settings = self.train, self.val, self._settings()
         found = self._train(train, val, settings)
         if found.held_out_top1 is None:
             say(f"one label per class: none held out to choose by; took the middle setting, lr {found.chosen['lr']:g}")
         results = describe(found, settings, self._called(), len(val)) | self._variant(len(train) - found.images)
-        folder = self.run.folder(self.stage)
         with atomic(folder / self.run.linear_head.name) as handle:
             handle.write(safetensors.torch.save({"weight": found.weight, "bias": found.bias}))
         save_predictions(self.run, self.stage, val, found.predicted)
@@ -221,7 +232,7 @@ class Probe:
         )
         images = open_split(self.run.data, "train")
         scale, layers = self.config["crop_scale"], self.config["layers"]
-        return Crops(images, embedding, self.arrays, layers, made["batch_size"], self.workers, scale)
+        return Crops(images, embedding, self.arrays, layers, made["batch_size"], self.loaders, scale)
 
     def _called(self) -> str:
         """The features by name."""

@@ -1,5 +1,6 @@
 """``sslkit occlusion``: how many patches can be taken away before the linear probe errs, and which."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,11 +9,7 @@ import typer
 from sslkit.errors import SslkitError, UsageError
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import Built, EncoderSource, build
-from stages.options import (
-    ForceOption,
-    JsonOption,
-    RunArgument,
-)
+from stages.options import ForceOption, JsonOption, RunArgument
 from stages.output import say, show, table
 from stages.run import Result, Run, fingerprints
 
@@ -66,13 +63,18 @@ def occlusion(
         "seed": encoder.seed,
         "precision": bits,
     }
+    inputs = {"data": manifest, "head": head, "probe": probe, **source.files}
+    if here.features_info.exists():
+        inputs["features"] = here.features_info  # says of which encoder the head's features are
+    job = Job(here, source, config, where)
     results = here.perform(
         "occlusion" if drop == "pixels" else f"occlusion:{drop}",
-        lambda folder: _work(here, folder, source, config, where),
+        job.work,
         config=config,
-        inputs={"data": manifest, "head": head, "probe": probe, **source.files},
+        inputs=inputs,
         how={"device": str(where)},
         force=force,
+        check=job.check,
     )
     show(results, _lines(results), json)
 
@@ -123,42 +125,71 @@ def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
     return source
 
 
-def _work(run: Run, folder: Path, source: EncoderSource, config: Result, device: "torch.device") -> Result:
-    from sslkit.data.shards import open_split
-    from sslkit.files import read_json, write_json
-    from sslkit.plots.occlusion import draw_occlusion
-    from sslkit.probes.linear_classifier import check, why_not_salient
-    from sslkit.probes.occlusion import Plan, area, balanced, curve, judge, parts_of
+@dataclass
+class Job:
+    """One call. ``check`` comes before ``work``."""
 
-    run.remember_data()
-    built = build(source)
-    probe = _probe(run, built, config, device)
-    check(probe, config["drop"])
-    if why := why_not_salient(built.encoder):
-        say(f"random patches only: {why}, so no attention tells what is salient")
-    split = open_split(run.data, "val")
-    rows = balanced(split.labels, config["count"], config["seed"])
-    plan = Plan(config["shares"], config["draws"], config["drop"], config["seed"])
-    hits = judge(parts_of(split, rows, probe, built.mean, built.std, "occlusion"), probe, plan)
-    patches = (source.image_size // probe.patch_size) ** 2
-    curves = {kind: _with_draws(curve(right, plan.shares, patches)) for kind, right in hits.items()}
-    areas = {kind: area(plan.shares, [row["top1"] for row in rows]) for kind, rows in curves.items()}
-    chance = 100 / len(probe.weight)
-    results: Result = {
-        "area": areas,
-        "intact_top1": curves["random"][0]["top1"],
-        "linear_top1": read_json(run.results("linear"))["top1"],
-        "images": len(rows),
-        "drop": plan.drop,
-        "draws": plan.draws,
-        "patches": patches,
-        "patch_size": probe.patch_size,
-        "chance": chance,
-        "curves": curves,
-    }
-    results["pictures"] = [draw_occlusion(curves, areas, chance, folder / "occlusion.png")]
-    write_json(folder / "results.json", results)
-    return results
+    run: Run
+    source: EncoderSource
+    config: Result
+    device: "torch.device"
+
+    def check(self) -> None:
+        """Open encoder, head and images, and refuse what cannot be judged.
+
+        Raises:
+            SslkitError: a head for other features, tokens that cannot be dropped, or no labels.
+        """
+        from sslkit.data.shards import open_split
+        from sslkit.probes.linear_classifier import check
+        from sslkit.probes.occlusion import balanced
+
+        self.built = build(self.source)
+        self.probe = _probe(self.run, self.built, self.config, self.device)
+        check(self.probe, self.config["drop"])
+        self.split = open_split(self.run.data, "val")
+        self.rows = balanced(self.split.labels, self.config["count"], self.config["seed"])
+
+    def work(self, folder: Path) -> Result:
+        """Drop, judge, draw, write."""
+        from sslkit.files import read_json, write_json
+        from sslkit.plots.occlusion import draw_occlusion
+        from sslkit.probes.occlusion import Plan, area, curve, judge, parts_of
+
+        self.run.remember_data()
+        self._say_what_is_left_out()
+        built, probe = self.built, self.probe
+        plan = Plan(self.config["shares"], self.config["draws"], self.config["drop"], self.config["seed"])
+        hits = judge(parts_of(self.split, self.rows, probe, built.mean, built.std, "occlusion"), probe, plan)
+        patches = (self.source.image_size // probe.patch_size) ** 2
+        curves = {kind: _with_draws(curve(right, plan.shares, patches)) for kind, right in hits.items()}
+        areas = {kind: area(plan.shares, [row["top1"] for row in rows]) for kind, rows in curves.items()}
+        chance = 100 / len(probe.weight)
+        results: Result = {
+            "area": areas,
+            "intact_top1": curves["random"][0]["top1"],
+            "linear_top1": read_json(self.run.results("linear"))["top1"],
+            "images": len(self.rows),
+            "drop": plan.drop,
+            "draws": plan.draws,
+            "patches": patches,
+            "patch_size": probe.patch_size,
+            "chance": chance,
+            "curves": curves,
+        }
+        results["pictures"] = [draw_occlusion(curves, areas, chance, folder / "occlusion.png")]
+        write_json(folder / "results.json", results)
+        return results
+
+    def _say_what_is_left_out(self) -> None:
+        from sslkit.probes.linear_classifier import why_not_salient
+        from sslkit.probes.occlusion import masked
+
+        if why := why_not_salient(self.built.encoder):
+            say(f"random patches only: {why}, so no attention tells what is salient")
+        has = masked(self.split, self.rows)
+        if has.any() and not has.all():
+            say(f"no orders by the object: {int((~has).sum())} of the {len(has)} images have no mask of one")
 
 
 def _probe(run: Run, built: Built, config: Result, device: "torch.device") -> "LinearClassifier":

@@ -88,6 +88,9 @@ def test_umap_is_asked_for_by_seed_where_it_is_there(blobs, monkeypatch):
     drawn = embed(blobs, "umap", 7)
     assert (asked["random_state"], asked["n_jobs"]) == (7, 1) and "UMAP (" not in remarks(drawn)
     assert np.array_equal(drawn.positions, blobs[:, :2]) and "mean nothing" in remarks(drawn)
+    assert drawn.facts["neighbours"] == asked["n_neighbors"] == 15
+    # Of few points there are not so many neighbours, and the facts say how many there were.
+    assert embed(blobs[:8], "umap", 7).facts["neighbours"] == asked["n_neighbors"] == 7
 
 
 @pytest.mark.parametrize("names", ["", ",", "pca,lda"])
@@ -200,6 +203,10 @@ def test_other_settings_are_refused_and_train_can_be_seen(run, look, sslkit):
     code, _, err = sslkit("embed", run.path, "--data", run.data.parent, "--count", 40, "--method", "pca", "--seed", 3)
     assert code == 1 and "seed was 0, now 3" in err
     assert look("--split", "train", "--force")["split"] == "train"
+    # Methods are given more than once, or with commas.
+    twice = look("--method", "tsne,pca", "--perplexity", 5, "--count", 12, "--force")
+    assert list(twice["maps"]) == ["pca", "tsne"]
+    look("--split", "train", "--force")
     # The page's names are the images' own.
     keys = open_split(run.data, "train").keys
     with np.load(run.folder("embed") / "positions.npz") as arrays:
@@ -227,14 +234,20 @@ def test_features_of_another_program_and_without_labels(sslkit, tmp_path, browse
 
 def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
     def fails(*words: object) -> str:
+        run.folder("embed").mkdir(exist_ok=True)
+        (run.folder("embed") / "older").write_text("")
         code, _, err = sslkit("embed", *words)
         assert code and err.count("\n") == 1
+        assert [path.name for path in run.folder("embed").iterdir()] == ["older"]  # and nothing came or went
         return err
 
-    data = [run.path, "--data", shapes_run]
+    data = [run.path, "--data", shapes_run, "--force"]
     assert "--method lda: name one or more" in fails(*data, "--method", "lda")
     assert "--perplexity 30: it is from 1 to below" in fails(*data, "--count", 20)
     assert "sslkit extract" in fails(tmp_path / "empty")
+    cls = np.load(run.feature("val", "cls"))
+    np.save(run.feature("val", "cls"), np.full_like(cls, np.nan))
+    assert "holds NaN or infinity" in fails(*data, "--method", "pca")
     np.save(run.feature("val", "cls"), np.zeros((9, 4), np.float32))
     np.save(run.feature("val", "labels"), np.zeros(9, np.int64))
     assert "has 9 rows" in fails(*data, "--method", "pca")

@@ -231,6 +231,10 @@ def test_a_sweep_of_ones_own(tmp_path, sslkit):
 def test_bad_features_are_one_line(tmp_path, sslkit, labels, value, words, says):
     x, _ = blobs(60, 3, 0)
     x[3, 3] += value
-    code, out, err = sslkit("linear", write_features(tmp_path, (x, labels), blobs(30, 3, 1)), "--epochs", 1, *words)
-    assert code == 1 and not out
+    older = tmp_path / "linear" / "results.json"
+    older.parent.mkdir()
+    older.write_text("{}")
+    run = write_features(tmp_path, (x, labels), blobs(30, 3, 1))
+    code, out, err = sslkit("linear", run, "--epochs", 1, "--force", *words)
+    assert code == 1 and not out and list(older.parent.iterdir()) == [older]
     assert says in err and err.count("\n") == 1, err

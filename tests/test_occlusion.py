@@ -12,7 +12,7 @@ from conftest import spawn
 from torch import Tensor
 
 from sslkit import rng
-from sslkit.data.shards import open_split
+from sslkit.data.shards import Split, open_split
 from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.linear_classifier import LinearClassifier, check, patch_size, reads, why_not_salient
@@ -273,6 +273,34 @@ def test_tokens_are_a_variant_and_other_curves(run, shapes_run, sslkit):
     assert code == 0, err
     assert json.loads(out)["drop"] == "tokens" and run.results("occlusion:tokens").exists()
     assert not run.results("occlusion").exists()
+    # A head that reads several blocks cannot be judged so; what was there stays.
+    results = json.loads(run.results("linear").read_text())
+    run.results("linear").write_text(json.dumps({**results, "features": "CLS of last 2"}))
+    head = safetensors.torch.load_file(run.linear_head)
+    head["weight"] = head["weight"].repeat(1, 2)
+    safetensors.torch.save_file(head, run.linear_head)
+    code, _, err = sslkit(*words, "--force")
+    assert code == 2 and "several blocks" in err and run.results("occlusion:tokens").exists()
+
+
+def test_another_seed_is_another_setting_and_another_encoder_makes_it_stale(run, shapes_run, sslkit):
+    words = ("occlusion", run.path, "--data", shapes_run, *COMMON, *SOME)
+    assert sslkit(*words)[0] == 0 and run.stale("occlusion") == []
+    code, _, err = sslkit(*words, "--seed", 1)
+    assert code == 1 and "seed was 0, now 1" in err and err.count("\n") == 1
+    run.features_info.write_text(run.features_info.read_text() + " ")
+    assert run.stale("occlusion") == ["features"]
+    weights = safetensors.torch.load_file(run.encoder)
+    safetensors.torch.save_file({name: value + 1 for name, value in weights.items()}, run.encoder)
+    assert run.stale("occlusion") == ["weights", "features"]
+
+
+def test_where_some_images_have_no_mask_objects_are_left_out_and_that_is_said(run, shapes_run, sslkit, monkeypatch):
+    honest = Split.having
+    monkeypatch.setattr(Split, "having", lambda split, name: honest(split, name)[3:])
+    code, out, err = sslkit("occlusion", run.path, "--data", shapes_run, *COMMON[:-1], 5000, "--shares", 0.5, "--json")
+    assert code == 0 and "no orders by the object: 3 of the 1000 images have no mask of one" in err
+    assert list(json.loads(out)["curves"]) == ["random", "salient", "background"]
 
 
 @pytest.mark.parametrize(

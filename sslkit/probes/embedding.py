@@ -21,7 +21,8 @@ from sslkit.probes.features import Features
 METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 FEWEST = 5  # points that a map is made of
 COMPONENTS = 50  # t-SNE starts from so many principal components, as its authors do: they hold what neighbours need
-JUDGED_BY = 10  # neighbours that trustworthiness looks at
+JUDGED_BY = 10  # neighbours that trustworthiness looks at; of few points less than half of them
+NEIGHBOURS = 15  # that UMAP keeps near each point, its default; all others where there are fewer
 ALIKE = 1e-10  # total variance of unit vectors below which there is nothing but rounding
 
 
@@ -117,12 +118,21 @@ def _pca(rows: np.ndarray, seed: int, _: float) -> Made:
     return positions, axes, {"explained": [first, second]}
 
 
+def check_perplexity(perplexity: float, points: int) -> None:
+    """Refuse as many neighbours as there are points, or fewer than one.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if not 1 <= perplexity < points:
+        raise UsageError(f"--perplexity {perplexity:g}: it is from 1 to below the number of points, {points}")
+
+
 def _tsne(rows: np.ndarray, seed: int, perplexity: float) -> Made:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    if not 1 <= perplexity < len(rows):
-        raise UsageError(f"--perplexity {perplexity:g}: it is from 1 to below the number of points, {len(rows)}")
+    check_perplexity(perplexity, len(rows))
     most = min(COMPONENTS, *rows.shape)
     reduced = PCA(most, random_state=seed).fit_transform(rows) if rows.shape[1] > most else rows
     model = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
@@ -134,9 +144,10 @@ def _tsne(rows: np.ndarray, seed: int, perplexity: float) -> Made:
 def _umap(rows: np.ndarray, seed: int, _: float) -> Made:
     import umap  # type: ignore[import-not-found]
 
+    neighbours = min(NEIGHBOURS, len(rows) - 1)
     # One job: with several a seed does not settle the map.
-    model = umap.UMAP(n_neighbors=min(15, len(rows) - 1), min_dist=0.1, random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(rows)), ("UMAP 1 (no unit)", "UMAP 2 (no unit)"), {"neighbours": 15}
+    model = umap.UMAP(n_neighbors=neighbours, min_dist=0.1, random_state=seed, n_jobs=1)
+    return np.asarray(model.fit_transform(rows)), ("UMAP 1 (no unit)", "UMAP 2 (no unit)"), {"neighbours": neighbours}
 
 
 def _trustworthiness(rows: np.ndarray, positions: np.ndarray) -> float:

@@ -149,6 +149,16 @@ def check_pair(train: Features, val: Features) -> int:
     return int(max(train.labels.max(), val.labels.max())) + 1
 
 
+def check_finite(features: Features) -> None:
+    """Read all labelled rows once.
+
+    Raises:
+        SslkitError: one holds NaN or infinity.
+    """
+    for _ in features.chunks():
+        pass
+
+
 def ranks_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """How many classes come before the true one: (B, C) scores, (B,) int64 -> (B,) int64.
 

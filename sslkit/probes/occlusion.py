@@ -87,7 +87,7 @@ def parts_of(
     """The images to judge, batch by batch.
 
     Args:
-        split: where they are; with objects' masks or without.
+        split: where they are; objects' masks count where each of the images has one.
         rows: (n,) which of them; all are labelled.
         probe: what judges them.
         mean: of the normalisation, per channel, of pixels in 0 ... 1.
@@ -95,15 +95,19 @@ def parts_of(
         title: of the progress bar; empty shows none.
     """
     size = probe.encoder.spec.image_size
-    masked = split.object_mask(int(rows[0])) is not None
+    objects_known = masked(split, rows).all()
     for some, images in crops(split, rows, size, probe.device, mean, std, title):
         objects = None
-        if masked:
-            masks = [split.object_mask(row) for row in some.tolist()]
-            empty = torch.zeros(size, size, dtype=torch.uint8)
-            cut = torch.stack([empty if mask is None else evaluation_crop(mask[None], size)[0] for mask in masks])
+        if objects_known:
+            masks = [mask for row in some.tolist() if (mask := split.object_mask(row)) is not None]
+            cut = torch.stack([evaluation_crop(mask[None], size)[0] for mask in masks])
             objects = patch_coverage(cut[None], probe.patch_size)
         yield Part(some, images, torch.from_numpy(split.labels[some]), objects)
+
+
+def masked(split: Split, rows: np.ndarray) -> np.ndarray:
+    """Which of some images have an object's mask: (n,) bool."""
+    return np.isin(rows, split.having("mask.png"))
 
 
 def judge(parts: Iterable[Part], model: Classifier, plan: Plan) -> dict[str, np.ndarray]:
