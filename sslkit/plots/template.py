@@ -5,9 +5,9 @@ from typing import Any
 
 
 def tight(words: str) -> str:
-    """Words in which no line ends between a number and its ``%``.
+    r"""Words in which no line ends between a number and its ``%``.
 
-    >>> tight("60 % of the mass") == "60\\u00a0% of the mass"
+    >>> tight("60 % of the mass") == "60\u00a0% of the mass"
     True
     """
     return words.replace(" %", "\u00a0%")

@@ -71,7 +71,7 @@ def miou(table: np.ndarray) -> np.ndarray:
 
 
 def lowest_entropy(attention: np.ndarray) -> int:
-    """The head whose attention is the most concentrated: a choice that needs no mask. (H, N) -> index."""
+    """The head whose attention has the lowest entropy: a choice that needs no mask. (H, N) -> index."""
     share = attention / attention.sum(-1, keepdims=True)
     return int((share * np.log(np.maximum(share, 1e-30))).sum(-1).argmax())
 

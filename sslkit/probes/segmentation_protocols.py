@@ -3,7 +3,7 @@
 attention: per head the fewest patches that hold 60 % of the attention from CLS; per object the best head's Jaccard;
 the mean over objects, then over photos (arXiv:2104.14294, section 4.2.2). The best head is chosen by the mask itself,
 so this says what the heads hold, not what can be had without masks. Beside it stand choices that do not look at the
-photo's own mask: the mean of the heads, the most concentrated head, and one head that other photos chose.
+photo's own mask: the mean of the heads, the lowest-entropy head, and one head that other photos chose.
 ncut: one side of a normalised cut (``sslkit.probes.normalised_cut``) against all objects together.
 probe: a linear layer on patch tokens (``sslkit.probes.patch_probe``), by mIoU.
 
