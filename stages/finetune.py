@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 from sslkit.errors import UsageError
-from stages import finetune_options as options
 from stages.encoder_options import EncoderChoice, takes_encoder
+from stages.finetune_options import Tuning, takes_tuning
 from stages.finetuning import Job, Labelling
 from stages.labels import labels_variant
 from stages.options import ForceOption, JsonOption, LabelFractionOption, PatchSizeOption, RunArgument, WorkersOption
@@ -24,6 +24,7 @@ class Start(str, Enum):
 
 
 @takes_encoder
+@takes_tuning
 def finetune(
     run: RunArgument,
     *,
@@ -39,24 +40,10 @@ def finetune(
         Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
         typer.Option("--unfreeze", min=0, metavar="N", help="Train only the last N blocks; 0: the head alone."),
     ] = None,
-    lr: options.Lr = None,
     early_stop: Annotated[
         bool, typer.Option("--early-stop", help="Choose the epoch to stop at on held-out train, too.")
     ] = False,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    weight_decay: options.WeightDecay = None,
-    layer_decay: options.LayerDecay = None,
-    drop_path: options.DropPath = None,
-    mixup: options.Mixup = None,
-    cutmix: options.Cutmix = None,
-    smoothing: options.Smoothing = None,
-    jitter: options.Jitter = None,
-    crop: options.Crop = None,
-    ema: options.Ema = None,
-    clip: options.Clip = None,
-    warmup: options.Warmup = "10%",
-    pool: options.Pool = None,
+    tuning: Tuning,
     encoder: EncoderChoice,
     image_size: Annotated[
         Optional[int],  # noqa: UP045
@@ -85,28 +72,8 @@ def finetune(
     from sslkit.probes.finetune import settings
 
     where, bits = encoder.place()
-    about = settings(
-        source.image_size,
-        source.kind == "random",
-        self_train,
-        lr=tuple(sorted(set(lr))) if lr else None,
-        epochs=epochs,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        layer_decay=layer_decay,
-        drop_path=drop_path,
-        mixup=mixup,
-        cutmix=cutmix,
-        smoothing=smoothing,
-        jitter=jitter,
-        crop=crop,
-        ema=ema,
-        clip=clip,
-        warmup=warmup,
-        pool=pool.value if pool else None,
-        unfreeze=unfreeze,
-        seed=encoder.seed,
-    )
+    given = {**tuning, "unfreeze": unfreeze, "seed": encoder.seed}
+    about = settings(source.image_size, source.kind == "random", self_train, **given)
     labels = Labelling(
         1.0 if label_fraction is None else label_fraction, self_train, confidence if self_train else None
     )

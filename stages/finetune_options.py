@@ -1,9 +1,12 @@
 """Options that tune ``sslkit finetune``; None leaves the default of ``sslkit.probes.finetune.settings``."""
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+
+from stages.splicing import spliced
 
 
 class PoolChoice(str, Enum):
@@ -101,3 +104,31 @@ Clip = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--clip", min=0, help="Gradient norm of each parameter, 0 = off. Default: 3.", show_default=False),
 ]
+Tuning = dict[str, Any]
+# By parameter, in the order of `--help`.
+OPTIONS: dict[str, tuple[Any, Any]] = {
+    "lr": (Lr, None),
+    "epochs": (Epochs, None),
+    "batch_size": (BatchSize, None),
+    "weight_decay": (WeightDecay, None),
+    "layer_decay": (LayerDecay, None),
+    "drop_path": (DropPath, None),
+    "mixup": (Mixup, None),
+    "cutmix": (Cutmix, None),
+    "smoothing": (Smoothing, None),
+    "jitter": (Jitter, None),
+    "crop": (Crop, None),
+    "ema": (Ema, None),
+    "clip": (Clip, None),
+    "warmup": (Warmup, "10%"),
+    "pool": (Pool, None),
+}
+
+
+def takes_tuning(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with these options in the place of its parameter ``tuning``: what ``settings`` takes, by name."""
+    return spliced(command, "tuning", OPTIONS, _tuning)
+
+
+def _tuning(lr: list[float] | None, pool: PoolChoice | None, **others: Any) -> Tuning:
+    return {**others, "lr": tuple(sorted(set(lr))) if lr else None, "pool": pool.value if pool else None}

@@ -1,6 +1,5 @@
 """``sslkit segment``: where an encoder sees objects, against masks, beside the same encoder with random weights."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from stages.encoder_source import EncoderSource, build
 from stages.options import ForceOption, JsonOption, PhotoSizeOption, RunArgument
 from stages.output import say, show, table
 from stages.run import Result, Run, open_run
+from stages.segment_photos import expect_same, open_photos, places, variant_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,6 @@ PROTOCOL_HELP = (
     "attention (60 % of its mass), ncut (normalised cut of the keys), probe (linear, on patches); repeatable, or with "
     "commas. Default: attention,ncut for binary masks, all for masks of several classes."
 )
-PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names that tell nothing
 
 
 @takes_encoder
@@ -72,7 +71,7 @@ def segment(
     """
     encoder.no_pixels("has no patches to segment with")
     asked = _protocols(protocol)
-    photos = _folder(images, masks, encoder.data, count, binary, void)
+    photos = open_photos(images, masks, encoder.data, count, binary, void)
     here = open_run(run) if photos else encoder.open(run)
     # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
     source = encoder.source(here)
@@ -87,19 +86,16 @@ def segment(
         **{"count": count, "mass": mass, "tau": tau, "binary": binary, "void": void, "seed": encoder.seed},
         "precision": bits,
     }
-    stage = f"segment:{_variant(images, masks)}" if images and masks else "segment"
+    stage = f"segment:{variant_of(images, masks)}" if images and masks else "segment"
     if images and photos and not force:
-        _expect_same(here, stage, images, photos.digest)
+        expect_same(here, stage, images, photos.digest)
     job = Job(here, stage, source, config, where, photos)
     results = here.perform(
         stage,
         job.work,
         config=config,
         inputs=inputs,
-        how={
-            "device": str(where),
-            **{name: str(d.resolve()) for name, d in {"images": images, "masks": masks}.items() if d},
-        },
+        how={"device": str(where), **places(images=images, masks=masks)},
         force=force,
         check=job.check,
     )
@@ -115,46 +111,6 @@ def _protocols(words: list[str] | None) -> list[str] | None:
         hint = did_you_mean(unknown[0] if unknown else "", PROTOCOLS)
         raise UsageError(f"--protocol {','.join(words)}: no protocol '{unknown[0] if unknown else ''}', {hint}")
     return [name for name in PROTOCOLS if name in asked]
-
-
-def _folder(
-    images: Path | None, masks: Path | None, data: Path | None, count: int | None, binary: bool, void: int
-) -> "MaskFolder | None":
-    if (images is None) != (masks is None):
-        raise UsageError("--images DIR and --masks DIR go together: photos, and masks of the same names")
-    if images is None or masks is None:
-        return None
-    if data is not None:
-        raise UsageError("--data RUN and --images DIR are two sets of photos: name one of them")
-    from sslkit.probes.masks_on_disk import open_folder
-
-    return open_folder(images, masks, count, binary, void)
-
-
-def _variant(images: Path, masks: Path) -> str:
-    """What the results are called: the folder that holds both, and that of the photos unless its name says nothing."""
-    images, masks = images.resolve(), masks.resolve()
-    beside = images.parent == masks.parent and images.parent.name
-    words = [images.parent.name] if beside else []
-    words += [images.name] if not beside or images.name.lower() not in PLAIN else []
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(words)).strip("-.") or "photos"
-
-
-def _expect_same(run: Run, stage: str, images: Path, digest: str) -> None:
-    """Other photos from a folder that happens to have the same name are no change of settings.
-
-    Raises:
-        SslkitError: results of theirs are there.
-    """
-    record = run.record(stage)
-    if record is None or record["status"] != "done" or record["config"]["photos"] == digest:
-        return
-    was = record["how"]["images"]
-    if Path(was).resolve() != images.resolve():
-        raise SslkitError(
-            f"{run.folder(stage)} is about the photos in {was}, and those in {images} would be called the same: rename "
-            "one of the two folders, or --force puts these in their place"
-        )
 
 
 @dataclass
