@@ -5,7 +5,7 @@ from math import sqrt
 from statistics import mean, stdev
 
 # Quantiles 0.975 of Student's t distribution for 1 to 10 degrees of freedom.
-T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+T_QUANTILES = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139)
 NORMAL_QUANTILE = 1.959964
 
 

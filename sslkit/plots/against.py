@@ -7,18 +7,18 @@ such that the sum of the divergences, each a mean over the images, is the smalle
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import t as student_t
 from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.encoder import Encoder
+from sslkit.intervals import interval
 from sslkit.plots.attention import heat
 from sslkit.plots.look import Look
 from sslkit.plots.sheet import PAPER, Tile, fit
@@ -52,7 +52,7 @@ class Pair:
 
     def as_json(self) -> dict[str, Any]:
         """Mean and 95 % interval over the images, within what the divergence can be; null for a single image."""
-        mean, half = interval(self.divergences)
+        mean, half = interval(self.divergences.tolist())
         ends: tuple[float | None, float | None] = (None, None)
         if half is not None:
             ends = max(mean - half, 0.0), min(mean + half, MOST)
@@ -94,14 +94,6 @@ class Comparison:
             "any_two_heads": self.any_two,
             "resampled": self.resampled or None,
         }
-
-
-def interval(values: np.ndarray) -> tuple[float, float | None]:
-    """Mean and half width of its 95 % interval by Student's t; None for a single value."""
-    if len(values) < 2:
-        return float(values.mean()), None
-    half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / sqrt(len(values))
-    return float(values.mean()), float(half)
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:
