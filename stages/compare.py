@@ -114,7 +114,7 @@ def _stale(members: Sequence[Member]) -> list[str]:
         stages = {e.stage for member in members for e in member.evaluations.values() if e.run.path == run}
         old = [stage for stage, facts in survey(Run(run)).items() if stage in stages and facts["stale"]]
         if old:
-            notes.append(f"{', '.join(old)} of {run} was done before its inputs changed: see `sslkit status {run}`")
+            notes.append(f"inputs of {', '.join(old)} of {run} changed since: see `sslkit status {run}`")
     return notes
 
 

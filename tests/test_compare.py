@@ -364,7 +364,7 @@ def test_figures_of_an_encoder_that_was_trained_anew_are_noted(sslkit, tmp_path:
     assert compared(sslkit, run.path)["notes"] == []
     weights.write_text("new")
     notes = compared(sslkit, run.path)["notes"]
-    assert notes == [f"knn of {run.path} was done before its inputs changed: see `sslkit status {run.path}`"]
+    assert notes == [f"inputs of knn of {run.path} changed since: see `sslkit status {run.path}`"]
 
 
 def test_a_word_of_seeds_that_joins_nothing_is_noted(sslkit, tmp_path: Path) -> None:

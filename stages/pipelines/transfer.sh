@@ -3,8 +3,7 @@
 #
 # Usage: transfer.sh FOLDER RECIPE NAME:EPOCHS=IMAGES [NAME:EPOCHS=IMAGES ...]
 #   EPOCHS  of the training on these images; of a smaller set more, so that all are trained for as long
-#   IMAGES  a folder or archive of class folders, or the word digits (scikit-learn's, no download)
-# FRACTION=0.2 takes a fifth of the train images of each folder.
+#   IMAGES  a run that holds prepared data, a folder or archive of class folders, or the word digits (scikit-learn's)
 # Images of all sizes are seen at 32 px. The same command again goes on where it stopped.
 set -euo pipefail
 : "${3:?usage: transfer.sh FOLDER RECIPE NAME:EPOCHS=IMAGES [NAME:EPOCHS=IMAGES ...]}"
@@ -12,16 +11,19 @@ out=$1 recipe=$2
 shift 2
 
 names=()
-declare -A epochs
+declare -A epochs data
 for pair in "$@"; do
   left=${pair%%=*} images=${pair#*=}
   name=${left%%:*}
   names+=("$name")
   epochs[$name]=${left#*:}
+  data[$name]=$out/data/$name
   if [ "$images" = digits ]; then
-    sslkit prepare "$out/data/$name" --source digits
+    sslkit prepare "${data[$name]}" --source digits
+  elif [ -e "$images/data/manifest.json" ]; then
+    data[$name]=$images
   else
-    sslkit prepare "$out/data/$name" --source folder --root "$images" --fraction "${FRACTION:-1}"
+    sslkit prepare "${data[$name]}" --source folder --root "$images"
   fi
 done
 # Features and both probes on every dataset; further words name the encoder.
@@ -29,13 +31,13 @@ judge() {
   local run=$1
   shift
   for name in "${names[@]}"; do
-    sslkit extract "$run" --data "$out/data/$name" "$@"
-    sslkit knn     "$run" --data "$out/data/$name"
-    sslkit linear  "$run" --data "$out/data/$name"
+    sslkit extract "$run" --data "${data[$name]}" "$@"
+    sslkit knn     "$run" --data "${data[$name]}"
+    sslkit linear  "$run" --data "${data[$name]}"
   done
 }
 for name in "${names[@]}"; do
-  sslkit pretrain "$out/$name" --data "$out/data/$name" --recipe "$recipe" --recipe small32 \
+  sslkit pretrain "$out/$name" --data "${data[$name]}" --recipe "$recipe" --recipe small32 \
     --set encoder.depth=4 --epochs "${epochs[$name]}"
   judge "$out/$name"
 done
