@@ -141,6 +141,20 @@ class Encoder(nn.Module):
         """Patch rows and columns of an image of this size in pixels."""
         return height // self.patch_size, width // self.patch_size
 
+    def why_no_attention(self, cls: bool = True) -> str:
+        """Why attention cannot be read from it; empty where it can.
+
+        Args:
+            cls: the attention of the CLS token; else that of any patch.
+        """
+        if not self.vit:
+            return f"{self.spec.arch} is no ViT"
+        if cls and not self.has_cls:
+            return f"{self.spec.arch} has no CLS token"
+        attentions = (getattr(block, "attn", block) for block in self.model.blocks)  # other kinds have theirs within
+        strange = [type(attn).__name__ for attn in attentions if not isinstance(attn, Attention)]
+        return f"{self.spec.arch} has attention of kind {strange[0]}" if strange else ""
+
     def forward(
         self,
         images: Tensor,
@@ -265,7 +279,8 @@ class Encoder(nn.Module):
 
     def _cls_attention(self, block: Any, x: Tensor) -> Tensor:
         """One row of one block: softmax(q_cls k^T / sqrt(d)) over all tokens, cut to the patches, in float32."""
-        self._check_attention(block, cls=True)
+        if why := self.why_no_attention():
+            raise UsageError(f"{why}: CLS attention cannot be read from it")
         return self._attention_row(block, x, 0)
 
     def _attention_row(self, block: Any, x: Tensor, token: int) -> Tensor:
@@ -274,18 +289,10 @@ class Encoder(nn.Module):
         q, k = project(block, x, x[:, token : token + 1])
         return rows(block, q, k)[:, :, 0, self.prefix :]
 
-    def _check_attention(self, block: Any, cls: bool) -> None:
-        attn = getattr(block, "attn", block)  # blocks of other kinds have theirs within
-        if (cls and not self.has_cls) or not isinstance(attn, Attention):
-            why = "no CLS token" if cls and not self.has_cls else f"attention of kind {type(attn).__name__}"
-            raise UsageError(f"{self.spec.arch} has {why}: CLS attention cannot be read from it")
-
     def _asking(self, images: Tensor, query: int | None) -> int:
         """Position among the tokens of CLS (None) or of a patch; refuses what ``attention_maps`` does."""
-        if not self.vit:
-            raise UsageError(f"{self.spec.arch} is no ViT: it has no attention from CLS or patches")
-        for block in self.model.blocks:
-            self._check_attention(block, cls=query is None)
+        if why := self.why_no_attention(cls=query is None):
+            raise UsageError(f"{why}: attention from {'CLS' if query is None else 'patches'} cannot be read from it")
         patches = math.prod(self.grid(*images.shape[-2:]))
         if query is not None and not 0 <= query < patches:
             raise UsageError(f"patch {query}: there are {patches}, counted from 0, row by row")

@@ -98,11 +98,11 @@ class Job:
     def work(self, folder: Path) -> Result:
         """Measure, draw, write."""
         from sslkit.files import write_json
-        from sslkit.probes.health import AttentionMeter, representation, why_no_attention
+        from sslkit.probes.health import AttentionMeter, representation
 
         self.run.remember_data()
         encoder = self.built.encoder.to(self.device)
-        why = why_no_attention(encoder)
+        why = encoder.why_no_attention(cls=False)
         meter = None if why else AttentionMeter(encoder)
         measured = representation(encoder, self.sample, meter, "health")
         if not all(map(math.isfinite, measured.values())):

@@ -182,10 +182,9 @@ class Job:
         return results
 
     def _say_what_is_left_out(self) -> None:
-        from sslkit.probes.linear_classifier import why_not_salient
         from sslkit.probes.occlusion import masked
 
-        if why := why_not_salient(self.built.encoder):
+        if why := self.built.encoder.why_no_attention():
             say(f"random patches only: {why}, so no attention tells what is salient")
         has = masked(self.split, self.rows)
         if has.any() and not has.all():

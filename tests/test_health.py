@@ -23,7 +23,6 @@ from sslkit.probes.health import (
     pair_views,
     patch_distances,
     representation,
-    why_no_attention,
 )
 from sslkit.sections import AugmentSection, CropSection, ViewsSection
 from stages.run import Run
@@ -113,7 +112,7 @@ def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
     [("resnet18", "no ViT"), ("vit_dwee_patch16_reg1_gap_256", "DiffAttention"), (ARCHS[0], "")],
 )
 def test_models_whose_heads_cannot_be_read_say_why(arch, why):
-    found = why_no_attention(Encoder(EncoderSpec(arch, image_size=32)))
+    found = Encoder(EncoderSpec(arch, image_size=32)).why_no_attention(cls=False)
     assert why in found and bool(found) == bool(why)
 
 

@@ -15,7 +15,7 @@ from sslkit import rng
 from sslkit.data.shards import Split, open_split
 from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.linear_classifier import LinearClassifier, check, patch_size, reads, why_not_salient
+from sslkit.probes.linear_classifier import LinearClassifier, check, patch_size, reads
 from sslkit.probes.occlusion import Part, Plan, area, balanced, curve, dropped, judge, without
 from stages.occlusion import parse_shares
 from stages.run import Run
@@ -190,7 +190,7 @@ def test_models_without_patches_or_cls_are_judged_as_far_as_they_can():
     pooled = Encoder(
         EncoderSpec("vit_base_patch16_siglip_224", image_size=32, patch_size=8, width=24, depth=1, heads=3)
     )
-    assert "no CLS token" in why_not_salient(pooled)
+    assert "no CLS token" in pooled.why_no_attention()
     with pytest.raises(UsageError, match="several blocks"):
         check(classifier("CLS of last 2", 48), "tokens")
     with pytest.raises(UsageError, match="31 pixels"):

@@ -41,6 +41,25 @@ def dropped(tmp_path, monkeypatch):
     return drop
 
 
+def test_no_place_is_held_for_a_figure_to_come():
+    assert "@@" not in README
+
+
+def test_every_run_that_is_named_is_made_or_is_a_stand_in():
+    """A run that only reads has nothing to read unless a command of the README made it."""
+    words = [shlex.split(line, comments=True) for line in SHELL]
+    made = {
+        w for line in words for w in line if line[:1] != ["sslkit"] or line[1] in ("prepare", "pretrain", "extract")
+    }
+    named = {w for line in words for w in line if w.startswith("runs/")}
+    assert {n for n in named - made if not n.endswith("*")} <= {
+        "runs/dino-s0",
+        "runs/dino-s1",
+        "runs/dino-s2",
+        "runs/dino",
+    }
+
+
 def test_the_three_examples_are_there():
     assert [path.rsplit("/", 1)[0] for path, _ in BLOCKS] == [
         "sslkit/masks",

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.layers.attention import Attention
 from torch import Tensor
 
 from sslkit import rng
@@ -141,15 +140,6 @@ def _renormalising(sample: Sample) -> tuple[list[float], list[float]]:
     return scale, shift
 
 
-def why_no_attention(encoder: Encoder) -> str:
-    """Why the heads cannot be looked at; empty where they can."""
-    if not encoder.vit:
-        return f"{encoder.spec.arch} is no ViT"
-    kinds = {type(getattr(block, "attn", block)) for block in encoder.model.blocks}
-    strange = sorted(kind.__name__ for kind in kinds if not issubclass(kind, Attention))
-    return f"{encoder.spec.arch} has attention of kind {strange[0]}" if strange else ""
-
-
 class AttentionMeter:
     """Mean attention distance and entropy of every head, taken while images pass through the encoder.
 
@@ -157,7 +147,7 @@ class AttentionMeter:
     with and without them compare. Blocks keep their fused attention: their input is read on its way in.
 
     Args:
-        encoder: one that ``why_no_attention`` has nothing against; images come at its own size.
+        encoder: one whose ``why_no_attention`` has nothing against it; images come at its own size.
 
     Attributes:
         distances: (N, N) between the centres of patches, pixels.

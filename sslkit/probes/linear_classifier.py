@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-from timm.layers.attention import Attention
 from torch import Tensor
 
 from sslkit.device import Precision, autocast
@@ -62,7 +61,7 @@ class LinearClassifier:
     @torch.inference_mode()
     def salience(self, images: Tensor) -> Tensor | None:
         """See ``occlusion.Classifier``."""
-        if why_not_salient(self.encoder):
+        if self.encoder.why_no_attention():
             return None
         with autocast(self.device, self.precision):
             attention = self.encoder(images, attention=True).attention
@@ -100,18 +99,6 @@ def patch_size(encoder: Encoder) -> int:
     if finest < COARSEST:
         raise UsageError(f"{side} pixels do not divide into {COARSEST} to {FINEST} patches: extract at another size")
     return side // finest
-
-
-def why_not_salient(encoder: Encoder) -> str:
-    """Why there is no CLS attention; empty where there is."""
-    if not encoder.vit:
-        return f"{encoder.spec.arch} is no ViT"
-    if not encoder.has_cls:
-        return f"{encoder.spec.arch} has no CLS token"
-    attn = getattr(encoder.model.blocks[-1], "attn", encoder.model.blocks[-1])
-    if not isinstance(attn, Attention):
-        return f"{encoder.spec.arch} has attention of kind {type(attn).__name__}"
-    return ""
 
 
 def check(probe: LinearClassifier, drop: Drop) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sslkit.attention import model_size
 from sslkit.device import Precision, autocast
 from sslkit.encoder import Encoder
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,7 @@ class PatchTokens:
         self.encoder, self.shorter, self.device = encoder.to(device).eval(), shorter, device
         self.precision: Precision = precision
         self._mean, self._std = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
-        self.no_attention = self._refusal()
-
-    @torch.inference_mode()
-    def _refusal(self) -> str:
-        side = 2 * self.encoder.patch_size
-        try:
-            self.encoder(torch.zeros(1, 3, side, side, device=self.device), attention=True)
-        except UsageError as error:
-            return str(error)
-        return ""
+        self.no_attention = encoder.why_no_attention()
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Seen:
