@@ -55,6 +55,7 @@ def knn(
             lambda folder: _few_shot(here, few_shot),
             config=few_shot,
             inputs=probe_inputs(here, ["cls"]),
+            check=lambda: _splits(here),
             force=force,
         )
         show(results, _few_shot_lines(results), json)
@@ -68,6 +69,7 @@ def knn(
         lambda folder: _work(here, stage, k or None, config),
         config=config,
         inputs=probe_inputs(here, ["cls"]),
+        check=lambda: _splits(here),
         force=force,
     )
     rows = [[row["k"], row["top1"], row["top5"]] for row in results["sweep"]]

@@ -53,6 +53,7 @@ def neighbours(
         lambda folder: _work(here, folder, count, k, only.value if only else None, seed),
         config={"count": count, "k": k, "only": only and only.value, "seed": seed, "knn": _knn_config(here)},
         inputs={**inputs, "data": here.manifest},
+        check=lambda: [images_of(here, split) for split in ("train", "val")],
         force=force,
     )
     pairs = [[pair["true"], pair["predicted"], pair["count"], pair["share"]] for pair in results["pairs"][:5]]

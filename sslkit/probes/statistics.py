@@ -31,7 +31,6 @@ class OverImages:
         difference: accuracy of a less that of b, percentage points.
         low: lower end of the bootstrap's interval.
         high: upper end.
-        p_below: share of resamples where a is not better than b.
         p: of McNemar's exact test.
         a_only: images that only a classifies rightly.
         b_only: images that only b does.
@@ -41,7 +40,6 @@ class OverImages:
     difference: float
     low: float
     high: float
-    p_below: float
     p: float
     a_only: int
     b_only: int
@@ -101,7 +99,6 @@ def over_images(
         difference=100 * (a_only - b_only) / images,
         low=float(low),
         high=float(high),
-        p_below=float((differences <= 0).mean()),
         p=mcnemar(a_only, b_only),
         a_only=a_only,
         b_only=b_only,
