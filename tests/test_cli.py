@@ -1,10 +1,10 @@
 """The command line's promises: fast help, one line per error, the right exit code."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,15 +38,16 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     )
     seconds = []
     for words in ([], ["attn-viz"], ["recipes", "show"], ["pretrain"]):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--help"], cwd=ROOT, text=True, capture_output=True, check=True
         )
-        seconds.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.stderr == "[]\n"
         assert "Usage:" in done.stdout
-    # The promise is 0.25 s, measured by tests/benchmarks/cli.py; here the machine may be busy.
-    assert min(seconds) < 1.0
+    # The promise is 0.25 s, measured by tests/benchmarks/cli.py; here others may be busy, so processor time counts.
+    assert min(seconds) < 0.5
 
 
 def test_every_stage_is_there() -> None:

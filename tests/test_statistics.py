@@ -35,10 +35,12 @@ def test_the_bootstrap_is_that_of_resampled_images() -> None:
 
 def test_ten_thousand_images_and_resamples_are_quick_and_the_same_each_time() -> None:
     a, b = two(900, 800, 5000, 3300)
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: others may be busy
     found = over_images(a, b)
-    assert time.perf_counter() - began < 2
-    assert found == over_images(a, b) != over_images(a, b, seed=1)
+    assert time.process_time() - began < 2
+    assert found == over_images(a, b)
+    far = [over_images(a, b, level=0.9995, seed=seed) for seed in (0, 1)]  # the ends that few resamples tell
+    assert far[0] != far[1]
     # The normal approximation: sqrt(900 + 800 - 100^2 / 10000) / 10000.
     assert found.high - found.low == pytest.approx(2 * 1.96 * math.sqrt(1699) / 100, rel=0.05)
     assert over_images(a, b, level=0.5).high < found.high
