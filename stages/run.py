@@ -5,20 +5,20 @@ with what went in and what came out, "up to date" when nothing changed, a refusa
 a second try that finds the folder as the first one left it.
 """
 
-import fcntl
 import json
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.files import read_json, sha256, write_json
+from stages.lock import held, holder
 from stages.record import describe_difference, fingerprints, outputs, outputs_intact, peak_memory_mb, versions
 
 # Stage -> its folder in the run. The order is the pipeline's; of the first six each run is expected to have all.
@@ -41,18 +41,6 @@ CHAIN = 6
 ASKS = {"prepare": ["--source ..."], "pretrain": ["--recipe ..."]}  # what a stage cannot do without
 TRANSFERS = "on"  # folder of what a run's encoder gave on other data than its own
 Result = dict[str, Any]
-
-# Lock files that this process holds. A forked loader process would share the lock and keep it for as long as it
-# outlives a killed parent; it closes its copy instead, which frees nothing while the parent lives.
-_held: set[IO[str]] = set()
-
-
-def _let_go() -> None:
-    while _held:
-        _held.pop().close()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 class Run:
@@ -306,49 +294,13 @@ class Run:
             with nullcontext() if record["status"] == "done" else suppress(OSError):
                 write_json(folder / "stage.json", record)
 
-    @contextmanager
-    def lock(self, stage: str) -> Iterator[None]:
-        """Hold the run for writing; the lock is the kernel's, so it dies with the process.
-
-        Raises:
-            SslkitError: another process holds it, or the directory cannot be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise SslkitError(f"cannot write to the run {self.path}: {error.strerror}") from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                handle.seek(0)
-                holder = handle.read().strip() or "another process"
-                raise SslkitError(
-                    f"{self.path} is being written by {holder}; wait for it or use another run"
-                ) from error
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()} (sslkit {stage})")
-            handle.flush()
-            _held.add(handle)
-            try:
-                yield
-            finally:
-                _held.discard(handle)
+    def lock(self, stage: str) -> AbstractContextManager[None]:
+        """Hold the run for writing; see ``lock.held``."""
+        return held(self.path, stage)
 
     def writer(self) -> str | None:
         """The stage that a living process is performing on this run now; None when nobody holds the lock."""
-        try:
-            handle = (self.path / ".lock").open("r")
-        except OSError:
-            return None
-        with handle:
-            try:
-                # A shared lock for the length of one call: it can be had only where there is no writer to disturb.
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return handle.read().rpartition("(sslkit ")[2].rstrip(")")
-            return None
+        return holder(self.path)
 
     def stale(self, stage: str) -> list[str]:
         """Names of the inputs that changed since a stage was done."""
