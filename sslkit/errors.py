@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-MOST = 40  # words of a list in one message
+MOST, FEW = 40, 5  # words that one message lists, and those of a longer list that it names
 
 
 class SslkitError(Exception):
@@ -26,17 +26,19 @@ class InterruptedRun(SslkitError):
         self.exit_code = 128 + signal_number
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, or lists all of them, if they are not too many for a line.
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """A hint that names the nearest known word, or lists all of them, or a few near ones of very many.
 
-    >>> did_you_mean("rato", ["ratio", "order"])
-    "did you mean 'ratio'?"
+    >>> did_you_mean("rato", ["ratio", "order"], "mask.")
+    "did you mean 'mask.ratio'?"
     >>> did_you_mean("zzz", ["ratio", "order"])
     'known: order, ratio'
     """
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     if close:
-        return f"did you mean '{close[0]}'?"
-    more = f", and {len(known) - MOST} more" if len(known) > MOST else ""
-    return f"known: {', '.join(known[:MOST])}{more}"
+        return f"did you mean '{prefix}{close[0]}'?"
+    if len(known) > MOST:
+        near = difflib.get_close_matches(word, known, n=FEW, cutoff=0.0)
+        return f"none is near; of {len(known)} known, perhaps {', '.join(near)}"
+    return f"known: {', '.join(known)}"

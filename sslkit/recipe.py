@@ -158,9 +158,9 @@ def validated(model: type[M], data: Any, where: str = "") -> M:
         path = ".".join([*([where] if where else []), *map(str, first["loc"])])
         if first["type"] == "extra_forbidden":
             known = _keys_at(model, first["loc"][:-1])
-            raise UsageError(
-                f"unknown key '{path}' in the recipe: {did_you_mean(str(first['loc'][-1]), known)}"
-            ) from None
+            last = str(first["loc"][-1])
+            hint = did_you_mean(last, known, path.removesuffix(last))
+            raise UsageError(f"unknown key '{path}' in the recipe: {hint}") from None
         raise UsageError(
             f"{path} in the recipe: {first['msg'].lower().replace('tuple', 'list')}, not {first['input']!r}"
         ) from None

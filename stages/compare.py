@@ -10,7 +10,7 @@ from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_rows
 from stages.comparison import Column, Member, figures_of, read_members, row, together
 from stages.comparison_protocol import Protocol
-from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table
+from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table, turned_if_wide
 from stages.options import JsonOption, SeedsOption
 from stages.output import say
 from stages.run import Result, Run
@@ -34,7 +34,7 @@ def compare(
     ] = None,
     reach: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--reach", metavar="PERCENT", help=REACH_HELP, show_default=False),
+        typer.Option("--reach", metavar="PERCENT", min=0, max=100, help=REACH_HELP, show_default=False),
     ] = None,
     configs: Annotated[
         Optional[bool],  # noqa: UP045
@@ -55,6 +55,9 @@ def compare(
     for path in runs:
         if not path.is_dir():
             raise SslkitError(f"{path} is no run directory: name folders that `sslkit pretrain` or `extract` wrote")
+    if baseline and not baseline.is_dir() and group_of(baseline, grouped([*runs], seeds), seeds) is None:
+        words = ", nor the NAME of runs NAME-s0, NAME-s1, ..." if seeds else ""
+        raise SslkitError(f"--baseline {baseline} is no run directory{words}")
     groups, base = _groups(runs, baseline, seeds)
     members = [member for group in groups.values() for member in group]
     figures, protocol = figures_of(members), Protocol(members)
@@ -138,7 +141,8 @@ def _lines(
     answer: Result, base: str | None, figures: Sequence[Column], reach: float | None, configs: bool, markdown: bool
 ) -> list[str]:
     """The tables for a person, one below the other."""
-    lines = as_text(figures_table(answer["runs"], figures, reach), markdown)
+    rows = figures_table(answer["runs"], figures, reach)
+    lines = as_text(rows if markdown else turned_if_wide(rows), markdown)
     if base is not None:
         from stages.comparison_differences import cells, covers
 

@@ -53,6 +53,9 @@ def _difference(ours: Sequence[Member], theirs: Sequence[Member], key: str, prot
     evaluations = [(one.evaluations[key], other.evaluations[key]) for _, one, other in pairs]
     if not pairs:
         return {"not_comparable": f"no equal seeds: {_seeds(ours)} and {_seeds(theirs)}"}
+    if len(pairs) == 1 < max(len(ours), len(theirs)):
+        why = f"only seed {pairs[0][0]} is in both, and one pair has no spread"
+        return {"not_comparable": f"{why}: {_seeds(ours)}, {_seeds(theirs)}"}
     for one, other in evaluations:
         if why := protocol.why_not(one, other):
             return {"not_comparable": why}

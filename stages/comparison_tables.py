@@ -11,7 +11,7 @@ from stages.record import leaves, value_at
 from stages.run import Result
 
 LEFT = ("run", "collapse", "recipe key", "accuracy", "over")  # columns of words; figures stand right
-LONG = 40
+LONG, WIDE = 40, 200  # characters of a value, of a line
 
 
 def figures_table(rows: Sequence[Result], figures: Sequence[Column], reach: float | None) -> list[list[object]]:
@@ -92,6 +92,14 @@ def _value(value: object) -> str:
 def as_text(cells: Sequence[Sequence[object]], markdown: bool) -> list[str]:
     """Lines of a table for a terminal, or for GitHub."""
     return _markdown(cells) if markdown else table(cells)
+
+
+def turned_if_wide(cells: Sequence[Sequence[object]]) -> list[list[object]]:
+    """The same table, with a column for each run where a row for each would be too long for a terminal."""
+    if len(cells) >= len(cells[0]) or max(map(len, table(cells))) <= WIDE:
+        return [list(row) for row in cells]
+    texts = [[f"{cell:.1f}" if isinstance(cell, float) else cell for cell in row] for row in cells]
+    return [list(row) for row in zip(*texts, strict=True)]
 
 
 def _markdown(cells: Sequence[Sequence[object]]) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslkit.errors import UsageError
+from sslkit.errors import SslkitError, UsageError
 from stages.encoder_source import EncoderSource, resolve
 from stages.options import (
     ArchOption,
@@ -65,6 +65,8 @@ class EncoderChoice:
         Other data than the run's own is judged below ``on/``; see ``transferred``.
         """
         run = transferred(path, self.data)
+        if self.like is not None and not self.like.is_dir():
+            raise SslkitError(f"--like {self.like} is no run directory")
         if self.data is None and self.like is not None and not run.manifest.exists():
             return transferred(path, Run(self.like).data.parent)
         return run

@@ -26,7 +26,8 @@ def show(results: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> Non
         print(json.dumps(results))
         return
     if results.get("up_to_date"):
-        say("up to date")
+        stale = results.get("stale")
+        say(f"up to date, but not with {', '.join(stale)}: see `sslkit status`" if stale else "up to date")
     print("\n".join(lines))
 
 

@@ -161,10 +161,11 @@ class _Job:
 
         recipe = self.recipe
         if self.world.leads:
+            # Before much is decoded or compiled: a first forward pass finds what building the method could not, and
+            # leaves nothing that would keep another recipe from being tried.
+            self._draw_views()
             with atomic(self.run.recipe) as handle:
                 handle.write(dump(recipe).encode())
-            # Before much is decoded or compiled: a first forward pass finds what building the method could not.
-            self._draw_views()
         images = in_memory(self.images, self.opened.wants_objects)
         self.method.suit_device(self.device, recipe.train.compile)
         encoder, branch = self.method.exported()

@@ -11,6 +11,7 @@ from typing import Any
 
 from sslkit.files import sha256
 
+SHA256 = 64  # hexadecimal digits
 RECORDED_PACKAGES = ("sslkit", "torch", "torchvision", "timm", "numpy", "webdataset", "faiss-cpu")
 
 
@@ -38,8 +39,7 @@ def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     """A value as JSON; of a fingerprint as much as tells it from another."""
-    text = json.dumps(value)
-    return f"{text[:11]}..." if len(text) > 60 and isinstance(value, str) else text
+    return json.dumps(f"{value[:8]}..." if isinstance(value, str) and len(value) == SHA256 else value)
 
 
 def leaves(value: Any, prefix: str = "") -> set[str]:

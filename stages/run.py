@@ -212,9 +212,15 @@ class Run:
             SslkitError: it is missing; the message names the stage that makes it.
         """
         if not path.exists():
-            command = " ".join([f"sslkit {stage} {self.path}", *ASKS.get(stage, [])])
-            raise SslkitError(f"{path} is missing: run `{command}` first")
+            raise SslkitError(f"{path} is missing: run `{self._command(stage)}` first")
         return path
+
+    def _command(self, stage: str) -> str:
+        """What makes a stage's files, as far as this run tells."""
+        if self.trained is not self and stage != "pretrain":
+            known = self._other_data or (os.path.relpath(self.data.parent) if self.manifest.exists() else "...")
+            return f"sslkit {stage} {self.trained.path} --data {known}"
+        return " ".join([f"sslkit {stage} {self.trained.path}", *ASKS.get(stage, [])])
 
     def perform(
         self,
@@ -255,12 +261,19 @@ class Run:
                 if difference and (old["status"] == "done" or outputs(folder)):
                     raise SslkitError(f"{stage} ran before with other settings: {difference}; --force redoes it")
                 if not difference and old["status"] == "done" and outputs_intact(folder, old):
-                    return {**old["results"], "up_to_date": True}
+                    return {**old["results"], "up_to_date": True, **self._behind(stage)}
             check()
             if force and folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
             return self._work(stage, work, {**wanted, "how": dict(how or {})}, old)
+
+    def _behind(self, stage: str) -> Result:
+        """``{"stale": [...]}`` where a stage is up to date with files that are not: their own inputs changed."""
+        from stages.status import survey  # which reads runs, and so imports this module
+
+        stale = survey(self).get(stage, {}).get("stale", [])
+        return {"stale": stale} if stale else {}
 
     def _work(self, stage: str, work: Callable[[Path], Result], facts: Result, old: Result | None) -> Result:
         folder = self.folder(stage)

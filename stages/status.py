@@ -5,7 +5,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from stages.options import JsonOption, RunArgument
 from stages.output import table
-from stages.run import CHAIN, FOLDERS, Result, Run, outputs_intact
+from stages.run import CHAIN, FOLDERS, TRANSFERS, Result, Run, outputs_intact
 
 # Shown first where a stage reports them; otherwise its first numbers and names are.
 HEADLINES = ("top1", "top5")
@@ -17,6 +17,9 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     if not run.is_dir():
         raise SslkitError(f"{run} is no run directory: start one with `sslkit prepare {run} --source ...`")
     here = Run(run)
+    found = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    if found and not here.stages() and not found & {*FOLDERS.values(), TRANSFERS, here.preview.name}:
+        raise SslkitError(f"{run} holds other things than a run: start one with `sslkit prepare RUN --source ...`")
     stages, below = survey(here), {other.path.name: judged(other) for other in here.transfers()}
     if as_json:
         import json

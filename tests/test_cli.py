@@ -163,7 +163,7 @@ def test_recipes_show_merges_and_overrides() -> None:
     done = CliRunner().invoke(cli.app, [*words, "train.batch_size=32"], catch_exceptions=False)
     assert "batch_size: 32\n" in done.stdout
     assert "patch_size: 4\n" in done.stdout
-    with pytest.raises(UsageError, match=r"unknown key 'optim\.lrr' in the recipe: did you mean 'lr'\?"):
+    with pytest.raises(UsageError, match=r"unknown key 'optim\.lrr' in the recipe: did you mean 'optim\.lr'\?"):
         CliRunner().invoke(cli.app, [*words, "optim.lrr=1"], catch_exceptions=False)
 
 
@@ -171,3 +171,4 @@ def test_a_hint_names_the_nearest_word_or_all() -> None:
     assert did_you_mean("rato", ["ratio", "order"]) == "did you mean 'ratio'?"
     assert did_you_mean("zzz", ["ratio", "order"]) == "known: order, ratio"
     assert len(did_you_mean("zzz", [f"vit_{number}" for number in range(1000)])) < 400
+    assert did_you_mean("rato", ["ratio", "order"], "mask.") == "did you mean 'mask.ratio'?"

@@ -262,6 +262,27 @@ def test_a_damaged_record_is_one_line(stage: Stage) -> None:
     assert stage(force=True) == {"top1": 50.0}
 
 
+def test_up_to_date_with_what_is_stale_says_so(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("1")
+
+    def perform(stage: str, **inputs: Path) -> dict:
+        return run.perform(stage, lambda folder: {"n": (folder / "out").write_text(stage)}, config={}, inputs=inputs)
+
+    perform("pretrain", recipe=tmp_path / "source")
+    perform("extract", weights=run.pretrain / "out")
+    assert perform("extract", weights=run.pretrain / "out") == {"n": 7, "up_to_date": True}
+    (tmp_path / "source").write_text("2")
+    assert perform("extract", weights=run.pretrain / "out")["stale"] == ["stage pretrain"]
+
+
+def test_what_is_missing_below_a_run_is_made_from_the_run(tmp_path: Path) -> None:
+    for name in ("a", "digits"):
+        write_json(Run(tmp_path / name).manifest, {"name": name})
+    below = transferred(tmp_path / "a", tmp_path / "digits")
+    with pytest.raises(SslkitError, match=f"run `sslkit extract {tmp_path / 'a'} --data {tmp_path / 'digits'}` first"):
+        below.need(below.features_info, "extract")
+
+
 def test_a_missing_stage_is_named(run: Run) -> None:
     with pytest.raises(SslkitError, match=rf"run `sslkit pretrain {run.path} --recipe \.\.\.` first"):
         run.need(run.encoder, "pretrain")

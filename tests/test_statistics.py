@@ -108,6 +108,10 @@ def test_pairs_needed_hold_what_they_promise_and_have_no_bound() -> None:
     assert pairs_needed(0.001, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e6, rel=1e-3)
 
 
+def test_the_p_of_equal_halves_is_one():
+    assert [mcnemar(n, n) for n in (0, 1, 7, 500)] == [1.0] * 4
+
+
 def test_differences_that_differ_by_rounding_alone_are_certain():
     found = over_seeds([50.1, 60.1, 70.1], [50.0, 60.0, 70.0])
     assert found.p == 0 and found.needed == 2 and found.low == found.high == pytest.approx(0.1)

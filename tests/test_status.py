@@ -145,5 +145,8 @@ def test_what_was_judged_on_other_data_is_shown_below(run: Run, tmp_path: Path) 
 def test_json_and_a_missing_run(run: Run) -> None:
     result = CliRunner().invoke(app, ["status", str(run.path), "--json"])
     assert json.loads(result.stdout)["stages"]["knn"] == {"state": "never", "stale": []}
+    (run.path / "letters").mkdir()
+    with pytest.raises(SslkitError, match="holds other things than a run"):
+        CliRunner().invoke(app, ["status", str(run.path)], catch_exceptions=False)
     with pytest.raises(SslkitError, match="is no run directory"):
         CliRunner().invoke(app, ["status", str(run.path / "none")], catch_exceptions=False)

@@ -118,7 +118,9 @@ def mcnemar(a_only: int, b_only: int) -> float:
     """
     from scipy.special import bdtr
 
-    return min(1.0, 2 * float(bdtr(min(a_only, b_only), a_only + b_only, 0.5))) if a_only + b_only else 1.0
+    if a_only == b_only:
+        return 1.0
+    return min(1.0, 2 * float(bdtr(min(a_only, b_only), a_only + b_only, 0.5)))
 
 
 ROUNDING = 1e-9  # of a difference: less spread than that is none
