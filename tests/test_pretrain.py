@@ -189,6 +189,16 @@ def test_mistakes_end_in_one_line(train, sslkit, tmp_path, words, code, message)
     assert message in last and last.startswith("sslkit: ")
 
 
+def test_a_recipe_that_could_not_begin_is_not_in_the_way_of_the_next(sslkit, tiny_scale, tmp_path):
+    run = tmp_path / "run"
+    assert sslkit("prepare", run, "--source", "digits", "--per-class", 8, "--workers", 0)[0] == 0
+    words = ["--recipe", tiny_scale, *QUICK]
+    code, _, err = sslkit("pretrain", run, "--recipe", "attmask", *words, "--set", "mask.strategy=oracle")
+    assert code != 0 and "mask" in err.splitlines()[-1]
+    code, _, err = sslkit("pretrain", run, "--recipe", "dino", *words)
+    assert code == 0, err
+
+
 def test_a_missing_stage_is_named(tiny_scale, sslkit, tmp_path):
     code, _, err = sslkit("pretrain", tmp_path / "run", "--recipe", "dino", "--recipe", tiny_scale)
     assert code == 1 and f"run `sslkit prepare {tmp_path / 'run'} --source ...` first" in err
