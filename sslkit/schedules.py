@@ -68,8 +68,16 @@ def cosine(start: float, end: float, share: float) -> float:
 
 
 def warmup_cosine(peak: float, end: float, warmup: Duration, at: Moment) -> float:
-    """Linear from 0 to ``peak`` over the warm-up, then a cosine to ``end`` over what is left of the run."""
-    length = in_epochs(warmup, at.epochs)
+    """Linear from 0 to ``peak`` over the warm-up, then a cosine to ``end`` over what is left of the run.
+
+    However short the run is, it comes to the peak: the last step has it at the latest, and a warm-up of less than one
+    step is none, for that step would be at rate 0.
+
+    >>> warmup_cosine(2.0, 0.0, "10%", Moment(step=0, steps_per_epoch=1, epochs=1))
+    2.0
+    """
+    length = min(in_epochs(warmup, at.epochs), (at.total - 1) / at.steps_per_epoch)
+    length = 0.0 if length * at.steps_per_epoch < 1 else length
     if at.epoch < length:
         return peak * at.epoch / length
     return cosine(peak, end, (at.epoch - length) / max(at.epochs - length, 1e-12))

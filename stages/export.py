@@ -108,16 +108,16 @@ def _data(run: Run) -> Result:
 
 
 def _scores(run: Run) -> "list[Score]":
-    """Every evaluation that has an accuracy, on the run's own data and on others'."""
+    """Every evaluation of this encoder that has an accuracy, on the run's own data and on others'; no baseline's."""
     from sslkit.export.card import Score
     from stages.report_facts import read_facts
 
     facts, found = read_facts(run.path, run.path.name), []
     own, _ = facts.data()
     for stage in facts.stages:
-        if not stage.headlines or "top1" not in stage.results:
+        if not stage.headlines or "top1" not in stage.results or stage.weights not in (None, "run"):
             continue
-        name, top1 = stage.title.removesuffix(f" on {stage.on}"), float(stage.results["top1"])
-        k = stage.results.get("k") if stage.id == "knn" else None
-        found.append(Score(name, stage.on or own, None if stage.stale else top1, k, stage.judged))
+        name, top1 = stage.measured.removesuffix(f" on {stage.on}"), float(stage.results["top1"])
+        k, half = stage.results.get("k") if stage.id == "knn" else None, stage.most_shots.get("interval")
+        found.append(Score(name, stage.on or own, None if stage.stale else top1, k, stage.judged, half))
     return found

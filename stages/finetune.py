@@ -15,6 +15,8 @@ from stages.options import ForceOption, JsonOption, LabelFractionOption, PatchSi
 from stages.output import show, table
 from stages.run import Result
 
+CONFIDENCE = 0.9
+
 
 class Start(str, Enum):
     """What the weights are at the start."""
@@ -34,10 +36,17 @@ def finetune(
         bool, typer.Option("--self-train", help="Second round, with confident predictions as further labels.")
     ] = False,
     confidence: Annotated[
-        float, typer.Option("--confidence", min=0, max=1, help="Of the predictions that --self-train takes.")
-    ] = 0.9,
+        Optional[float],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        typer.Option(
+            "--confidence",
+            min=0,
+            max=1,
+            help=f"Of the predictions that --self-train takes. Default: {CONFIDENCE}.",
+            show_default=False,
+        ),
+    ] = None,
     unfreeze: Annotated[
-        Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        Optional[int],  # noqa: UP045
         typer.Option("--unfreeze", min=0, metavar="N", help="Train only the last N blocks; 0: the head alone."),
     ] = None,
     early_stop: Annotated[
@@ -56,6 +65,8 @@ def finetune(
 ) -> None:
     """Train the whole encoder with a classifier, by the protocol of BEiT and MAE; the same command goes on."""
     few = labels_variant(label_fraction)
+    if confidence is not None and not self_train:
+        raise UsageError(f"--confidence {confidence:g} is of the predictions that --self-train takes: add it")
     here = encoder.open(run)
     if start == Start.random:
         if encoder.weights is not None or encoder.arch is not None or encoder.pretrained:
@@ -74,9 +85,8 @@ def finetune(
     where, bits = encoder.place()
     given = {**tuning, "unfreeze": unfreeze, "seed": encoder.seed}
     about = settings(source.image_size, source.kind == "random", self_train, **given)
-    labels = Labelling(
-        1.0 if label_fraction is None else label_fraction, self_train, confidence if self_train else None
-    )
+    sure = CONFIDENCE if confidence is None else confidence
+    labels = Labelling(1.0 if label_fraction is None else label_fraction, self_train, sure if self_train else None)
     job = Job(here, source, about, labels, early_stop, where, bits, loader_workers(workers, where))
     results = job.perform(f"finetune{_variant(start, few, self_train, unfreeze)}", force)
     show(results, _lines(results), json)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sslkit.probes.prediction import Judged, Picked
 
 
+FEW_STEPS = 10  # of a training; below, it is said
+
+
 @dataclass(frozen=True)
 class Labelling:
     """Where labels come from."""
@@ -192,6 +195,9 @@ class Job:
         )
         # An early stop leaves the schedule as it is.
         trainer.total = max(1, round(choice.share_of_run * trainer.total))
+        if trainer.total < FEW_STEPS:
+            steps = "1 step" if trainer.total == 1 else f"{trainer.total} steps"
+            say(f"only {steps}: that hardly trains anything; try more --epochs or a smaller --batch-size")
         patch = self.start.patch_size if self.start.vit else 1
         views, pin = ViewMaker(recipe.views, recipe.encoder.image_size, patch, seed), self.device.type == "cuda"
         trainer.train(batches(in_memory(images), views, order, trainer.step, trainer.total, self.workers, pin))

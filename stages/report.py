@@ -58,7 +58,16 @@ def report(
     with atomic(here) as handle:
         handle.write(page)
     results = {"report": str(here), "bytes": len(page), "runs": [str(given[path]) for path in names]}
-    show(results, [f"{here} ({len(page) / 1e6:.1f} MB)"], json)
+    show(results, [f"{here} ({_size(len(page))})"], json)
+
+
+def _size(count: int) -> str:
+    """Bytes as a person says them.
+
+    >>> _size(31_400), _size(999_999), _size(1_000_000)
+    ('31 kB', '1000 kB', '1.0 MB')
+    """
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _title(names: list[str]) -> str:

@@ -19,6 +19,7 @@ TITLES = {"knn": "k-NN", "finetune": "fine-tuned", "segment": "segmentation", "a
 METRICS = {"jaccard": "Jaccard", "ncut": "Jaccard of the cut", "miou": "mIoU"}
 # Stages whose results judge nothing: they prepare, or show.
 MAKERS = ("prepare", "pretrain", "extract", "attn-viz", "embed", "reconstruct", "neighbours")
+FEW_SHOT = "few-shot"
 LONGEST_WORD = 40  # letters of a value in a table of numbers
 BASELINES = {
     "random": "untrained encoder",
@@ -52,7 +53,33 @@ class Stage:
     def title(self) -> str:
         """What a person calls it: ``linear, augment on imagenette``."""
         name, _, variant = self.id.partition(":")
-        words = f"{TITLES.get(name, name)}, {variant}" if variant else TITLES.get(name, name)
+        words = TITLES.get(name, name)
+        if name == "finetune" and variant.partition("-")[0] == "random":
+            # A baseline: its figures must not read as the encoder's.
+            words, variant = f"random weights, {words}", variant.removeprefix("random").removeprefix("-")
+        return self._placed(f"{words}, {variant}" if variant else words)
+
+    @property
+    def measured(self) -> str:
+        """What its figures are called: the title; of few-shot with the number of shots."""
+        most = self.most_shots
+        if not most:
+            return self.title
+        draws = f"mean of {most['draws']} draws" if most["draws"] > 1 else "1 draw"
+        return self._placed(f"{FEW_SHOT}, {most['shots']} shot{'s' * (most['shots'] > 1)}, {draws}")
+
+    @property
+    def most_shots(self) -> Result:
+        """The row that few-shot is judged by: ``shots``, ``draws``, ``top1``, ``interval`` over draws; else empty."""
+        return (self.results.get("shots") or [{}])[-1] if self.id == "knn:shots" else {}
+
+    @property
+    def weights(self) -> str | None:
+        """Whose weights it judged, as ``--weights`` has them: ``run`` is the run's own; None where that is unknown."""
+        configs = (self.record.get("config"), (self.home.record("extract") or {}).get("config"))
+        return next((config["weights"] for config in configs if config and "weights" in config), None)
+
+    def _placed(self, words: str) -> str:
         return f"{words} on {self.on}" if self.on else words
 
     @property
@@ -74,7 +101,7 @@ class Stage:
         if not isinstance(found, dict):
             return {}
         return {
-            f"{self.title} {METRICS.get(k, k)}".strip(): float(v)
+            f"{self.measured} {METRICS.get(k, k)}".strip(): float(v)
             for k, v in found.items()
             if isinstance(v, int | float)
         }
@@ -275,9 +302,16 @@ def _together(pairs: Sequence[tuple[float, Stage]]) -> Accuracy:
     if len(values) > 1:
         mean, half = interval(values)
         return Accuracy(mean, mean - (half or 0), mean + (half or 0), values, stale)
-    images = pairs[0][1].judged
-    low, high = wilson(values[0], images) if images else (None, None)
+    low, high = _spread(*pairs[0])
     return Accuracy(values[0], low, high, values, stale)
+
+
+def _spread(value: float, stage: Stage) -> tuple[float | None, float | None]:
+    """The interval over other val images; of few-shot over other draws of the labelled images."""
+    if stage.most_shots:
+        half = stage.most_shots["interval"]
+        return (None, None) if half is None else (value - half, value + half)
+    return wilson(value, stage.judged) if stage.judged else (None, None)
 
 
 def scalars(results: Any, prefix: str = "") -> dict[str, Any]:

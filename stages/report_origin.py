@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from sslkit.plots.report import Cell, Notice, Origin, Step, Table
 from stages.report_facts import Facts, Stage
 
+Rows = Sequence[Sequence[Cell]]
+WIDEST = 8  # columns of a table of runs
 MARKS = {"done": "good", "never": "none", "running": "warn", "interrupted": "warn", "unfinished": "warn"}
 
 
@@ -37,13 +39,28 @@ def forced(command: str) -> str:
 
 
 def states(every: Sequence[Facts]) -> Table:
-    """Which stages were done, a row for each run."""
+    """Which stages were done."""
     titles = list(dict.fromkeys(s.title for facts in every for s in facts.stages))
     rows = []
     for facts in every:
         by_title = {stage.title: stage for stage in facts.stages}
         rows.append([Cell(facts.name), *(_state(by_title.get(title)) for title in titles)])
-    return Table("Stages", ["run", *titles], rows)
+    return Table("Stages", *upright("run", "stage", [Cell(title) for title in titles], rows))
+
+
+def upright(row: str, column: str, names: Sequence[Cell], rows: Rows) -> tuple[list[str], Rows]:
+    """Head and rows of a table of runs; with many columns they become the rows, for a page is not that wide.
+
+    Args:
+        row: what the rows are: the first column's name.
+        column: what the columns are.
+        names: of the columns, but for the first.
+        rows: each with its name in front.
+    """
+    if len(names) <= WIDEST:
+        return [row, *(cell.text for cell in names)], rows
+    turned = zip(names, *(cells[1:] for cells in rows), strict=True)
+    return [column, *(cells[0].text for cells in rows)], [list(cells) for cells in turned]
 
 
 def _state(stage: Stage | None) -> Cell:

@@ -11,14 +11,15 @@ from urllib.parse import quote
 
 from sslkit.plots.charts import Point
 from sslkit.plots.report import Cell, Gallery, Measure, Notice, Picture, Report, Table, Tile
-from stages.report_facts import Accuracy, Facts, Stage, accuracies, scalars
-from stages.report_origin import duration, origin, remarks, states
+from stages.report_facts import FEW_SHOT, Accuracy, Facts, Stage, accuracies, scalars
+from stages.report_origin import duration, origin, remarks, states, upright
 from stages.run import FOLDERS
 
 Groups = Mapping[str, Sequence[Facts]]  # by name a run, or the seeds of an experiment
 STALE = "stale"
 SEVERITY = ("bad", "warn", "none", "good")
 NO_COMPARISON = "no comparison"
+OVER_DRAWS = " Few-shot: the interval over other draws of the labelled images (Student's t)."
 MOST_NOTICES = 10
 MOST_ROWS = 40  # of a table of numbers
 GALLERIES = {"pretrain": "What the model sees", "attn-viz": "Attention", "knn": "k-NN"}
@@ -149,17 +150,24 @@ def _columns(found: Mapping[str, Mapping[str, Accuracy]]) -> list[str]:
 
 
 def _results(found: Mapping[str, Mapping[str, Accuracy]], comparable: bool) -> Table | None:
-    """Runs by evaluations; the highest of a column is marked where the runs were judged on the same data."""
+    """Runs by evaluations; the highest of each is marked where the runs were judged on the same data."""
     columns = _columns(found)
     if not columns:
         return None
-    marked = comparable and len(found) > 1
-    best = {c: max((by[c].value for by in found.values() if c in by and not by[c].stale), default=None)
-            for c in columns} if marked else {}  # fmt: skip
-    rows = [[Cell(name), *(_accuracy(by.get(c), best.get(c)) for c in columns)] for name, by in found.items()]
+    best = {column: _highest(found, column) for column in columns} if comparable else {}
     note = OVER_SEEDS if any(len(one.seeds) > 1 for by in found.values() for one in by.values()) else ONE_RUN
-    note += " Bold: the highest of a column, whether or not the intervals overlap." if best else ""
-    return Table("Accuracy on val", ["run", *(f"{column} (%)" for column in columns)], rows, note)
+    note += OVER_DRAWS if any(column.startswith(FEW_SHOT) for column in columns) else ""
+    if any(value is not None for value in best.values()):
+        note += " Bold: the highest of an evaluation, whether or not the intervals overlap."
+    names = [Cell(f"{column} (%)") for column in columns]
+    cells = [[Cell(name), *(_accuracy(by.get(c), best.get(c)) for c in columns)] for name, by in found.items()]
+    return Table("Accuracy on val", *upright("run", "evaluation", names, cells), note)
+
+
+def _highest(found: Mapping[str, Mapping[str, Accuracy]], column: str) -> float | None:
+    """The highest of an evaluation; None where no two runs have one, that is not stale."""
+    values = [by[column].value for by in found.values() if column in by and not by[column].stale]
+    return max(values) if len(values) > 1 else None
 
 
 def _accuracy(one: Accuracy | None, best: float | None) -> Cell:

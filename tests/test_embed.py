@@ -20,7 +20,7 @@ from sslkit.errors import SslkitError, UsageError
 from sslkit.plots import embedding as plots
 from sslkit.plots.embedding import PAIRS, groups, map_figure, remarks, sprite
 from sslkit.probes import embedding
-from sslkit.probes.embedding import chosen_methods, embed, sampled, unit_rows
+from sslkit.probes.embedding import Map, chosen_methods, embed, sampled, unit_rows
 from sslkit.probes.features import Features
 from stages.run import Run
 
@@ -148,6 +148,20 @@ def test_the_figure_shows_every_point_where_it_is(blobs):
     assert axes.get_xlabel() == drawn.axes[0] and len(figure.legends[0].get_texts()) == 3
     many = groups(np.arange(60), [f"c{i}" for i in range(60)])
     assert not map_figure(drawn, many).legends
+
+
+@pytest.mark.parametrize(("name", "columns"), [("n034457{:02d}", 4), ("a{}", 5), ("a class with a name {} " * 3, 1)])
+def test_the_legend_is_within_the_figure(name, columns):
+    labels = np.arange(72) % 36
+    positions = np.stack([labels, labels % 7], 1).astype(np.float32)
+    drawn = Map("tsne", positions, ("x", "y"), 0.9, {"perplexity": 30.0})
+    figure = map_figure(drawn, groups(labels, [name.format(i, i, i) for i in range(36)]))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, axes = legend.get_window_extent(), figure.axes[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 < axes.y0
+    assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
+    assert axes.height > 0.8 * 6.4 * figure.dpi  # the legend takes nothing from the map
 
 
 def test_thumbnails_lie_row_by_row_and_fit(monkeypatch):

@@ -85,6 +85,27 @@ def test_the_card_tells_no_stale_figure_and_takes_neighbours_for_no_evaluation(t
     assert "library_name" not in card  # no library loads a graph by its name
 
 
+def test_the_card_tells_this_encoders_figures_only_and_how_few_the_shots_are(trained_run, sslkit, tmp_path):
+    run = trained_run.with_name("card-few")
+    shutil.copytree(trained_run, run)
+    rows = [{"shots": 10, "top1": 20.0, "interval": 1.26, "top5": 50.0, "draws": 20}]
+    made = {"knn-shots": ("run", {"shots": rows}), "finetune": ("run", {}), "finetune-random": ("random", {}),
+            "finetune-unfreeze-0": ("file", {})}  # fmt: skip
+    for folder, (weights, results) in made.items():
+        shutil.copytree(run / "knn", run / folder)
+        record = json.loads((run / folder / "stage.json").read_text())
+        record |= {"inputs": {}, "config": {"weights": weights}, "results": {"top1": 20.0, "val_images": 40, **results}}
+        (run / folder / "stage.json").write_text(json.dumps(record))
+    assert sslkit("export", run, tmp_path / "out")[0] == 0
+    judged = [line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if " on val of " in line]
+    assert [line.partition(":")[0] for line in judged] == [
+        "- k-NN (k = 20)",
+        "- few-shot, 10 shots, mean of 20 draws",
+        "- fine-tuned",
+    ]
+    assert "top-1 20.0 ± 1.3 % on val" in judged[1]
+
+
 def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     (tmp_path / "mine").write_text("")
     for words in ([tmp_path], [tmp_path, "--force"]):

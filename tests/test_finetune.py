@@ -424,6 +424,7 @@ def test_models_without_cls_or_blocks(tmp_path):
         (["--label-fraction", "0.01", "--early-stop"], 1, "none can be held out to choose by"),
         (["--lr", "0"], 2, "--lr 0: it is above 0"),
         (["--epochs", "0"], 2, "--epochs 0: it is above 0"),
+        (["--confidence", "0.5"], 2, "--confidence 0.5 is of the predictions that --self-train takes"),
         (["--layer-decay", "0"], 2, "--layer-decay 0: it is above 0"),
     ],
 )
@@ -435,6 +436,15 @@ def test_mistakes_end_in_one_line_and_leave_what_was_there(model, sslkit, words,
     last = err.strip().splitlines()[-1]
     assert (got, out) == (code, "") and message in last and last.startswith("sslkit: ")
     assert [path.name for path in model.glob("finetune*/*")] == ["results.json"]
+
+
+def test_a_single_step_trains_and_says_that_it_is_one(model, sslkit):
+    code, _, err = sslkit("finetune", model, "--epochs", "1", "--batch-size", "80", "--ema", "0", *QUICK)
+    assert code == 0 and "only 1 step: " in err
+    head = load_file(model / "finetune" / "head.safetensors")
+    assert head["bias"].abs().min() > 1e-5
+    before, after = (load_file(path) for path in (Run(model).encoder, model / "finetune" / "encoder.safetensors"))
+    assert all(not torch.equal(before[name], after[name]) for name in before if name.endswith("qkv.weight"))
 
 
 def test_a_training_that_diverges_says_what_to_try(model, sslkit):

@@ -138,6 +138,14 @@ def test_warmup_rises_to_the_peak_and_the_cosine_ends_at_the_end():
     assert lr[275] == pytest.approx(1.25)  # half way down the cosine
 
 
+def test_a_run_of_few_steps_comes_to_the_peak():
+    for warmup in (10, "100%", "10%", 1, 0):
+        for steps in (1, 2, 3, 9, 30):
+            lr = [warmup_cosine(2.0, 0.0, warmup, Moment(step, steps, 1)) for step in range(steps)]
+            assert max(lr) == pytest.approx(2.0) and sum(rate == 0 for rate in lr) <= (warmup != 0)
+    assert [warmup_cosine(2.0, 0.0, "10%", Moment(step, 1, 1)) for step in range(1)] == [2.0]
+
+
 @pytest.mark.parametrize("module", ["errors", "rng", "schedules", "merging"])
 def test_docstring_examples_run(module):
     found = doctest.testmod(importlib.import_module(f"sslkit.{module}"))

@@ -229,6 +229,42 @@ def test_one_run_goes_beside_its_stages_with_its_tiles(trained_run: Path, sslkit
     assert sslkit("report", run)[0] == 0 and sslkit("status", run)[0] == 0
 
 
+def evaluated(run: Path, folder: str, top1: float, **results: Any) -> None:
+    """A stage beside k-NN, made from it."""
+    shutil.copytree(run / "knn", run / folder, dirs_exist_ok=True)
+    record = json.loads((run / folder / "stage.json").read_text())
+    found = {key: value for key, value in record["results"].items() if key != "k"}
+    change(run / folder / "stage.json", results={**found, "top1": top1, **results}, inputs={})
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_few_shot_says_its_shots_and_a_random_start_that_it_is_one(trained_run: Path, sslkit: Shown) -> None:
+    runs = [copied(trained_run, f"report-few-{name}") for name in "ab"]
+    rows = [{"shots": n, "top1": 20.0, "interval": 1.25, "top5": 50.0, "draws": 20} for n in (1, 10)]
+    evaluated(runs[0], "knn-shots", 20.0, shots=rows)
+    for run, top1 in zip(runs, (44.0, 55.0), strict=True):
+        evaluated(run, "finetune-random-labels-0.1", top1, start="random")
+    evaluated(runs[0], "linear", 33.0)
+    out = trained_run.with_name("few.html")
+    assert sslkit("report", *runs, "--out", out)[0] == 0
+    page = Elements(out.read_text())
+    assert "few-shot, 10 shots, mean of 20 draws (%)" in page.text and "18.8 to 21.2" in page.text
+    assert "random weights, fine-tuned, labels-0.1 (%)" in page.text and "fine-tuned, random" not in page.text
+    # Only one run has the former; both have the latter.
+    assert "<b>55.0</b>" in out.read_text() and "<b>20.0" not in out.read_text() and "<b>33.0" not in out.read_text()
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_many_evaluations_are_rows(trained_run: Path, sslkit: Shown) -> None:
+    run = copied(trained_run, "report-many")
+    for number in range(8):
+        evaluated(run, f"linear-labels-0.{number + 1}", 10.0 + number)
+    code, out, _ = sslkit("report", run)
+    text = (run / "report.html").read_text()
+    assert code == 0 and re.search(r"\(\d+ kB\)", out) and text.count('<th scope="row">linear, labels-0.') >= 8
+    assert '<th scope="col">evaluation</th><th scope="col" class="number">report-many</th>' in text
+
+
 @pytest.mark.usefixtures("no_curves")
 def test_seeds_are_one_row_with_the_interval_of_their_mean(trained_run: Path, tmp_path: Path, sslkit: Shown) -> None:
     runs = [copied(trained_run, f"report-seeds-s{seed}") for seed in range(2)]
@@ -275,10 +311,9 @@ def test_what_failed_and_what_is_stale_stand_with_their_commands(trained_run: Pa
     overview = out.read_text().partition('id="results"')[0]
     assert "<code>sslkit linear RUN</code>" in overview and "<code>sslkit knn RUN --k 5 --force</code>" in overview
     assert "Stale: report-broken-a: k-NN: features changed since" in page.text
-    # A stale figure is marked in its cell and is not the best, and one that shows images judges nothing.
-    assert (
-        re.search(r'90\.0 <span class="badge warn">stale</span>', out.read_text()) and "<b>10.0</b>" in out.read_text()
-    )
+    # A stale figure is marked in its cell, and one that shows images judges nothing; of one alone none is the highest.
+    assert re.search(r'90\.0 <span class="badge warn">stale</span>', out.read_text())
+    assert "<b>10.0</b>" not in out.read_text() and "<b>90.0" not in out.read_text() and "Bold" not in page.text
     assert "neighbours (%)" not in page.text and "<title>report-broken-a, report-broken-b: report" in out.read_text()
 
 
@@ -367,7 +402,9 @@ def test_a_picture_is_enlarged_and_put_back_by_keys(tab: Any) -> None:
     button.focus()
     tab.keyboard.press("Enter")
     assert tab.locator("dialog img").is_visible()
-    assert tab.evaluate("document.querySelector('dialog img').getBoundingClientRect().right <= innerWidth")
+    # A picture that would be too small to read keeps its size, and scrolls in its frame.
+    assert tab.evaluate("document.querySelector('dialog .frame').getBoundingClientRect().right <= innerWidth")
+    assert tab.evaluate("(i => i.clientWidth / i.naturalWidth >= .7)(document.querySelector('dialog img'))")
     tab.keyboard.press("Escape")
     assert not tab.locator("dialog").is_visible()
     assert button.evaluate("(button) => button === document.activeElement")

@@ -55,6 +55,7 @@ class Score:
         top1: percent; None where it is stale, and is not to be told.
         k: of k-NN; None for others.
         images: how many of val were judged; None where that is not known.
+        half: half width of the interval, where one was measured, over draws of labelled images.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Score:
     top1: float | None
     k: int | None = None
     images: int | None = None
+    half: float | None = None
 
     def line(self) -> str:
         """In words.
@@ -73,7 +75,8 @@ class Score:
         if self.top1 is None:
             return f"{name} on val of {self.data}: stale, its inputs changed since; not told here"
         images = "" if self.images is None else f" ({self.images:,} images)"
-        return f"{name}: top-1 {self.top1:.1f} % on val of {self.data}{images}"
+        half = "" if self.half is None else f" ± {self.half:.1f}"
+        return f"{name}: top-1 {self.top1:.1f}{half} % on val of {self.data}{images}"
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,8 @@ def _method(recipe: Mapping[str, Any]) -> str:
     method, objectives = recipe["method"]["name"], recipe.get("objectives") or {}
     named = " + ".join(objectives) if method == "joint_embedding" else method
     mask = (recipe.get("mask") or {}).get("strategy")
-    return f"Trained by {named}{f' with {mask} masks' if mask else ''} for {recipe['train']['epochs']:g} epochs."
+    epochs = f"{recipe['train']['epochs']:g} epoch{'s' * (recipe['train']['epochs'] != 1)}"
+    return f"Trained by {named}{f' with {mask} masks' if mask else ''} for {epochs}."
 
 
 def _use(facts: Facts) -> str:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sslkit.files import atomic
-from sslkit.plots.figure import COLOURS, STYLES, colour, label, legend
+from sslkit.plots.figure import COLOURS, MARKERS, STYLES, colour, label, legend
 
 FEW = 30  # points; a line with no more shows each of them
 MOST = 600  # points of a line in a page: as many as it has pixels
@@ -207,13 +207,16 @@ def thin(line: Line, most: int = MOST) -> Line:
 
 def _draw_panel(axes: Axes, content: Panel, x_label: str) -> None:
     for number, line in enumerate(content.lines):
-        ink, marker = colour(line.colour), "o" if len(line.x) <= FEW else ""
+        ink, marker = colour(line.colour), MARKERS[line.style % len(MARKERS)] if len(line.x) <= FEW else ""
         dashes = STYLES[line.style % len(STYLES)]
-        (drawn,) = axes.plot(line.x, line.y, dashes, color=ink, label=line.label, lw=1.5, marker=marker, markersize=3)
+        (drawn,) = axes.plot(line.x, line.y, dashes, color=ink, label=line.label, lw=1.5, marker=marker, markersize=4)
         drawn.set_gid(f"line-{number}")
         if line.low is not None and line.high is not None:
             band = axes.fill_between(line.x, line.low, line.high, color=ink, alpha=0.2, linewidth=0)
             band.set_gid(f"band-{number}")
+    moments = np.unique(np.concatenate([line.x for line in content.lines]))
+    if len(moments) == 1 and moments[0] > 0:
+        axes.set_xlim(0, 1.05 * moments[0])  # one point alone has no scale but that from the start
     for value in content.ceilings:
         # Black, thinned, so that in a page it follows the text's colour.
         axes.axhline(value, color="black", alpha=0.55, linewidth=1, linestyle="--")

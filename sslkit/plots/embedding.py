@@ -24,6 +24,8 @@ TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so th
 QUALITIES = (80, 65, 50)  # of the JPEG of thumbnails, tried in turn
 BUDGET = 3_000_000  # bytes of thumbnails; a third more of them in the page
 PAIRS = len(COLOURS) * len(MARKERS)  # classes that a pair of colour and marker tells apart
+SIZE = (6.6, 6.4)  # inches of a figure, without its legend
+NAME = 40  # letters of a class in a legend
 GREY = "#7a7f8a"  # of what has no label
 UNLABELLED = "unlabelled"
 
@@ -78,19 +80,25 @@ def groups(labels: np.ndarray, names: Sequence[str]) -> list[Group]:
 
 def map_figure(drawn: Map, classes: Sequence[Group]) -> Figure:
     """A scatter plot with equal units on both axes; a legend where colours and markers tell all classes apart."""
-    named = len(classes) <= PAIRS
-    rows = -(-len(classes) // 5) if named else 0
-    figure = Figure(figsize=(6.6, 6.4 + 0.22 * rows), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     for group in classes:
         colour = GREY if group.colour is None else COLOURS[group.colour]
         where = drawn.positions[group.points].T
-        axes.scatter(*where, s=16, c=colour, marker=MARKERS[group.marker], linewidths=0, alpha=0.8, label=group.name)
+        axes.scatter(
+            *where, s=16, c=colour, marker=MARKERS[group.marker], linewidths=0, alpha=0.8, label=_short(group.name)
+        )
     axes.set_aspect("equal", adjustable="datalim")
     label(axes, *drawn.axes)
-    if named:
-        legend(figure, [axes], columns=5)
+    if len(classes) <= PAIRS:
+        figure.set_size_inches(SIZE[0], SIZE[1] + legend(figure, [axes], columns=5))
+    else:
+        axes.set_title(f"{len(classes)} classes, colours and markers shared: the page names each point", fontsize=10)
     return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
 
 
 def alternative(drawn: Map, classes: Sequence[Group]) -> str:

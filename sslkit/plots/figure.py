@@ -19,6 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 130
+LEGEND_WIDTH = 0.97  # of a figure's width, at most
 # matplotlib's own rule for lines; and text that names no colour has the page's, too.
 ROOT_STYLE = "stroke-linejoin: round; stroke-linecap: butt; fill: currentColor"
 
@@ -41,11 +42,25 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None:
-    """One legend for all axes, below them, where it hides nothing."""
+def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
+    """One legend for all axes, below them, where it hides nothing.
+
+    Args:
+        figure: as wide as it will be.
+        axes: what they name is named once.
+        columns: at most; fewer where the names are too long for the figure's width.
+
+    Returns:
+        The legend's height in inches.
+    """
     handles = {handle.get_label(): handle for each in axes for handle in each.get_legend_handles_labels()[0]}
-    if handles:
-        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=columns, frameon=False)
+    for count in range(min(columns, len(handles)), 0, -1):
+        made = figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=count, frameon=False)
+        extent = made.get_window_extent()
+        if count == 1 or extent.width <= LEGEND_WIDTH * figure.bbox.width:
+            return extent.height / figure.dpi
+        made.remove()
+    return 0.0
 
 
 def save_png(figure: Figure, path: Path, alt: str) -> None:

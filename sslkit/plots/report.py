@@ -14,6 +14,7 @@ from sslkit.plots.figure import COLOURS, MARKERS, STYLES, style
 from sslkit.plots.inline import Inline, inline
 from sslkit.plots.template import render_template
 
+HALF = 960  # pixels; what is wider has captions that half the page's width would make too small
 DASHES: dict[str, str] = dict(zip(STYLES, ("", "6 3", "7 2.5 1.5 2.5", "1.5 2.5"), strict=True))
 
 
@@ -212,4 +213,9 @@ def _pictures(galleries: Sequence[Gallery]) -> dict[str, object]:
     """The pictures that the page holds, by path, and the titles of those for which there is no room."""
     wanted = {picture.path: picture.title for gallery in galleries for picture in gallery.pictures}
     held: dict[Path, Inline] = inline(list(wanted))
-    return {"held": held, "left_out": [f"{title} ({path.name})" for path, title in wanted.items() if path not in held]}
+    broad = {path for path, picture in held.items() if picture.width > HALF}
+    return {
+        "broad": broad,
+        "held": held,
+        "left_out": [f"{title} ({path.name})" for path, title in wanted.items() if path not in held],
+    }

@@ -13,11 +13,12 @@ from torch import Tensor
 from sslkit.files import atomic
 from sslkit.plots.attention import shade, stencil
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
-from sslkit.plots.sheet import Tile, bounded, compose, fit, to_picture
+from sslkit.plots.sheet import Tile, bounded, compose, fit, heading_tile, to_picture
 from sslkit.probes.masks_on_disk import Photos
 from sslkit.probes.segmentation_protocols import Found
 
 EXAMPLES = 6
+PERCENT = "percent: Jaccard of what was found with the photo's mask, mean over its objects; the cut's with all as one"
 TILE = 128  # pixels, the longer side of a picture
 NAMES = {
     "best_head": "best head",
@@ -52,7 +53,7 @@ def draw_pictures(
         masks = [mask for encoder, one in found.items() for mask in one.masks(i, encoder)]
         rows.append(example_tiles(image, np.isin(labels, photos.objects), masks))
     title = f"Examples, evenly spread from the worst photo to the best by the {NAMES[measure]} of the first encoder"
-    alt = f"{title}: photo, mask, and what the {' and the '.join(found)} encoder take for the object."
+    alt = f"{title}: photo, mask, and what the {' and the '.join(found)} encoder take for the object, with its Jaccard."
     draw_examples(rows, folder / "examples.png", alt)
     scores = {name: dict(results["attention"][name]) if first.heads is not None else {} for name in found}
     for name, row in scores.items():
@@ -87,7 +88,7 @@ def draw_examples(rows: Sequence[Sequence[Tile]], path: Path, alt: str) -> None:
     info = PngInfo()
     info.add_itxt("Description", alt)
     with atomic(path) as handle:
-        compose(rows).save(handle, "PNG", pnginfo=info)
+        compose([[heading_tile(PERCENT)], *rows]).save(handle, "PNG", pnginfo=info)
 
 
 def draw_scores(

@@ -65,7 +65,7 @@ class Found:
                 {name: f"{100 * values[i]:.0f} %" for name, values in self.scores.items()},
             )
             found.append((f"{encoder}: head {head + 1}, {percent['best_head']}", self.maps[i][head]))
-            found.append((f"mean of heads, {percent['mean_of_heads']}", self.means[i]))
+            found.append((f"{encoder}: mean of heads, {percent['mean_of_heads']}", self.means[i]))
         if self.cuts:
             found.append((f"{encoder}: cut, {100 * self.scores['ncut'][i]:.0f} %", self.cuts[i]))
         return found

@@ -149,6 +149,8 @@
       const image = button.querySelector("img").cloneNode();
       // A small picture is drawn larger: that is what was asked for.
       const room = Math.min((0.92 * innerWidth) / image.width, (0.96 * innerHeight - 110) / image.height);
+      // One that would be too small to read is shown pixel by pixel, and scrolls.
+      image.classList.toggle("full", room < 0.75);
       if (room > 1) image.style.width = `${Math.round(image.getAttribute("width") * Math.min(room, 3))}px`;
       dialog.querySelector("p").textContent = button.closest("figure").querySelector("figcaption").textContent;
       dialog.querySelector(".frame").replaceChildren(image);
