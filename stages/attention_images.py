@@ -1,13 +1,14 @@
 """The images that `attn-viz` and `reconstruct` look at: one's own photos, or some of val."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslkit.errors import SslkitError
+from sslkit.errors import InterruptedRun, SslkitError
 from stages.output import say
-from stages.run import Run
+from stages.photo_folders import as_variant, expect_same, folder_name
+from stages.record import fingerprints
+from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,31 +50,83 @@ def find_photos(images: Path, count: int | None) -> dict[str, Path]:
     return {str(path.relative_to(images)): path for path in found[:count]}
 
 
-def photos_variant(images: Path) -> str:
-    """What a stage on one's own photos is called, beside the one on val: the name of their folder or file.
+def photos_name(images: Path) -> str:
+    """What a page on one's own photos is about: the name of their folder or file; see ``folder_name``."""
+    return images.stem if images.suffix.lower() in PHOTO_SUFFIXES else folder_name(images)
 
-    >>> photos_variant(Path("album/My photos")), photos_variant(Path("cat.jpg"))
-    ('My-photos', 'cat')
+
+def photos_stage(run: Run, stage: str, images: Path | None, inputs: Mapping[str, Path], force: bool) -> str:
+    """The stage on one's own photos, beside the one on val.
+
+    Args:
+        run: whose stage.
+        stage: what it is called on val.
+        images: folder or file; None is val.
+        inputs: of the stage; those named ``photo ...`` are the photos.
+        force: replace what is there of another folder of the same name.
+
+    Raises:
+        SslkitError: it is there, and not to be replaced.
     """
-    path = images.resolve()
-    name = path.stem if path.suffix.lower() in PHOTO_SUFFIXES else path.name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "photos"
+    if images is None:
+        return stage
+    stage = f"{stage}:{as_variant(photos_name(images))}"
+
+    def same(record: Result) -> bool:
+        photos = {name: path for name, path in inputs.items() if name.startswith("photo ")}
+        now = {name: found["sha256"] for name, found in fingerprints(photos, run.path).items()}
+        return now == {name: was["sha256"] for name, was in record["inputs"].items() if name.startswith("photo ")}
+
+    if not force:
+        expect_same(run, stage, images, same)
+    return stage
 
 
-def read_photos(photos: dict[str, Path]) -> Iterator[tuple[str, "Tensor"]]:
-    """Names and (3, H, W) uint8 pictures; one that cannot be read is left out, unless it is the only one."""
+def expect_images(run: Run, images: Path | None, photos: Mapping[str, Path] | None) -> None:
+    """Ask for one image at least.
+
+    Raises:
+        SslkitError: no photo can be read, or there is no val.
+    """
+    from sslkit.data.shards import open_split
+
+    if photos is None:
+        open_split(run.data, "val")
+        return
+    first = ""
+    for name, path in photos.items():
+        read = _read(path)
+        if not isinstance(read, str):
+            return
+        first = first or f"{name}: {read}"
+    if len(photos) == 1 and images is not None:
+        raise SslkitError(f"{next(iter(photos.values()))}: {first.partition(': ')[2]}")
+    raise SslkitError(f"no photo in {images} can be read, of {len(photos)}; the first is {first}")
+
+
+def read_photos(photos: Mapping[str, Path]) -> Iterator[tuple[str, "Tensor"]]:
+    """Names and (3, H, W) uint8 pictures; one that cannot be read is left out."""
+    for name, path in photos.items():
+        read = _read(path)
+        if isinstance(read, str):
+            # One bad photo among many is no reason to show none.
+            say(f"{path} is left out: {read}")
+        else:
+            yield name, read
+
+
+def _read(path: Path) -> "Tensor | str":
+    """(3, H, W) uint8, or why it cannot be read."""
     from sslkit.data.images import decode
 
-    for name, path in photos.items():
-        try:
-            image = decode(path.read_bytes())
-        except SslkitError as error:
-            # One bad photo among many is no reason to show none.
-            if len(photos) == 1:
-                raise SslkitError(f"{path}: {error}") from error
-            say(f"{path} is left out: {error}")
-            continue
-        yield name, image
+    try:
+        return decode(path.read_bytes())
+    except InterruptedRun:
+        raise
+    except SslkitError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def in_turns(labels: list[int]) -> list[int]:

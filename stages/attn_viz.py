@@ -2,14 +2,23 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_json
-from stages.attention_images import find_photos, photos_variant, read_photos, sizes_told, val_images
+from stages.attention_images import (
+    expect_images,
+    find_photos,
+    photos_name,
+    photos_stage,
+    read_photos,
+    sizes_told,
+    val_images,
+)
 from stages.attention_options import (
     AgainstOption,
     EveryOption,
@@ -21,9 +30,10 @@ from stages.attention_options import (
     read_more,
 )
 from stages.encoder_options import EncoderChoice, takes_encoder
-from stages.encoder_source import Built, build
+from stages.encoder_source import Built, EncoderSource, build
 from stages.options import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
 from stages.output import say, show, tab, table
+from stages.photo_folders import places
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
@@ -33,7 +43,7 @@ if TYPE_CHECKING:
     from sslkit.plots.against import Other
     from sslkit.plots.look import Look
 
-DEFAULT_COUNT = 8
+DEFAULT_COUNT, DEFAULT_RATIO = 8, 0.5
 # The first line of the page, by where the encoder comes from.
 ABOUT = {
     "run": "The encoder trained in the run {run}.",
@@ -55,7 +65,10 @@ def attn_viz(
     image_size: PhotoSizeOption = None,
     mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6,
     masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False,
-    mask_ratio: Annotated[float, typer.Option("--mask-ratio", min=0.0, max=1.0, help="Share they hide.")] = 0.5,
+    mask_ratio: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--mask-ratio", min=0.0, max=1.0, help="With --masks: share they hide; default 0.5."),
+    ] = None,
     layers: LayersOption = None,
     query: QueryOption = None,
     rollout: RolloutOption = False,
@@ -70,6 +83,8 @@ def attn_viz(
 
     One's own photos (--images) are drawn beside those of val, in attention-NAME by the name of their folder.
     """
+    if mask_ratio is not None and not masks:
+        raise UsageError("--mask-ratio goes with --masks")
     here = encoder.open(run)
     encoder.no_pixels("has no attention to draw")
     if encoder.own:
@@ -83,7 +98,6 @@ def attn_viz(
     else:
         inputs = {**source.files, **more.files, **{f"photo {name}": path for name, path in photos.items()}}
 
-    stage = "attn-viz" if images is None else f"attn-viz:{photos_variant(images)}"
     where, bits = encoder.place()
     config: Result = {
         **source.config(),
@@ -92,32 +106,80 @@ def attn_viz(
         "images": "val" if photos is None else "photos",
         "count": (count or DEFAULT_COUNT) if photos is None else len(photos),
         "mass": mass,
-        "mask_ratio": mask_ratio if masks else None,
+        "mask_ratio": (DEFAULT_RATIO if mask_ratio is None else mask_ratio) if masks else None,
         "precision": bits,
     }
-
-    def work(folder: Path) -> Result:
-        from sslkit.plots.gallery import draw_gallery
-
-        built = build(source)
-        if built.coverage and source.kind == "file":
-            say(built.coverage.line())
-        look = _look(config, built, more, where)
-        pictures = val_images(here, config["count"]) if photos is None else read_photos(photos)
-        if built.encoder.vit:
-            pictures = sizes_told(pictures, config["image_size"], built.encoder.patch_size)
-        about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
-        kept = _load_kept(here, more) if more.kept else None
-        other = _load_other(more, look, image_size) if more.against else None
-        of = tab(here, "attention" if images is None else f"attention, {images.name}")
-        return draw_gallery(built.encoder.to(where).eval(), pictures, folder, look, [about], kept, other, of)
-
+    stage = photos_stage(here, "attn-viz", images, inputs, force)
+    about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
+    job = Job(here, source, more, config, where, images, photos, image_size, about)
     results = here.perform(
-        stage, work, config=config, inputs=inputs, how={"device": str(where), "images": str(images)}, force=force
+        stage,
+        job.work,
+        config=config,
+        inputs=inputs,
+        how={"device": str(where), **places(images=images)},
+        force=force,
+        check=job.check,
     )
     here.remember_data()
     results = {**results, "page": str(here.folder(stage) / results["page"])}
     show(results, _lines(results, more.name), as_json)
+
+
+@dataclass
+class Job:
+    """One call. ``check`` comes before ``work``."""
+
+    run: Run
+    source: EncoderSource
+    more: More
+    config: Result
+    device: "torch.device"
+    images: Path | None
+    photos: Mapping[str, Path] | None
+    image_size: int | None
+    about: str
+
+    def check(self) -> None:
+        """Open the encoders, and look for one image.
+
+        Raises:
+            SslkitError: none, weights that do not fit, or no such attention in them.
+        """
+        expect_images(self.run, self.images, self.photos)
+        built = build(self.source)
+        if built.coverage and self.source.kind == "file":
+            say(built.coverage.line())
+        self.encoder, self.look = (
+            built.encoder.to(self.device).eval(),
+            _look(self.config, built, self.more, self.device),
+        )
+        self.other = _load_other(self.more, self.look, self.image_size) if self.more.against else None
+        _try(self.encoder, self.look)
+        if self.other is not None:
+            _try(self.other.encoder, self.other.look)
+
+    def work(self, folder: Path) -> Result:
+        """Draw."""
+        from sslkit.plots.gallery import draw_gallery
+
+        pictures = val_images(self.run, self.config["count"]) if self.photos is None else read_photos(self.photos)
+        pictures = sizes_told(pictures, self.config["image_size"], self.encoder.patch_size)
+        kept = _load_kept(self.run, self.more) if self.more.kept else None
+        of = tab(self.run, "attention" if self.images is None else f"attention, {photos_name(self.images)}")
+        return draw_gallery(self.encoder, pictures, folder, self.look, [self.about], kept, self.other, of)
+
+
+def _try(encoder: "Encoder", look: "Look") -> None:
+    """Read the attention of a picture of one patch: an encoder that has none is found before anything is written."""
+    from dataclasses import replace
+
+    import torch
+
+    from sslkit.plots.look import attend, masking_look
+
+    attend(encoder, torch.zeros(3, 1, 1, dtype=torch.uint8), replace(look, shorter=1))
+    masking_look(encoder, look)
 
 
 def _look(config: Mapping[str, Any], built: Built, more: More, device: "torch.device") -> "Look":

@@ -33,6 +33,7 @@ from stages import (
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+INTERRUPTED, AGAIN = 128 + signal.SIGINT, "interrupted; the same command goes on"
 
 app = typer.Typer(
     name="sslkit",
@@ -78,10 +79,12 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # newer typer makes it of a KeyboardInterrupt, without a word
+            code = _fail(AGAIN, INTERRUPTED, debug)
     except SslkitError as error:
         code = _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted; the same command goes on", 130, debug)
+        code = _fail(AGAIN, INTERRUPTED, debug)
     except ClickException as error:
         code = _misused(error, debug)
     except BrokenPipeError:
@@ -107,7 +110,7 @@ def _misused(error: Exception, debug: bool) -> int:
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
-    if debug or os.environ.get("SSLKIT_DEBUG"):
+    if (debug or os.environ.get("SSLKIT_DEBUG")) and sys.exc_info()[0] is not None:
         import traceback
 
         traceback.print_exc()

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from sslkit.errors import SslkitError
 
+LOCK = ".lock"
 # Lock files that this process holds. A forked loader process would share the lock and keep it for as long as it
 # outlives a killed parent; it closes its copy instead, which frees nothing while the parent lives.
 _held: set[IO[str]] = set()
@@ -23,24 +24,21 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
-def held(path: Path, stage: str) -> Iterator[None]:
+def held(path: Path, stage: str, made: Sequence[Path] | None = None) -> Iterator[None]:
     """Hold the run for writing; the lock is the kernel's, so it dies with the process.
+
+    A run in which nothing was written is taken away again.
+
+    Args:
+        path: the run.
+        stage: who holds it.
+        made: what may go when nothing is written; None: what this call makes. See ``missing``.
 
     Raises:
         SslkitError: another process holds it, or the directory cannot be written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = (path / ".lock").open("a+")
-    except OSError as error:
-        raise SslkitError(f"cannot write to the run {path}: {error.strerror}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.seek(0)
-            other = handle.read().strip() or "another process"
-            raise SslkitError(f"{path} is being written by {other}; wait for it or use another run") from error
+    made = missing(path) if made is None else made
+    with _locked(path) as handle:
         handle.truncate(0)
         handle.write(f"process {os.getpid()} (sslkit {stage})")
         handle.flush()
@@ -49,12 +47,47 @@ def held(path: Path, stage: str) -> Iterator[None]:
             yield
         finally:
             _held.discard(handle)
+            _take_away(path, made)
+
+
+def missing(path: Path) -> list[Path]:
+    """Of the run's lock, its directory and those around that, the ones that are not there, innermost first."""
+    return [each for each in (path / LOCK, path, *path.parents) if not each.exists()]
+
+
+def _locked(path: Path) -> IO[str]:
+    """The lock file, locked."""
+    while True:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            handle = (path / LOCK).open("a+")
+        except FileExistsError as error:
+            raise SslkitError(f"{path} is a file, not a folder: name a folder for the run") from error
+        except OSError as error:
+            raise SslkitError(f"cannot write to the run {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            other = handle.read().strip() or "another process"
+            handle.close()
+            raise SslkitError(f"{path} is being written by {other}; wait for it or use another run") from error
+        if os.fstat(handle.fileno()).st_nlink:
+            return handle
+        handle.close()  # its holder took it away between the two calls
+
+
+def _take_away(path: Path, made: Sequence[Path]) -> None:
+    with suppress(OSError):  # what is not empty stays, and with it all around it
+        if [each.name for each in path.iterdir()] == [LOCK]:
+            for each in made:
+                each.unlink() if each.name == LOCK else each.rmdir()
 
 
 def holder(path: Path) -> str | None:
     """The stage that a living process is performing on the run at ``path`` now; None when nobody holds the lock."""
     try:
-        handle = (path / ".lock").open("r")
+        handle = (path / LOCK).open("r")
     except OSError:
         return None
     with handle:

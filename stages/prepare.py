@@ -1,15 +1,25 @@
 """``sslkit prepare``: a source of images becomes shards with an index."""
 
+import hashlib
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from sslkit import registry
-from sslkit.errors import UsageError, did_you_mean
+from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
+from stages.lock import held, missing
 from stages.options import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
 from stages.output import show
-from stages.run import open_run
+from stages.run import Result, Run, open_run
+
+if TYPE_CHECKING:
+    from sslkit.data.sources.base import Source
+    from sslkit.data.subset import Subset
 
 SOURCES = "sslkit.data.sources"
 SourceOption = Annotated[
@@ -61,26 +71,78 @@ def prepare(
     name, root = _source(source, root)
     processes = _workers(workers)
 
-    from sslkit.data.packing import pack
     from sslkit.data.sources.base import Source
     from sslkit.data.subset import Subset, describe
 
     subset = Subset(fraction, per_class, _classes(classes), val_fraction, seed)
     kind: type[Source] = registry.load(SOURCES, name, Source)
     images = kind(root, seed)
-
-    def work(folder: Path) -> dict[str, Any]:
-        return _results(pack(folder, images, subset, size=size, strict=strict, workers=processes))
-
-    results = open_run(run).perform(
-        "prepare",
-        work,
-        config={"source": name, "content": images.fingerprint(), "size": size, "subset": describe(subset)},
-        inputs={},
-        how={"root": root, "workers": workers, "strict": strict},
-        force=force,
-    )
+    here, content = open_run(run), images.fingerprint()
+    job = Job(here, images, subset, content, size, strict, processes)
+    made = missing(here.path)
+    try:
+        results = here.perform(
+            "prepare",
+            job.work,
+            config={"source": name, "content": content, "size": size, "subset": describe(subset)},
+            inputs={},
+            how={"root": root, "workers": workers, "strict": strict},
+            force=force,
+            check=job.check,
+        )
+    except InterruptedRun:
+        raise
+    except Exception:
+        if job.begun:
+            _forget_failure(here, made)
+        raise
     show(results, _lines(results), json)
+
+
+@dataclass
+class Job:
+    """One call. ``check`` comes before ``work``."""
+
+    run: Run
+    images: "Source"
+    subset: "Subset"
+    content: str
+    size: int | None
+    strict: bool
+    workers: int | None
+    begun: bool = False
+
+    def check(self) -> None:
+        """Open the source and choose, in a scratch folder beside the data, for what was prepared may still be kept.
+
+        Raises:
+            SslkitError: the source cannot be read, or does not hold what is asked for.
+        """
+        from sslkit.data.packing import SCRATCH, plan
+
+        # Named by the source's content, so that what a killed try unpacked of another one is not taken for this one's.
+        digest = hashlib.sha256(f"{type(self.images).__name__} {self.content}".encode()).hexdigest()
+        scratch = self.run.path / f"{SCRATCH}-{digest[:16]}"
+        for left in self.run.path.glob(f"{SCRATCH}-*"):
+            if left != scratch:
+                shutil.rmtree(left)
+        self.plan = plan(self.images, self.subset, scratch)
+
+    def work(self, folder: Path) -> Result:
+        """Pack."""
+        from sslkit.data.packing import pack_plan
+
+        self.begun = True
+        return _results(pack_plan(folder, self.plan, size=self.size, strict=self.strict, workers=self.workers))
+
+
+def _forget_failure(run: Run, made: Sequence[Path]) -> None:
+    """Of a try that packed nothing, leave nothing."""
+    from sslkit.data.packing import anything_packed
+
+    with suppress(SslkitError, OSError), held(run.path, "prepare", made):
+        if not run.manifest.exists() and not anything_packed(run.own_data):
+            shutil.rmtree(run.own_data)
 
 
 def _source(source: str, root: str | None) -> tuple[str, str | None]:

@@ -1,13 +1,14 @@
 """`sslkit reconstruct RUN`: what a masked autoencoder paints in the place of what it is not shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.attention_images import class_of, find_photos, in_turns, photos_variant, read_photos
+from stages.attention_images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
 from stages.options import (
     DataOption,
     Device,
@@ -21,6 +22,7 @@ from stages.options import (
     SeedOption,
 )
 from stages.output import show
+from stages.photo_folders import places
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
@@ -79,21 +81,16 @@ def reconstruct(
         "precision": resolve_precision(precision.value, where),
     }
 
-    def work(folder: Path) -> Result:
-        here.remember_data()
-        method = open_painter(here, recipe, where)
-        size = recipe.views.global_.size or recipe.encoder.image_size
-        shown = _of_val(here, size, config["count"]) if photos is None else _of_photos(photos, size)
-        return _draw(method, shown, config, folder)
-
-    stage = "reconstruct" if images is None else f"reconstruct:{photos_variant(images)}"
+    stage = photos_stage(here, "reconstruct", images, inputs, force)
+    job = Job(here, recipe, config, where, images, photos)
     results = here.perform(
         stage,
-        work,
+        job.work,
         config=config,
         inputs=inputs,
-        how={"device": str(where), "images": str(images)},
+        how={"device": str(where), **places(images=images)},
         force=force,
+        check=job.check,
     )
     sheet = here.folder(stage) / SHEET
     lines = [
@@ -102,6 +99,48 @@ def reconstruct(
         f"{results['images']} images, {100 * results['removed']:.0f} % removed: {sheet}",
     ]
     show(results, lines, as_json)
+
+
+@dataclass
+class Job:
+    """One call. ``check`` comes before ``work``."""
+
+    run: Run
+    recipe: "Recipe"
+    config: Result
+    device: "torch.device"
+    images: Path | None
+    photos: Mapping[str, Path] | None
+
+    def check(self) -> None:
+        """Open the model, and paint one image.
+
+        Raises:
+            SslkitError: no image, a checkpoint that does not fit, or masks that cannot be drawn.
+        """
+        import torch
+
+        from sslkit.plots.reconstruction import Shown, paint
+
+        expect_images(self.run, self.images, self.photos)
+        self.method = open_painter(self.run, self.recipe, self.device)
+        blank = Shown("", torch.zeros(3, self.size, self.size, dtype=torch.uint8), 0)
+        paint(self.method, [blank if self.photos is not None else next(self._shown())], self.config["precision"])
+
+    def work(self, folder: Path) -> Result:
+        """Paint, draw, write."""
+        self.run.remember_data()
+        return _draw(self.method, self._shown(), self.config, folder)
+
+    @property
+    def size(self) -> int:
+        """Of the crops, in pixels."""
+        return self.recipe.views.global_.size or self.recipe.encoder.image_size
+
+    def _shown(self) -> "Iterator[Shown]":
+        if self.photos is None:
+            return _of_val(self.run, self.size, self.config["count"])
+        return _of_photos(self.photos, self.size)
 
 
 def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
@@ -186,7 +225,7 @@ def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None"
     return None if mask is None else evaluation_crop(mask[None], size)[0]
 
 
-def _of_photos(photos: dict[str, Path], size: int) -> "Iterator[Shown]":
+def _of_photos(photos: Mapping[str, Path], size: int) -> "Iterator[Shown]":
     from sslkit.plots.reconstruction import Shown
     from sslkit.probes.extraction import evaluation_crop
 
@@ -212,7 +251,7 @@ def _draw(method: "MaskedAutoencoder", shown: "Iterator[Shown]", config: Result,
         if sum(len(names) for names, _ in kept) < config["count"]:
             kept.append(([each.name for each in batch], painted))
     if not errors:
-        raise SslkitError("no image to look at: name photos with --images, or prepare data with a val split")
+        raise SslkitError("no image to look at: prepare data with a val split, or name photos with --images")
     names = [name for some, _ in kept for name in some][: config["count"]]
     first = joined([painted for _, painted in kept], config["count"])
     facts: Result = {

@@ -12,8 +12,9 @@ from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import EncoderSource, build
 from stages.options import ForceOption, JsonOption, PhotoSizeOption, RunArgument
 from stages.output import say, show, table
+from stages.photo_folders import expect_same, places
 from stages.run import Result, Run, open_run
-from stages.segment_photos import expect_same, open_photos, places, variant_of
+from stages.segment_photos import open_photos, variant_of
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def segment(
     }
     stage = f"segment:{variant_of(images, masks)}" if images and masks else "segment"
     if images and photos and not force:
-        expect_same(here, stage, images, photos.digest)
+        expect_same(here, stage, images, lambda record: record["config"]["photos"] == photos.digest)
     job = Job(here, stage, source, config, where, photos)
     results = here.perform(
         stage,

@@ -73,14 +73,14 @@ def test_count_beyond_the_split_shows_all(run: Run) -> None:
 
 def test_own_photos_of_any_size_and_no_data(run: Run, tmp_path: Path) -> None:
     run.manifest.unlink()
-    folder = tmp_path / "photos"
+    folder = tmp_path / "album"
     png(folder / "b" / "wide.png", 200, 64)
     png(folder / "a.PNG", 40, 40)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (folder / "notes.txt").write_text("no photo")
     assert attn_viz(run, "--images", str(folder))["images"] == 2
-    assert names(run, "attn-viz:photos") == ["a.PNG", "b/wide.png"]
-    with np.load(run.folder("attn-viz:photos") / "maps.npz") as arrays:
+    assert names(run, "attn-viz:album") == ["a.PNG", "b/wide.png"]
+    with np.load(run.folder("attn-viz:album") / "maps.npz") as arrays:
         assert arrays["map_0001"].shape == (3, 8, 25)
 
 

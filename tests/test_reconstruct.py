@@ -125,13 +125,13 @@ def test_ratio_and_seed(trained, look, sslkit, tmp_path):
 def test_own_photos_need_no_data(trained, sslkit, tmp_path):
     trained()
     noise = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
-    (tmp_path / "photos").mkdir()
-    Image.fromarray(noise).save(tmp_path / "photos" / "a.png")
-    code, out, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "photos", "--device", "cpu")
+    (tmp_path / "album").mkdir()
+    Image.fromarray(noise).save(tmp_path / "album" / "a.png")
+    code, out, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "album", "--device", "cpu")
     assert code == 0, err
     assert "1 images, 75 % removed" in out
     # They have a folder of their own: what was painted of val stays.
-    assert (tmp_path / "run" / "reconstruct-photos" / "reconstructions.png").exists()
+    assert (tmp_path / "run" / "reconstruct-album" / "reconstructions.png").exists()
 
 
 def test_masks_that_look_for_objects_get_them(trained, look, sslkit, tmp_path):

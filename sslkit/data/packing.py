@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from sslkit.data import images
 from sslkit.data.processes import run_all
 from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
-from sslkit.data.sources.base import Sample, Source
+from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.data.subset import Selection, Subset, describe, select
-from sslkit.errors import SslkitError
+from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.files import atomic, write_json
 from sslkit.rng import generator
 
@@ -75,6 +76,8 @@ class Packer:
         for index, label in zip(job.indices.tolist(), job.labels.tolist(), strict=True):
             try:
                 yield _record(self.source.read(job.split, index), f"{job.split}-{index:08d}", label, self.size)
+            except InterruptedRun:
+                raise
             except (SslkitError, OSError) as error:
                 skipped.append(self._skip(job.split, index, error))
             tick()
@@ -105,6 +108,52 @@ def _record(sample: Sample, key: str, label: int, size: int | None) -> Record:
     return Record(key, label, {**extras, extension: data, "json": info.encode()})
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be packed: a source that is open, and what was chosen of it.
+
+    Attributes:
+        source: opened.
+        splits: labels of all of its samples, by split.
+        subset: what was asked for.
+        selection: what that is.
+        scratch: what the source unpacked or fetched.
+    """
+
+    source: Source
+    splits: dict[str, np.ndarray]
+    subset: Subset
+    selection: Selection
+    scratch: Path
+
+
+def plan(source: Source, subset: Subset, scratch: Path) -> Plan:
+    """Open a source and choose.
+
+    Args:
+        source: not yet opened.
+        subset: which samples.
+        scratch: folder for what must be unpacked or fetched first. What stands there whole is used, and kept when the
+            process is killed; it is removed where the source or the subset turns out to be wrong.
+
+    Raises:
+        SslkitError: the source cannot be read, or does not hold what is asked for.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        for left in scratch.glob(".*.tmp"):
+            left.unlink()
+        source.open(scratch)
+        splits = source.splits()
+        return Plan(source, splits, subset, select(splits, source.classes, subset), scratch)
+    except (KeyboardInterrupt, InterruptedRun, FetchError):
+        _remove_empty(scratch)
+        raise
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+
+
 def pack(
     folder: Path,
     source: Source,
@@ -115,12 +164,25 @@ def pack(
     workers: int | None = 0,
     shard_samples: int = SHARD_SAMPLES,
 ) -> dict[str, Any]:
-    """Prepare a source in a folder, or go on where an earlier try was killed.
+    """Prepare a source in a folder; see ``plan`` and ``pack_plan``."""
+    planned = plan(source, subset, folder / SCRATCH)
+    return pack_plan(folder, planned, size=size, strict=strict, workers=workers, shard_samples=shard_samples)
+
+
+def pack_plan(
+    folder: Path,
+    planned: Plan,
+    *,
+    size: int | None = None,
+    strict: bool = False,
+    workers: int | None = 0,
+    shard_samples: int = SHARD_SAMPLES,
+) -> dict[str, Any]:
+    """Write what was planned into a folder, or go on where an earlier try was killed.
 
     Args:
         folder: holds nothing, or what an earlier try with the same arguments left.
-        source: not yet opened.
-        subset: which samples.
+        planned: what to write; its scratch is removed at the end.
         size: shorter side in pixels that larger images are shrunk to, or None.
         strict: fail at the first unreadable image.
         workers: processes; 0 works in this one, None takes one per core where that pays.
@@ -130,40 +192,53 @@ def pack(
         The manifest, as written to ``manifest.json`` after everything else.
 
     Raises:
-        SslkitError: the source cannot be read, the disk is full, nothing is left to write.
+        SslkitError: the disk is full, nothing is left to write.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.tmp"):  # of a killed process; the run's lock says that no other one is at work
-        left.unlink()
-    scratch = folder / SCRATCH
-    scratch.mkdir(exist_ok=True)
-    for left in scratch.glob(".*.tmp"):
-        left.unlink()
-    source.open(scratch)
-    splits = source.splits()
-    selection = select(splits, source.classes, subset)
-    jobs = {s: list(_jobs(folder, s, selection, splits, subset.seed, shard_samples)) for s in selection.indices}
-    _write(Packer(source, size, strict), [job for found in jobs.values() for job in found], workers)
-    manifest, skipped = _summary(jobs, selection)
+    _remove_parts(folder)
+    selection = planned.selection
+    jobs = {s: list(_jobs(folder, s, planned, shard_samples)) for s in selection.indices}
+    try:
+        _write(Packer(planned.source, size, strict), [job for found in jobs.values() for job in found], workers)
+        manifest, skipped = _summary(jobs, selection)
+    except BaseException:
+        # Whole shards are kept, and what was unpacked or fetched: whoever goes on need not do it again.
+        _remove_parts(folder)
+        _remove_empty(planned.scratch)
+        raise
     if skipped and strict:  # by an earlier try without --strict
         raise SslkitError(
             f"{skipped[0]['image']} cannot be read: {skipped[0]['reason']} (without --strict it is skipped)"
         )
-    manifest |= {"size": size, "subset": describe(subset), "source": type(source).__module__.rpartition(".")[2]}
+    source = type(planned.source).__module__.rpartition(".")[2]
+    manifest |= {"size": size, "subset": describe(planned.subset), "source": source}
     with atomic(folder / "skipped.jsonl", "w") as handle:
         handle.writelines(json.dumps(entry) + "\n" for entry in skipped)
     write_json(folder / "manifest.json", manifest)
-    # Kept on failure: whoever goes on need not fetch again.
-    shutil.rmtree(scratch)
+    shutil.rmtree(planned.scratch)
     return manifest
 
 
-def _jobs(
-    folder: Path, split: str, selection: Selection, splits: dict[str, np.ndarray], seed: int, shard_samples: int
-) -> Iterator[Job]:
+def anything_packed(folder: Path) -> bool:
+    """Whether a folder holds a whole shard with an image in it: what going on would spare."""
+    return any(is_complete(path) and len(read_index(path).keys) for path in folder.glob("*.tar"))
+
+
+def _remove_parts(folder: Path) -> None:
+    for left in folder.glob(".*.tmp"):  # of a killed process; the run's lock says that no other one is at work
+        left.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _jobs(folder: Path, split: str, planned: Plan, shard_samples: int) -> Iterator[Job]:
+    selection = planned.selection
     # Shuffled, so that a reader that streams shard by shard sees all classes.
-    order = generator(seed, f"shards.{split}").permutation(len(selection.indices[split]))
-    read_from = split if split in splits else "train"  # a held-out val is part of the source's train
+    order = generator(planned.subset.seed, f"shards.{split}").permutation(len(selection.indices[split]))
+    read_from = split if split in planned.splits else "train"  # a held-out val is part of the source's train
     parts = range(0, len(order), shard_samples)
     for path, start in zip(shard_paths(folder, split, len(parts)), parts, strict=True):
         part = order[start : start + shard_samples]

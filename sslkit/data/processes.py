@@ -2,6 +2,8 @@
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from sslkit.errors import SslkitError
@@ -75,7 +78,9 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
     done, stop = context.Value("q", 0), context.Event()
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop)) as pool:
         try:
-            pending = {pool.submit(_do, job) for job in jobs}
+            with _Held():
+                _start_server()
+                pending = {pool.submit(_do, job) for job in jobs}
             while pending:
                 finished, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
                 progress(done.value)
@@ -86,9 +91,45 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
                 "a worker process died (out of memory?); try fewer --workers, the same command goes on"
             ) from error
         except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            with _Held():
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+class _Held:
+    """Holds SIGINT and SIGTERM back until its end.
+
+    A worker that is only half started when its parent gives up finds the parent's locks gone, and prints a traceback.
+    """
+
+    def __enter__(self) -> None:
+        self._received: list[int] = []
+        in_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
+        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received.append(number)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._received:
+            signal.raise_signal(self._received[0])
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from, with SIGINT blocked in it and so in all of them.
+
+    Ctrl-C reaches every process of a terminal, while they import torch too; the parent says when to stop.
+    """
+    multiprocessing.resource_tracker.ensure_running()  # it lets SIGINT through again in the one who starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _process: dict[str, Any] = {}
@@ -97,7 +138,7 @@ _process: dict[str, Any] = {}
 def _start(work: Any, done: Any, stop: Any) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it as well and says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for a server that was started elsewhere, with SIGINT let through
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _process.update(work=work, done=done, stop=stop)

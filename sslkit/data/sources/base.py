@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from sslkit.errors import SslkitError
+
 PACKAGE = "sslkit.data.sources"
+
+
+class FetchError(SslkitError):
+    """A source could not be fetched to its end; what was fetched is kept, and the same command goes on."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.archives import Tar, copy_stream, file_fingerprint
-from sslkit.data.sources.base import Sample, Source
+from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic, read_json
 
@@ -129,7 +129,7 @@ def _fetched(url: str, scratch: Path) -> Path:
             with atomic(copy) as target, gopen(url) as stream:
                 copy_stream(stream, target)
         except (OSError, ValueError) as error:
-            raise SslkitError(f"cannot fetch {url} ({error}); the same command tries again") from error
+            raise FetchError(f"cannot fetch {url} ({error}); the same command tries again") from error
     return copy
 
 
