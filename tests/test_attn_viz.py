@@ -186,3 +186,36 @@ def test_without_an_encoder_or_data_the_missing_stage_is_named(run: Run) -> None
     run.encoder.unlink()
     with pytest.raises(SslkitError, match="sslkit pretrain"):
         attn_viz(run)
+
+
+def test_photos_that_cannot_be_read_leave_nothing(sslkit, run: Run, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "album").mkdir(exist_ok=True)
+        (tmp_path / "album" / name).write_text("words")
+    before = sorted(run.path.rglob("*"))
+    code, _, err = sslkit("attn-viz", run.path, "--images", tmp_path / "album")
+    message = f"no photo in {tmp_path / 'album'} can be read, of 2; the first is a.jpg: not an image in a known format"
+    assert (code, err) == (1, f"sslkit: {message}\n")
+    code, _, err = sslkit("attn-viz", run.path, "--weights", "random", "--arch", "resnet10t")
+    assert code == 1 and "is no ViT" in err
+    assert [path for path in sorted(run.path.rglob("*")) if path.name != ".lock"] == before
+
+
+def test_photos_are_called_by_a_folder_that_says_something(sslkit, run: Run, tmp_path: Path) -> None:
+    words = ["attn-viz", run.path, "--images"]
+    png(tmp_path / "one" / "pets" / "images" / "a.png", 32, 32)
+    code, out, err = sslkit(*words, tmp_path / "one" / "pets" / "images")
+    assert code == 0, err
+    assert "attention-pets" in out
+    # The same photos elsewhere are no others; other ones of the same name are refused.
+    png(tmp_path / "two" / "pets" / "a.png", 32, 32)
+    assert "up to date" in sslkit(*words, tmp_path / "two" / "pets")[2]
+    png(tmp_path / "three" / "pets" / "a.png", 40, 40)
+    code, _, err = sslkit(*words, tmp_path / "three" / "pets")
+    assert code == 1 and err.count("\n") == 1 and "would be called the same: rename" in err
+    assert sslkit(*words, tmp_path / "three" / "pets", "--force")[0] == 0
+
+
+def test_a_mask_ratio_without_masks_is_refused(run: Run) -> None:
+    with pytest.raises(UsageError, match="--mask-ratio goes with --masks"):
+        attn_viz(run, "--mask-ratio", "0.3")

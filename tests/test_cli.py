@@ -128,6 +128,22 @@ def test_exit_codes(
     assert capsys.readouterr().err == f"{line}\n"
 
 
+def test_ctrl_c_in_a_command_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Typer itself catches it; newer ones make it a silent 130.
+    app = typer.Typer()
+
+    @app.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["sslkit"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert (caught.value.code, capsys.readouterr().err) == (130, "sslkit: interrupted; the same command goes on\n")
+
+
 def test_sigterm_becomes_143() -> None:
     with pytest.raises(InterruptedRun) as caught:
         cli._terminated(signal.SIGTERM, None)

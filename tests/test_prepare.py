@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import time
 import tracemalloc
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from conftest import command as command_line
 
 from sslkit import registry
 from sslkit.data import images, processes
@@ -19,7 +21,7 @@ from sslkit.data.shards import open_split
 from sslkit.data.sources.base import PACKAGE, Sample, Source
 from sslkit.data.sources.folder import FolderSource
 from sslkit.data.subset import Subset
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from stages import prepare as stage
 
 NAMES = ("cat", "dog", "eel")
@@ -338,6 +340,42 @@ def test_size_shrinks_what_is_larger_and_its_mask(tmp_path):
     np.testing.assert_array_equal(small, mask[1::2, 1::2])
 
 
+@pytest.mark.parametrize(
+    ("kill", "number", "sign"),
+    [
+        (os.killpg, signal.SIGINT, "stage.json"),  # workers are being started: they import torch
+        (os.kill, signal.SIGINT, "stage.json"),
+        (os.killpg, signal.SIGINT, ".*.tmp"),  # workers write
+        (os.killpg, signal.SIGTERM, ".*.tmp"),
+    ],
+)
+def test_ctrl_c_is_one_line_whatever_the_workers_do(kill, number, sign, tmp_path):
+    data = tmp_path / "run/data"
+    process = subprocess.Popen(
+        command_line("prepare", tmp_path / "run", "--source", "shapes", "--workers", 2),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not [path for path in data.glob(sign) if "stage.json." not in path.name]:
+        pass
+    kill(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    assert (process.returncode, err) == (128 + number, f"sslkit: {word}; the same command goes on\n")
+    assert json.loads((data / "stage.json").read_text())["status"] == "interrupted"
+    assert not list(data.glob(".*.tmp")) and not (data / "manifest.json").exists()
+
+
+def test_a_signal_while_an_image_is_read_is_no_unreadable_image(photos, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise InterruptedRun("terminated", signal.SIGTERM)
+
+    monkeypatch.setattr(FolderSource, "read", stopped)
+    with pytest.raises(InterruptedRun):
+        packed(photos, tmp_path)
+
+
 class Noise(Source):
     """``root`` images of 48 KB, of which none is kept."""
 
@@ -403,8 +441,55 @@ def test_an_empty_folder_and_one_without_a_readable_image(tmp_path):
     assert not (tmp_path / "run2/data/manifest.json").exists()
 
 
+@pytest.mark.parametrize("words", [
+    ["--source", "folder", "--root", "{}/words"],
+    ["--source", "folder", "--root", "{}/no.tar.gz"],
+    ["--source", "folder", "--root", "{}/empty.tar.gz"],
+    ["--source", "folder", "--root", "{}/broken", "--strict"],
+    ["--source", "folder", "--root", "{}/broken"],
+    ["--source", "digits", "--classes", "99"],
+])  # fmt: skip
+def test_a_failure_leaves_what_was_there(words, tmp_path):
+    import tarfile
+
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words/a.txt").write_text("words")
+    with tarfile.open(tmp_path / "empty.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "words", "words")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/a.png").write_text("words")
+    (tmp_path / "mine").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for run in (tmp_path / "above/run", tmp_path / "mine"):
+        with pytest.raises(SslkitError):
+            command(run, *(word.format(tmp_path) for word in words))
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mistake_with_force_keeps_what_was_prepared(photos, tmp_path):
+    run = tmp_path / "run"
+    command(run, "--source", photos)
+    before = snapshot(run)
+    with pytest.raises(UsageError):
+        command(run, "--source", photos, "--classes", 99, "--force")
+    assert snapshot(run) == before and (run / "data/stage.json").exists()
+
+
+def test_a_file_is_no_run(photos, tmp_path):
+    (tmp_path / "file").write_text("words")
+    with pytest.raises(SslkitError, match="file is a file, not a folder"):
+        command(tmp_path / "file", "--source", photos)
+
+
+def test_what_another_content_left_unpacked_is_not_taken(photos, tmp_path):
+    left = tmp_path / "run/.scratch-0123456789abcdef"
+    left.mkdir(parents=True)
+    (left / ".train.pixels.npy").write_text("of another source")
+    command(tmp_path / "run", "--source", photos)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "data"]
+
+
 def test_help_lists_the_sources_without_importing_torch():
-    import subprocess
     import sys
 
     code = "import sys, stages.prepare as p; print(p.SourceOption.__metadata__[0].help, 'torch' in sys.modules)"

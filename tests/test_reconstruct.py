@@ -134,6 +134,19 @@ def test_own_photos_need_no_data(trained, sslkit, tmp_path):
     assert (tmp_path / "run" / "reconstruct-album" / "reconstructions.png").exists()
 
 
+def test_photos_that_cannot_be_read_leave_nothing(trained, sslkit, tmp_path):
+    run = trained()
+    (tmp_path / "album" / "images").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (tmp_path / "album" / "images" / name).write_text("words")
+    code, _, err = sslkit("reconstruct", run.path, "--images", tmp_path / "album" / "images", "--device", "cpu")
+    assert code == 1 and err.count("\n") == 1 and "can be read, of 2; the first is a.png: not an image" in err
+    assert not list(run.path.glob("reconstruct*"))
+    Image.new("RGB", (40, 40)).save(tmp_path / "album" / "images" / "a.png")
+    code, out, _ = sslkit("reconstruct", run.path, "--images", tmp_path / "album" / "images", "--device", "cpu")
+    assert code == 0 and "reconstruct-album" in out
+
+
 def test_masks_that_look_for_objects_get_them(trained, look, sslkit, tmp_path):
     run = trained("mask.strategy=oracle", "mask.ratio=[0.25,0.25]")
     _, arrays = look("--count", 1)
