@@ -19,7 +19,7 @@ from sslkit.intervals import wilson
 from sslkit.plots import charts, curves
 from sslkit.plots.figure import as_svg
 from sslkit.plots.inline import inline
-from sslkit.plots.report import Cell, Report, Table, render
+from sslkit.plots.report import Cell, Gallery, Picture, Report, Table, render
 
 ODD = '<b>&"x'
 Shown = Callable[..., tuple[int, str, str]]
@@ -144,6 +144,19 @@ def test_pictures_are_made_small_and_what_has_no_room_is_left_out(tmp_path: Path
     assert inline(names, budget=10) == {}
     with Image.open(io.BytesIO(names[0].read_bytes())) as untouched:
         assert untouched.width == 2400
+
+
+def test_pictures_with_small_letters_have_the_whole_width(tmp_path: Path) -> None:
+    table = Table("Runs", ["run"], [[Cell("a")]])
+    pictures = []
+    for name, about in {"sheet": {}, "figure": {"dpi": (130, 130)}}.items():
+        Image.new("RGB", (900, 20)).save(tmp_path / f"{name}.png", **about)
+        pictures.append(Picture(tmp_path / f"{name}.png", name, name))
+    text = render(Report("t", "now", "1 run", ["a"], table, table, [], galleries=[Gallery("g", pictures)]))
+    assert re.findall(r"<figure( class=\"broad\")?>\s*<figcaption>(\w+)", text) == [
+        (' class="broad"', "sheet"),
+        ("", "figure"),
+    ]
 
 
 def test_a_thinned_line_keeps_its_ends_and_extremes_and_invents_nothing() -> None:

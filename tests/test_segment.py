@@ -13,6 +13,7 @@ from sslkit import rng
 from sslkit.data.sources.shapes import TEXTURES, compose
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.files import read_json, write_json
+from sslkit.probes.segmentation_protocols import Found
 from sslkit.weights import save_encoder
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=64, patch_size=8, width=48, depth=2, heads=3)
@@ -116,6 +117,15 @@ def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
     assert read_json(run / "data" / "reference.json")["run"]
     code, _, err = sslkit(*words, "--mass", 0.5)
     assert code == 1 and "mass" in err and "--force" in err
+
+
+def test_each_tile_says_whose_it_is():
+    one = np.ones((1, 2, 2), bool)
+    scores = {"best_head": np.array([0.5]), "mean_of_heads": np.array([0.25]), "ncut": np.array([0.75])}
+    found = Found(np.zeros(1), np.ones(1), np.ones(1), scores, np.ones((1, 1)), np.zeros(1, int), [one], [one[0]])
+    found.cuts.append(one[0])
+    titles = [title for title, _ in found.masks(0, "random")]
+    assert titles == ["random: head 1, 50 %", "random: mean of heads, 25 %", "random: cut, 75 %"]
 
 
 def test_photos_with_masks_of_classes(run, folders, sslkit):

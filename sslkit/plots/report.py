@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from sslkit.plots.charts import Chart, Group, Point, dots, training
 from sslkit.plots.curves import Log
 from sslkit.plots.figure import COLOURS, MARKERS, STYLES, style
 from sslkit.plots.inline import Inline, inline
 from sslkit.plots.template import render_template
 
-HALF = 960  # pixels; what is wider has captions that half the page's width would make too small
+HALF = 520  # points; what is wider has captions that half the page's width would make too small
+POINTS = 72  # in an inch, and pixels in an inch of a picture that names no other number
 DASHES: dict[str, str] = dict(zip(STYLES, ("", "6 3", "7 2.5 1.5 2.5", "1.5 2.5"), strict=True))
 
 
@@ -213,9 +216,15 @@ def _pictures(galleries: Sequence[Gallery]) -> dict[str, object]:
     """The pictures that the page holds, by path, and the titles of those for which there is no room."""
     wanted = {picture.path: picture.title for gallery in galleries for picture in gallery.pictures}
     held: dict[Path, Inline] = inline(list(wanted))
-    broad = {path for path, picture in held.items() if picture.width > HALF}
+    broad = {path for path in held if _points_wide(path) > HALF}
     return {
         "broad": broad,
         "held": held,
         "left_out": [f"{title} ({path.name})" for path, title in wanted.items() if path not in held],
     }
+
+
+def _points_wide(path: Path) -> float:
+    """How wide a picture is, measured by its letters: as many points as it has pixels, or as its resolution says."""
+    with Image.open(path) as picture:
+        return picture.width * POINTS / float(picture.info.get("dpi", (POINTS,))[0])

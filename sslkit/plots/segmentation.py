@@ -18,7 +18,7 @@ from sslkit.probes.masks_on_disk import Photos
 from sslkit.probes.segmentation_protocols import Found
 
 EXAMPLES = 6
-PERCENT = "percent: Jaccard of what was found with the photo's mask, mean over its objects; the cut's with all as one"
+PERCENT = "percent: Jaccard of what was found with the photo's mask"
 TILE = 128  # pixels, the longer side of a picture
 NAMES = {
     "best_head": "best head",

@@ -150,7 +150,7 @@
       // A small picture is drawn larger: that is what was asked for.
       const room = Math.min((0.92 * innerWidth) / image.width, (0.96 * innerHeight - 110) / image.height);
       // One that would be too small to read is shown pixel by pixel, and scrolls.
-      image.classList.toggle("full", room < 0.75);
+      image.classList.toggle("full", room < 0.8);
       if (room > 1) image.style.width = `${Math.round(image.getAttribute("width") * Math.min(room, 3))}px`;
       dialog.querySelector("p").textContent = button.closest("figure").querySelector("figcaption").textContent;
       dialog.querySelector(".frame").replaceChildren(image);
