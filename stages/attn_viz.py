@@ -1,6 +1,5 @@
 """`sslkit attn-viz RUN`: what the encoder attends to, head by head, on val images or one's own photos."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
-from sslkit.files import read_json
+from sslkit.errors import UsageError
 from stages.attention_images import (
     expect_images,
     find_photos,
@@ -87,8 +85,6 @@ def attn_viz(
         raise UsageError("--mask-ratio goes with --masks")
     here = encoder.open(run)
     encoder.no_pixels("has no attention to draw")
-    if encoder.own:
-        _check_encoder(here)
     # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
     source = encoder.source(here)
     more = read_more(here, source, layers, query, rollout, timeline, every, against)
@@ -234,40 +230,3 @@ def _lines(results: Result, other: str) -> list[str]:
 def _numbers(pair: Mapping[str, Any]) -> list[str]:
     around = f"{pair['low']:.3g} to {pair['high']:.3g}" if pair["low"] is not None else "none of one image"
     return [f"{pair['divergence']:.3g}", around]
-
-
-def _check_encoder(run: Run) -> None:
-    """Features may come from an encoder that the run does not hold; then no stage is missing.
-
-    Raises:
-        SslkitError: they do; the message says how such an encoder is drawn.
-    """
-    record = run.record("extract")
-    kind = record["config"].get("weights", "run") if record else "run"
-    if record is None or kind == "run" or run.encoder.exists():
-        return
-    spec = record["config"]["encoder"] or {}
-    if kind == "pixels":
-        advice = "is a baseline of raw pixels: there is no attention to draw; name a pretrained run, or --weights FILE"
-    elif kind == "random":
-        # A plain timm architecture is named; one that follows a recipe is that of the run whose recipe it was.
-        like = f"--arch {spec['arch']}" if "width" not in spec else f"--like {_likely(run, spec)}"
-        like += f" --seed {record['config']['seed']}" if record["config"].get("seed") else ""
-        advice = f"is a baseline of random weights, which are not kept: draw the like by --weights random {like}"
-    elif kind == "timm":
-        advice = f"has features of timm's {spec['arch']}: draw it by --arch {spec['arch']} --pretrained"
-    else:
-        path = os.path.normpath(run.path / record["inputs"]["weights"]["path"])
-        named = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
-        advice = f"has features of another encoder: draw it by --weights {path}{named}"
-    raise SslkitError(f"{run.path} {advice}")
-
-
-def _likely(run: Run, spec: Mapping[str, Any]) -> str:
-    """The run whose encoder a baseline is like: that of its data, if it has such an encoder."""
-    home = Run(run.data.parent)
-    if not home.encoder_info.exists():
-        return "A_PRETRAINED_RUN"
-    theirs = read_json(home.encoder_info)["spec"]
-    same = {**theirs, "drop_path": 0.0, "image_size": spec["image_size"]} == dict(spec)
-    return os.path.relpath(home.path) if same else "A_PRETRAINED_RUN"

@@ -1,11 +1,13 @@
 """Where an encoder comes from: the run, a checkpoint, timm, or nowhere at all (the two baselines)."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
+from sslkit.files import read_json
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ def resolve(
             raise UsageError(f"--weights {weights} needs --arch NAME, such as --arch vit_small_patch16_224")
     elif baseline and not info.exists():
         raise UsageError(f"--weights random needs --arch NAME, or --like RUN: {model.path} has no trained encoder")
+    if not weights:
+        check_own(run)
     model.need(info, "pretrain")
     spec = {**_info(info)["spec"], "drop_path": 0.0}
     spec["image_size"] = image_size or spec["image_size"]
@@ -88,6 +92,43 @@ def resolve(
     return EncoderSource(kind, spec, spec["image_size"], files)
 
 
+def check_own(run: Run) -> None:
+    """Features may come from an encoder that the run does not hold; then no stage is missing.
+
+    Raises:
+        SslkitError: they do; the message says how such an encoder is named.
+    """
+    record = run.record("extract")
+    kind = record["config"].get("weights", "run") if record else "run"
+    if record is None or kind == "run" or run.encoder.exists():
+        return
+    spec = record["config"]["encoder"] or {}
+    if kind == "pixels":
+        advice = "is a baseline of raw pixels, and holds no encoder: name a pretrained run, or --weights FILE"
+    elif kind == "random":
+        # A plain timm architecture is named; one that follows a recipe is that of the run whose recipe it was.
+        like = f"--arch {spec['arch']}" if "width" not in spec else f"--like {_likely(run, spec)}"
+        like += f" --seed {record['config']['seed']}" if record["config"].get("seed") else ""
+        advice = f"is a baseline of random weights, which are not kept: name the like by --weights random {like}"
+    elif kind == "timm":
+        advice = f"has features of timm's {spec['arch']}: name it by --arch {spec['arch']} --pretrained"
+    else:
+        path = os.path.normpath(run.path / record["inputs"]["weights"]["path"])
+        named = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
+        advice = f"has features of another encoder: name it by --weights {path}{named}"
+    raise SslkitError(f"{run.path} {advice}")
+
+
+def _likely(run: Run, spec: Mapping[str, Any]) -> str:
+    """The run whose encoder a baseline is like: that of its data, if it has such an encoder."""
+    home = Run(run.data.parent)
+    if not home.encoder_info.exists():
+        return "A_PRETRAINED_RUN"
+    theirs = read_json(home.encoder_info)["spec"]
+    same = {**theirs, "drop_path": 0.0, "image_size": spec["image_size"]} == dict(spec)
+    return os.path.relpath(home.path) if same else "A_PRETRAINED_RUN"
+
+
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise SslkitError(f"no checkpoint at {path}: --weights takes a file, or random, or pixels")
@@ -95,8 +136,6 @@ def _existing(path: Path) -> Path:
 
 
 def _info(path: Path) -> Result:
-    from sslkit.files import read_json
-
     try:
         info = read_json(path)
         return {"image_size": info["image_size"], "spec": dict(info["spec"])}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError
+from stages.encoder_source import check_own
 from stages.options import JsonOption, RunArgument
 from stages.output import show
 from stages.run import Result, Run, open_run
@@ -37,6 +38,7 @@ def export(
 ) -> None:
     """Write the run's encoder in a format that other libraries load, and a README.md that says what it is."""
     here = open_run(run)
+    check_own(here)
     here.need(here.encoder, "pretrain")
     if folder.exists() and not folder.is_dir():
         raise SslkitError(f"{folder} is a file: name a folder to export to")

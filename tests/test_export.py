@@ -11,6 +11,7 @@ import torch
 from sslkit.encoder import Encoder, EncoderSpec
 from sslkit.errors import UsageError
 from sslkit.export.formats import FORMATS, transformers_folder
+from sslkit.files import write_json
 from sslkit.weights import load_encoder
 from stages.run import Run
 
@@ -120,6 +121,10 @@ def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"README.md", "encoder.pt"}
     code, _, err = sslkit("export", tmp_path, tmp_path / "out")
     assert code == 1 and "sslkit pretrain" in err
+    record = {"status": "done", "config": {"weights": "pixels", "encoder": None}, "inputs": {}, "results": {}}
+    write_json(Run(tmp_path / "pixels").features / "stage.json", record)
+    code, _, err = sslkit("export", tmp_path / "pixels", tmp_path / "out")
+    assert code == 1 and "is a baseline of raw pixels, and holds no encoder" in err
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "vit_base_patch16_siglip_224", "vit_small_patch14_reg4_dinov2"])

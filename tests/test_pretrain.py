@@ -172,7 +172,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(train, sslkit, tmp_path)
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--set", "mask.rato=0.1"], 2, "unknown key 'mask.rato' in the recipe: did you mean 'ratio'?"),
+        (["--set", "mask.rato=0.1"], 2, "unknown key 'mask.rato' in the recipe: did you mean 'mask.ratio'?"),
         (["--set", "encoder.patch_size=5"], 2, "patch size 5 does not divide image size 32"),
         (["--batch-size", "999"], 2, "exceeds the 80 training images"),
         (["--recipe", "attmusk"], 2, "did you mean 'attmask"),
