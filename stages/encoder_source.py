@@ -92,8 +92,12 @@ def resolve(
     return EncoderSource(kind, spec, spec["image_size"], files)
 
 
-def check_own(run: Run) -> None:
+def check_own(run: Run, named: bool = True) -> None:
     """Features may come from an encoder that the run does not hold; then no stage is missing.
+
+    Args:
+        run: looked at.
+        named: whether the stage has options that name another encoder.
 
     Raises:
         SslkitError: they do; the message says how such an encoder is named.
@@ -104,19 +108,19 @@ def check_own(run: Run) -> None:
         return
     spec = record["config"]["encoder"] or {}
     if kind == "pixels":
-        advice = "is a baseline of raw pixels, and holds no encoder: name a pretrained run, or --weights FILE"
+        why, advice = "is a baseline of raw pixels, which has no encoder", "name a pretrained run, or --weights FILE"
     elif kind == "random":
         # A plain timm architecture is named; one that follows a recipe is that of the run whose recipe it was.
         like = f"--arch {spec['arch']}" if "width" not in spec else f"--like {_likely(run, spec)}"
         like += f" --seed {record['config']['seed']}" if record["config"].get("seed") else ""
-        advice = f"is a baseline of random weights, which are not kept: name the like by --weights random {like}"
+        why, advice = "is a baseline of random weights, which are not kept", f"name the like by --weights random {like}"
     elif kind == "timm":
-        advice = f"has features of timm's {spec['arch']}: name it by --arch {spec['arch']} --pretrained"
+        why, advice = f"has features of timm's {spec['arch']}", f"name it by --arch {spec['arch']} --pretrained"
     else:
         path = os.path.normpath(run.path / record["inputs"]["weights"]["path"])
-        named = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
-        advice = f"has features of another encoder: name it by --weights {path}{named}"
-    raise SslkitError(f"{run.path} {advice}")
+        arch = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
+        why, advice = "has features of another encoder", f"name it by --weights {path}{arch}"
+    raise SslkitError(f"{run.path} {why}: {advice if named else 'name a pretrained run'}")
 
 
 def _likely(run: Run, spec: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def export(
 ) -> None:
     """Write the run's encoder in a format that other libraries load, and a README.md that says what it is."""
     here = open_run(run)
-    check_own(here)
+    check_own(here, named=False)
     here.need(here.encoder, "pretrain")
     if folder.exists() and not folder.is_dir():
         raise SslkitError(f"{folder} is a file: name a folder to export to")

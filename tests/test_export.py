@@ -124,7 +124,11 @@ def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     record = {"status": "done", "config": {"weights": "pixels", "encoder": None}, "inputs": {}, "results": {}}
     write_json(Run(tmp_path / "pixels").features / "stage.json", record)
     code, _, err = sslkit("export", tmp_path / "pixels", tmp_path / "out")
-    assert code == 1 and "is a baseline of raw pixels, and holds no encoder" in err
+    assert (
+        code == 1
+        and "is a baseline of raw pixels, which has no encoder: name a pretrained run" in err
+        and "--weights" not in err
+    )
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "vit_base_patch16_siglip_224", "vit_small_patch14_reg4_dinov2"])
