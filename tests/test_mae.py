@@ -316,7 +316,7 @@ def test_a_preview_shows_crops_and_normalised_targets(build):
         ),
         (["encoder={arch: resnet18, patch_size: null, width: null, depth: null, heads: null}"], "no patch|resnet18"),
         (["method.decoder.heads=5"], "heads 5 does not divide its width 24"),
-        (["method.decoder.widht=5"], "did you mean 'width'"),
+        (["method.decoder.widht=5"], "did you mean 'method.decoder.width'"),
     ],
 )
 def test_contradictions_are_one_line_before_any_data_is_read(build, overrides, message):

@@ -351,12 +351,17 @@ def test_size_shrinks_what_is_larger_and_its_mask(tmp_path):
 )
 def test_ctrl_c_is_one_line_whatever_the_workers_do(kill, number, sign, tmp_path):
     data = tmp_path / "run/data"
-    process = subprocess.Popen(
-        command_line("prepare", tmp_path / "run", "--source", "shapes", "--workers", 2),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    # Who runs the tests in the background may ignore SIGINT, and a child would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command_line("prepare", tmp_path / "run", "--source", "shapes", "--workers", 2),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     while process.poll() is None and not [path for path in data.glob(sign) if "stage.json." not in path.name]:
         pass
     kill(process.pid, number)

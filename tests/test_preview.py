@@ -86,5 +86,5 @@ def test_what_is_missing_is_named(sslkit, shapes_run: Path, tmp_path: Path) -> N
     code, _, err = sslkit("preview", tmp_path / "run", "--recipe", "dino")
     assert code == 1 and "sslkit prepare" in err
     code, _, err = sslkit("preview", shapes_run, "--recipe", "dino", "--set", "optim.lrr=1")
-    assert code == 2 and "did you mean 'lr'" in err
+    assert code == 2 and "did you mean 'optim.lr'" in err
     assert not (tmp_path / "run").exists()
