@@ -125,6 +125,8 @@ class Encoder(nn.Module):
             self.patch_size = int(self.model.patch_embed.patch_size[0])
             self.prefix = int(self.model.num_prefix_tokens)
             self.has_cls = self.model.cls_token is not None
+            attentions = (getattr(block, "attn", block) for block in self.model.blocks)  # others have theirs within
+            self._strange = next((type(a).__name__ for a in attentions if not isinstance(a, Attention)), "")
             self.mask_token = nn.Parameter(torch.zeros(1, self.width))
             if spec.image_size % self.patch_size:
                 raise UsageError(f"patch size {self.patch_size} does not divide image size {spec.image_size}")
@@ -151,9 +153,7 @@ class Encoder(nn.Module):
             return f"{self.spec.arch} is no ViT"
         if cls and not self.has_cls:
             return f"{self.spec.arch} has no CLS token"
-        attentions = (getattr(block, "attn", block) for block in self.model.blocks)  # other kinds have theirs within
-        strange = [type(attn).__name__ for attn in attentions if not isinstance(attn, Attention)]
-        return f"{self.spec.arch} has attention of kind {strange[0]}" if strange else ""
+        return f"{self.spec.arch} has attention of kind {self._strange}" if self._strange else ""
 
     def forward(
         self,

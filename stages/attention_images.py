@@ -137,12 +137,11 @@ def in_turns(labels: list[int]) -> list[int]:
     >>> in_turns([0, 0, 0, 1, 1])
     [0, 3, 1, 4, 2]
     """
-    seen: dict[int, int] = {}
-    order = []
-    for index, label in enumerate(labels):
-        seen[label] = seen.get(label, -1) + 1
-        order.append((seen[label], label, index))
-    return [index for _, _, index in sorted(order)]
+    import numpy as np
+
+    from sslkit.probes import labels as by
+
+    return by.in_turns([rows for _, rows in by.by_class(np.array(labels, np.int64))]).tolist()
 
 
 def class_of(split: "Split", index: int) -> str:

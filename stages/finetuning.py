@@ -91,8 +91,8 @@ class Job:
         self.judged_on = _labelled(val)
         if not len(self.kept) or not len(self.judged_on):
             raise SslkitError(f"{self.run.data} has no labels in train or val: prepare from class folders")
-        if self.chooses:
-            hold_out(self.train.labels[self.kept], HELD_OUT, self.about.seed)
+        labels = self.train.labels[self.kept]
+        self.parts = hold_out(labels, HELD_OUT, self.about.seed) if self.chooses else None
         self.start = self._encoder()
         self._method(self._picked(self.kept), self.about.lr[0], 0)
 
@@ -149,11 +149,10 @@ class Job:
     def _choose(self, folder: Path, images: Picked) -> tuple[Choice, list[Result]]:
         """The learning rate and the end that are best on a held-out tenth of the labelled images; never on val."""
         from sslkit.files import read_rows
-        from sslkit.probes.linear import HELD_OUT, hold_out
 
-        if not self.chooses:
+        if self.parts is None:
             return Choice(self.about.lr[0]), []
-        rest, held = (self._picked(images.rows[part]) for part in hold_out(images.labels, HELD_OUT, self.about.seed))
+        rest, held = (self._picked(images.rows[part]) for part in self.parts)
         choices = []
         for lr in self.about.lr:
             place = folder / "sweep" / f"lr-{lr:g}"

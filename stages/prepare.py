@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sslkit.data.subset import Subset
 
 SOURCES = "sslkit.data.sources"
+SCRATCH = ".scratch"
 SourceOption = Annotated[
     str, typer.Option("--source", help=f"{', '.join(registry.names(SOURCES))}; or a path, short for folder.")
 ]
@@ -118,7 +119,7 @@ class Job:
         Raises:
             SslkitError: the source cannot be read, or does not hold what is asked for.
         """
-        from sslkit.data.packing import SCRATCH, plan
+        from sslkit.data.packing import plan
 
         # Named by the source's content, so that what a killed try unpacked of another one is not taken for this one's.
         digest = hashlib.sha256(f"{type(self.images).__name__} {self.content}".encode()).hexdigest()
@@ -130,10 +131,10 @@ class Job:
 
     def work(self, folder: Path) -> Result:
         """Pack."""
-        from sslkit.data.packing import pack_plan
+        from sslkit.data.packing import pack
 
         self.begun = True
-        return _results(pack_plan(folder, self.plan, size=self.size, strict=self.strict, workers=self.workers))
+        return _results(pack(folder, self.plan, size=self.size, strict=self.strict, workers=self.workers))
 
 
 def _forget_failure(run: Run, made: Sequence[Path]) -> None:

@@ -15,8 +15,7 @@ import typer
 from conftest import command as command_line
 
 from sslkit import registry
-from sslkit.data import images, processes
-from sslkit.data.packing import pack
+from sslkit.data import images, packing, processes
 from sslkit.data.shards import open_split
 from sslkit.data.sources.base import PACKAGE, Sample, Source
 from sslkit.data.sources.folder import FolderSource
@@ -61,6 +60,11 @@ def snapshot(folder):
     """Every file but the one that holds times."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "stage.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def pack(folder, source, subset, **options):
+    """Plan and pack, with the scratch in the folder."""
+    return packing.pack(folder, packing.plan(source, subset, folder / ".scratch"), **options)
 
 
 def packed(root, folder, **options):

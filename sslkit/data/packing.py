@@ -28,7 +28,6 @@ from sslkit.files import atomic, write_json
 from sslkit.rng import generator
 
 SHARD_SAMPLES = 1000
-SCRATCH = ".scratch"
 
 
 @dataclass(frozen=True)
@@ -155,21 +154,6 @@ def plan(source: Source, subset: Subset, scratch: Path) -> Plan:
 
 
 def pack(
-    folder: Path,
-    source: Source,
-    subset: Subset,
-    *,
-    size: int | None = None,
-    strict: bool = False,
-    workers: int | None = 0,
-    shard_samples: int = SHARD_SAMPLES,
-) -> dict[str, Any]:
-    """Prepare a source in a folder; see ``plan`` and ``pack_plan``."""
-    planned = plan(source, subset, folder / SCRATCH)
-    return pack_plan(folder, planned, size=size, strict=strict, workers=workers, shard_samples=shard_samples)
-
-
-def pack_plan(
     folder: Path,
     planned: Plan,
     *,

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from sslkit.errors import SslkitError
+from sslkit.signals import HeldSignals
 
 J = TypeVar("J", contravariant=True)
 POLL_SECONDS = 0.2
@@ -78,7 +78,9 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
     done, stop = context.Value("q", 0), context.Event()
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop)) as pool:
         try:
-            with _Held():
+            # A worker that is only half started when its parent gives up finds the parent's locks gone, and prints a
+            # traceback.
+            with HeldSignals():
                 _start_server()
                 pending = {pool.submit(_do, job) for job in jobs}
             while pending:
@@ -91,32 +93,10 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
                 "a worker process died (out of memory?); try fewer --workers, the same command goes on"
             ) from error
         except BaseException:
-            with _Held():
+            with HeldSignals():
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-class _Held:
-    """Holds SIGINT and SIGTERM back until its end.
-
-    A worker that is only half started when its parent gives up finds the parent's locks gone, and prints a traceback.
-    """
-
-    def __enter__(self) -> None:
-        self._received: list[int] = []
-        in_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
-        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
-        self._before = {number: signal.signal(number, self._note) for number in numbers}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._received.append(number)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self._received:
-            signal.raise_signal(self._received[0])
 
 
 def _start_server() -> None:

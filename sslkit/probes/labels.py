@@ -1,6 +1,6 @@
 """Few labels: which images of train keep theirs, class by class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -60,3 +60,13 @@ def by_class(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     order = np.argsort(labels, kind="stable")
     classes, starts = np.unique(labels[order], return_index=True)
     return zip(classes.tolist(), np.split(order, starts[1:]), strict=len(labels) > 0)
+
+
+def in_turns(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The first of each group, then the second of each, ...: (N,) of all together.
+
+    >>> in_turns([np.array([0, 1, 2]), np.array([3, 4])]).tolist()
+    [0, 3, 1, 4, 2]
+    """
+    turns = np.concatenate([np.empty(0, np.int64), *(np.arange(len(group)) for group in groups)])
+    return np.concatenate([np.empty(0, np.int64), *groups])[np.argsort(turns, kind="stable")]

@@ -11,7 +11,7 @@ from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, check_pair
 from sslkit.probes.knn import bank_of
-from sslkit.probes.labels import by_class
+from sslkit.probes.labels import by_class, in_turns
 
 Only = Literal["right", "wrong", "any"]
 
@@ -62,7 +62,7 @@ def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: 
         pools = [np.ones_like(right)]
     else:
         pools = [right] if only == "right" else [~right] if only == "wrong" else [~right, right]
-    streams = [_in_turns(labels, np.flatnonzero(pool), seed, number) for number, pool in enumerate(pools)]
+    streams = [_stream(labels, np.flatnonzero(pool), seed, number) for number, pool in enumerate(pools)]
     chosen: list[int] = []
     while streams and len(chosen) < count:
         stream = streams.pop(0)
@@ -75,7 +75,7 @@ def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: 
     return np.array(sorted(chosen, key=lambda i: (labels[i], i)), np.int64)
 
 
-def _in_turns(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) -> Iterator[int]:
+def _stream(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) -> Iterator[int]:
     """One image of each class in a drawn order of the classes, then a second one of each, ..."""
     # Wrong and right images begin at different classes, so that a few queries show many.
     classes = rng.generator(seed, "queries-classes").permutation(np.unique(labels))
@@ -86,8 +86,7 @@ def _in_turns(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) 
         for label in classes.tolist()
         if label in found
     ]
-    for turn in range(max(map(len, members), default=0)):
-        yield from (int(rows[turn]) for rows in members if turn < len(rows))
+    return iter(in_turns(members).tolist())
 
 
 def most_confused(counts: np.ndarray, top: int) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from sslkit.intervals import wilson
 from sslkit.probes.crops import crops
 from sslkit.probes.extraction import evaluation_crop
 from sslkit.probes.features import ranks_of_truth
-from sslkit.probes.labels import by_class
+from sslkit.probes.labels import by_class, in_turns
 from sslkit.probes.linear_classifier import Drop, LinearClassifier
 
 SHARES = tuple(tenth / 10 for tenth in range(10))
@@ -225,9 +225,7 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         rng.generator(seed, "occlusion/images", label).permutation(known[positions])
         for label, positions in by_class(labels[known])
     ]
-    turns = np.concatenate([np.arange(len(rows)) for rows in members])
-    # The first of each class in the order of the classes, then the second of each, ...
-    return np.sort(np.concatenate(members)[np.argsort(turns, kind="stable")[:count]])
+    return np.sort(in_turns(members)[:count])
 
 
 def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[str, object]]:

@@ -20,10 +20,10 @@ from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.methods.base import Method
 from sslkit.recipe import Recipe
 from sslkit.schedules import Moment
+from sslkit.signals import Signals
 from sslkit.training import checkpoint, distributed, gradients, log
 from sslkit.training.clock import Clock
 from sslkit.training.distributed import World
-from sslkit.training.signals import Signals
 
 
 @dataclass
@@ -208,7 +208,7 @@ class Trainer:
 
     def _keep_or_leave(self, signals: Signals, clock: Clock) -> None:
         """Checkpoint when it is time; on a signal checkpoint and leave."""
-        received = signals.received
+        received = signals.received[-1] if signals.received else 0
         if self.world.size > 1:
             if self.step % self.recipe.monitor.log_steps:
                 return  # processes agree at log steps, when they wait for each other anyway
