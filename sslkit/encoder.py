@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sslkit.attention import project, roll_out, rows
 from sslkit.errors import UsageError, did_you_mean
-from sslkit.sections import EncoderSection
+from sslkit.recipe.sections import EncoderSection
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -10,8 +10,8 @@ from torch import (
     nn,
 )
 
+from sslkit.recipe.sections import OptimSection
 from sslkit.schedules import Moment, cosine, warmup_cosine
-from sslkit.sections import OptimSection
 
 REFERENCE_BATCH = 256  # images for which a recipe's lr is meant (arXiv:1706.02677)
 

@@ -123,7 +123,7 @@ class Job:
     def _sample(self, count: int) -> "Sample":
         from sslkit.data.shards import open_split
         from sslkit.probes.health import STANDARD_VIEWS, Sample, chosen, pair_views
-        from sslkit.recipe import resolve as read_recipe
+        from sslkit.recipe.schema import resolve as read_recipe
 
         config, built = self.config, self.built
         section = read_recipe([self.run.recipe]).views if config["views"] == "recipe" else STANDARD_VIEWS

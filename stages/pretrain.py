@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sslkit.data.views import Batch
     from sslkit.device import Precision as Bits
     from sslkit.encoder import Encoder
-    from sslkit.recipe import Recipe
+    from sslkit.recipe.schema import Recipe
     from sslkit.training.distributed import World
     from sslkit.training.loop import Trainer
 
@@ -118,7 +118,7 @@ class _Job:
 
     def perform(self, force: bool) -> dict[str, Any]:
         """Train under the stage contract; only the leader keeps the books."""
-        from sslkit.recipe import as_dict
+        from sslkit.recipe.schema import as_dict
         from sslkit.training import distributed
 
         if not self.world.leads:
@@ -156,7 +156,7 @@ class _Job:
         from sslkit.data.loader import in_memory
         from sslkit.diagnostics import collapses
         from sslkit.files import atomic, read_rows
-        from sslkit.recipe import dump
+        from sslkit.recipe.schema import dump
         from sslkit.weights import save_encoder
 
         recipe = self.recipe

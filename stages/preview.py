@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from sslkit.methods.base import Preview
-    from sslkit.recipe import Recipe
+    from sslkit.recipe.schema import Recipe
 
 
 @takes_recipe
@@ -53,7 +53,7 @@ def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
     import torch
 
     from sslkit.files import atomic
-    from sslkit.recipe import dump
+    from sslkit.recipe.schema import dump
     from sslkit.schedules import Moment
     from stages.training import open_method
 

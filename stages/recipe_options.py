@@ -12,7 +12,7 @@ from stages.recipes import find
 from stages.splicing import spliced
 
 if TYPE_CHECKING:
-    from sslkit.recipe import Recipe
+    from sslkit.recipe.schema import Recipe
 
 # By parameter, in the order of `--help`. Typer reads the annotations at run time, hence Optional on Python 3.10.
 OPTIONS: dict[str, Any] = {
@@ -71,7 +71,7 @@ def recipe_from(recipes: Sequence[str] | None, settings: Sequence[str] | None, *
     Raises:
         UsageError: no recipe is named, or something in it is wrong.
     """
-    from sslkit.recipe import resolve
+    from sslkit.recipe.schema import resolve
 
     if not recipes:
         raise UsageError("name a recipe: --recipe dino, and a scale: --recipe small32 (`sslkit recipes` lists them)")

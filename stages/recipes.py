@@ -58,6 +58,6 @@ def show(
     """Print what recipes resolve to, every default included."""
     paths = [find(name) for name in recipe_names]
     # The check needs pydantic, which takes longer to import than `--help` may take.
-    from sslkit.recipe import dump, resolve
+    from sslkit.recipe.schema import dump, resolve
 
     print(dump(resolve(paths, settings or [])), end="")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sslkit.data.shards import Split
     from sslkit.methods.mae import MaskedAutoencoder
     from sslkit.plots.reconstruction import Painted, Shown
-    from sslkit.recipe import Recipe
+    from sslkit.recipe.schema import Recipe
 
 DEFAULT_COUNT = 8
 JUDGED = 256  # val images that the error is a mean of: eight would say little
@@ -156,7 +156,7 @@ def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
     """
     from sslkit import registry
     from sslkit.methods.base import Method
-    from sslkit.recipe import resolve
+    from sslkit.recipe.schema import resolve
 
     recipe = resolve([run.trained.need(run.recipe, "pretrain")])
     name = recipe.method.name

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sslkit.data.shards import Split
     from sslkit.data.views import Batch, ViewMaker
     from sslkit.methods.base import Method, Preview
-    from sslkit.recipe import Recipe
+    from sslkit.recipe.schema import Recipe
     from stages.run import Run
 
 

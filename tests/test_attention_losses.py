@@ -18,9 +18,9 @@ from sslkit.masks.base import Masks
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.objectives import attention_distill, attention_pool, attention_weighted, head_diversity, ibot
 from sslkit.objectives.base import Branch, PatchOutput, Scene
-from sslkit.recipe import resolve
+from sslkit.recipe.schema import resolve
+from sslkit.recipe.sections import PrototypesSection
 from sslkit.schedules import Moment
-from sslkit.sections import PrototypesSection
 from stages.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)

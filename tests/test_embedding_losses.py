@@ -14,8 +14,8 @@ from sslkit.errors import UsageError
 from sslkit.objectives import barlow_twins, byol, info_nce, koleo, swav, vicreg
 from sslkit.objectives.base import Branch, Objective, Scene, Term, projected
 from sslkit.prototypes import sinkhorn
+from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
 from sslkit.schedules import Moment
-from sslkit.sections import HeadSection, ProjectorSection, PrototypesSection
 
 FIXTURES = Path(__file__).parent / "fixtures"
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import ViewMaker
 from sslkit.methods.joint_embedding import JointEmbedding
-from sslkit.recipe import resolve
+from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
 from sslkit.training import gradients
 from stages.recipes import find

@@ -24,7 +24,7 @@ from sslkit.probes.health import (
     patch_distances,
     representation,
 )
-from sslkit.sections import AugmentSection, CropSection, ViewsSection
+from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
 from stages.run import Run
 
 SIZES = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 3}

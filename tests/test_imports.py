@@ -25,7 +25,7 @@ HEIGHTS = {
 }
 PLUG_INS = ("sslkit.objectives", "sslkit.masks", "sslkit.methods", "sslkit.data.sources")
 # A recipe's sections are validated by the classes that own them; it asks for their base when it is read.
-ALLOWED_UP = {("sslkit.recipe", f"sslkit.{folder}.base") for folder in ("masks", "objectives", "methods")}
+ALLOWED_UP = {("sslkit.recipe.schema", f"sslkit.{folder}.base") for folder in ("masks", "objectives", "methods")}
 HEAVY = {"torch", "torchvision", "numpy", "timm", "pydantic", "matplotlib", "webdataset", "faiss", "sklearn", "PIL"}
 FILES = sorted([*(ROOT / "sslkit").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 

@@ -13,9 +13,9 @@ from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.objectives.base import Objective
-from sslkit.recipe import Recipe, resolve
+from sslkit.recipe.schema import Recipe, resolve
+from sslkit.recipe.sections import PrototypesSection
 from sslkit.schedules import Moment
-from sslkit.sections import PrototypesSection
 from stages.recipes import find, names
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)

@@ -26,7 +26,7 @@ from sslkit.methods.mae import (
     unpatchify,
     visible,
 )
-from sslkit.recipe import resolve, validated
+from sslkit.recipe.schema import resolve, validated
 from sslkit.schedules import Moment
 from stages.recipes import find
 

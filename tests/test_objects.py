@@ -13,8 +13,8 @@ from sslkit.data.order import Order
 from sslkit.data.shards import Record, Split, write_shard
 from sslkit.data.views import Batch, ViewMaker, patch_coverage
 from sslkit.errors import SslkitError
-from sslkit.recipe import validated
-from sslkit.sections import ViewsSection
+from sslkit.recipe.schema import validated
+from sslkit.recipe.sections import ViewsSection
 
 SECTION = {"global": {"count": 2, "scale": [0.2, 1.0]}, "local": {"count": 1}, "augment": {"rotate": 0.5}}
 

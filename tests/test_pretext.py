@@ -24,7 +24,7 @@ from sslkit.methods.deep_cluster import (
 from sslkit.methods.jigsaw import Jigsaw, cut_tiles, normalised, permutation_set, put_together, tile_size
 from sslkit.methods.rotation import Rotation, rotated
 from sslkit.methods.supervised import Supervised
-from sslkit.recipe import resolve
+from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
 from stages.recipes import find
 

@@ -140,7 +140,7 @@ def test_every_training_in_the_readme_resolves():
 @pytest.mark.parametrize("script", sorted(PIPELINES.glob("*.sh")), ids=lambda path: path.stem)
 def test_every_pipeline_is_shell_and_names_what_exists(script):
     """Its syntax, its recipes, and the settings it makes."""
-    from sslkit.merging import override
+    from sslkit.recipe.merging import override
     from stages.recipes import names
 
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0

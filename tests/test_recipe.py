@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslkit.errors import UsageError
-from sslkit.merging import merge, override
-from sslkit.recipe import Recipe, as_dict, dump, resolve, validated
+from sslkit.recipe.merging import merge, override
+from sslkit.recipe.schema import Recipe, as_dict, dump, resolve, validated
 from sslkit.schedules import Moment, cosine, in_epochs, linear, warmup_cosine
 from stages.recipes import find, names
 

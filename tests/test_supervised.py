@@ -12,7 +12,7 @@ from sslkit.data.views import ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.base import DataFacts
 from sslkit.methods.supervised import Supervised, described, mix, soft_cross_entropy
-from sslkit.recipe import resolve
+from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
 from stages.recipes import find
 

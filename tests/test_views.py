@@ -11,8 +11,8 @@ from sslkit.data.loader import DecodedImages, ViewBatches, batches, in_memory
 from sslkit.data.order import Order
 from sslkit.data.views import PHOTOMETRIC, SLOTS, ViewMaker, boxes_from, center_crop, cut
 from sslkit.errors import UsageError
-from sslkit.recipe import validated
-from sslkit.sections import ViewsSection
+from sslkit.recipe.schema import validated
+from sslkit.recipe.sections import ViewsSection
 
 SECTION = {"global": {"count": 2, "scale": [0.4, 1.0]}, "local": {"count": 3, "scale": [0.05, 0.4]}}
 

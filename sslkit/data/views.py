@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.errors import UsageError
-from sslkit.sections import AugmentSection, CropSection, Probability, ViewsSection
+from sslkit.recipe.sections import AugmentSection, CropSection, Probability, ViewsSection
 
 TRIES = 10  # boxes drawn before a crop falls back on the whole image, cut to an allowed aspect
 SLOTS = 2 * TRIES + 2 + 1 + 10  # uniform numbers a view uses: boxes, position, flip, photometric

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.errors import UsageError
-from sslkit.sections import Strict
+from sslkit.recipe.sections import Strict
 
 
 @dataclass(frozen=True)

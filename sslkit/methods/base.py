@@ -16,9 +16,9 @@ from sslkit.data.views import Batch
 from sslkit.encoder import Encoder, unfuse_attention
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masks
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
+from sslkit.recipe.sections import MethodSection
 from sslkit.schedules import Moment
-from sslkit.sections import MethodSection
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sslkit import rng
 from sslkit.data.views import Batch
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
 from sslkit.reduction import from_leader
 from sslkit.schedules import Moment
 

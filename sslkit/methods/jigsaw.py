@@ -21,7 +21,7 @@ from sslkit import heads, rng
 from sslkit.data.views import Batch
 from sslkit.errors import UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 
 SIDE = 3  # tiles in a row

@@ -28,9 +28,9 @@ from sslkit.methods.base import (
     masked_on_object,
 )
 from sslkit.objectives.base import Branch, HeadOutput, Objective, PatchOutput, Scene, projected
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
+from sslkit.recipe.sections import ProjectorSection, PrototypesSection
 from sslkit.schedules import Moment, cosine
-from sslkit.sections import ProjectorSection, PrototypesSection
 
 
 class JointEmbedding(Method):

@@ -34,9 +34,9 @@ from sslkit.methods.base import (
     masked_on_object,
     takes_no,
 )
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
+from sslkit.recipe.sections import Strict
 from sslkit.schedules import Moment, cosine
-from sslkit.sections import Strict
 
 EPSILON = 1e-6  # added to a patch's variance: patches of one colour have none
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sslkit.data.views import Batch
 from sslkit.errors import UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 
 ANGLES = 4

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sslkit.objectives.base import Objective, Scene, Term, over_patches, over_peak
 from sslkit.prototypes import cross_entropy
-from sslkit.sections import HeadSection
+from sslkit.recipe.sections import HeadSection
 
 
 def rows(attention: Tensor, heads: Literal["each", "mean"]) -> Tensor:

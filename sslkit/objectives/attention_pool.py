@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from sslkit.errors import UsageError
 from sslkit.objectives.base import PrototypeObjective, Scene, Term, over_patches, over_peak
 from sslkit.prototypes import assignment_metrics, cross_view_cross_entropy
-from sslkit.sections import HeadSection
+from sslkit.recipe.sections import HeadSection
 
 
 def complement(row: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sslkit.masks.base import Masks
 from sslkit.objectives.base import HiddenObjective, PrototypeObjective, Scene, over_patches
-from sslkit.sections import HeadSection
+from sslkit.recipe.sections import HeadSection
 
 
 def shares(attention: Tensor, masks: Masks) -> Tensor:

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from sslkit.objectives.base import EmbeddingObjective
+from sslkit.recipe.sections import HeadSection
 from sslkit.reduction import processes, standardised, summed
-from sslkit.sections import HeadSection
 
 
 def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from sslkit.errors import UsageError
 from sslkit.heads import Head, PrototypeHead
 from sslkit.masks.base import Masks
 from sslkit.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen, sinkhorn
+from sslkit.recipe.sections import HeadSection, PrototypesSection, Strict
 from sslkit.schedules import Duration, Moment, linear
-from sslkit.sections import HeadSection, PrototypesSection, Strict
 
 
 @dataclass(frozen=True)

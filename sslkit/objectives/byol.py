@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sslkit import heads
 from sslkit.objectives.base import EmbeddingObjective
-from sslkit.sections import HeadSection, ProjectorSection, PrototypesSection
+from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
 
 
 def loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.objectives.base import EmbeddingObjective
+from sslkit.recipe.sections import HeadSection
 from sslkit.reduction import gathered
-from sslkit.sections import HeadSection
 
 
 def similarities(online: Tensor, target: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from sslkit.errors import UsageError
 from sslkit.objectives.base import Objective, Scene, Term
 from sslkit.prototypes import assignment_metrics, sinkhorn
 from sslkit.prototypes import cross_view_cross_entropy as loss
-from sslkit.sections import HeadSection, PrototypesSection
+from sslkit.recipe.sections import HeadSection, PrototypesSection
 
 
 class Swav(Objective):

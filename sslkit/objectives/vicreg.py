@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.objectives.base import EmbeddingObjective
+from sslkit.recipe.sections import HeadSection
 from sslkit.reduction import processes, summed
-from sslkit.sections import HeadSection
 
 EPSILON = 1e-4
 

@@ -34,7 +34,7 @@ from sslkit.probes.linear import (
     statistics,
 )
 from sslkit.probes.stacked import Heads, cosine
-from sslkit.sections import ViewsSection
+from sslkit.recipe.sections import ViewsSection
 
 SCALE = (0.08, 1.0)  # of a crop's area, as in the training of classifiers on ImageNet (arXiv:1409.4842, section 6)
 CHECKED = 8  # images encoded again to see that the features on disk are this encoder's

@@ -23,7 +23,7 @@ from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised
 from sslkit.probes.layer_decay import factors, freeze_below
 from sslkit.probes.prediction import Classifier, FloatLinear, Pool
-from sslkit.recipe import Recipe, validated
+from sslkit.recipe.schema import Recipe, validated
 from sslkit.schedules import Duration, Moment
 
 SMALL = 96  # pixels; below, the defaults are those of small data

@@ -26,7 +26,7 @@ from sslkit.diagnostics import alignment, effective_rank, uniformity
 from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.methods.base import feature_std
 from sslkit.probes.crops import batches, crops
-from sslkit.sections import AugmentSection, CropSection, ViewsSection
+from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
 
 ATTENTION_FLOATS = 1 << 25  # of one block's attention at a time: 128 MiB
 # What most joint-embedding methods have in common: crops, flips, colours. Blur and solarize belong to some.

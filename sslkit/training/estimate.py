@@ -10,7 +10,7 @@ from sslkit.data.order import Order
 from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
 from sslkit.methods.base import Method
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 
 

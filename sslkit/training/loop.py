@@ -18,7 +18,7 @@ from sslkit.device import Precision, autocast
 from sslkit.diagnostics import verdict
 from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.methods.base import Method
-from sslkit.recipe import Recipe
+from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 from sslkit.signals import Signals
 from sslkit.training import checkpoint, distributed, gradients, log

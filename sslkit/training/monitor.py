@@ -19,7 +19,7 @@ from sslkit.data.views import center_crop
 from sslkit.device import Precision, autocast, cores
 from sslkit.diagnostics import effective_rank
 from sslkit.encoder import Encoder
-from sslkit.sections import MonitorSection
+from sslkit.recipe.sections import MonitorSection
 
 BATCH = 256
 NEIGHBOURS, TEMPERATURE = 20, 0.07

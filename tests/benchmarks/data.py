@@ -19,7 +19,7 @@ from sslkit.data.augment import photometric
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.data.views import ViewMaker
 from sslkit.files import write_json
-from sslkit.sections import ViewsSection
+from sslkit.recipe.sections import ViewsSection
 
 # DINO's own crops and probabilities, which lightly's transform has as defaults.
 SECTION = {

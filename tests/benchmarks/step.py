@@ -19,7 +19,7 @@ from sslkit.data.loader import ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.device import Precision, autocast, pick_device
 from sslkit.methods.base import Method
-from sslkit.recipe import Recipe, resolve
+from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
 from stages.recipes import find
 

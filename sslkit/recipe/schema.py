@@ -13,9 +13,8 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_va
 
 from sslkit import registry
 from sslkit.errors import UsageError, did_you_mean
-from sslkit.merging import merge, override, read
-from sslkit.schedules import Duration, in_epochs
-from sslkit.sections import (
+from sslkit.recipe.merging import merge, override, read
+from sslkit.recipe.sections import (
     HEADS,
     EncoderSection,
     HeadSection,
@@ -28,6 +27,7 @@ from sslkit.sections import (
     TrainSection,
     ViewsSection,
 )
+from sslkit.schedules import Duration, in_epochs
 
 M = TypeVar("M", bound=BaseModel)
 
