@@ -22,7 +22,7 @@ import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
 from sslkit.files import atomic, read_json, write_json
 

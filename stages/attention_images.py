@@ -20,7 +20,7 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 def sizes_told(pictures: Iterator[tuple[str, "Tensor"]], shorter: int, patch: int) -> Iterator[tuple[str, "Tensor"]]:
     """The same pictures, with a remark where one enters the encoder at another size than was asked for."""
-    from sslkit.attention import MAX_TOKENS, model_size
+    from sslkit.encoder.attention import MAX_TOKENS, model_size
 
     whole = max(shorter // patch, 1) * patch
     if whole != shorter:

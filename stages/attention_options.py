@@ -12,7 +12,7 @@ from stages.encoder_source import EncoderSource, resolve
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
-    from sslkit.encoder import Encoder
+    from sslkit.encoder.encoder import Encoder
     from sslkit.plots.attention import Query
 
 LayersOption = Annotated[
@@ -152,7 +152,7 @@ def outline(source: EncoderSource) -> "Encoder":
     """The encoder without any weights: its sizes, in a fraction of a second."""
     import torch
 
-    from sslkit.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.encoder import Encoder, EncoderSpec
 
     with torch.device("meta"):
         return Encoder(EncoderSpec(**source.spec or {}))

@@ -37,7 +37,7 @@ from stages.run import Result, Run
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.encoder import Encoder
+    from sslkit.encoder.encoder import Encoder
     from sslkit.plots.against import Other
     from sslkit.plots.look import Look
 

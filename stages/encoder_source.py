@@ -11,7 +11,7 @@ from sslkit.files import read_json
 from stages.run import Result, Run
 
 if TYPE_CHECKING:
-    from sslkit.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.encoder import Encoder, EncoderSpec
     from sslkit.weights import Coverage
 
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
@@ -165,7 +165,7 @@ def build(source: EncoderSource) -> Built:
     """
     import torch
 
-    from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+    from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
     from sslkit.weights import load_checkpoint
 
     spec = EncoderSpec(**source.spec or {})
@@ -182,7 +182,7 @@ def build(source: EncoderSource) -> Built:
 
 
 def _pretrained(spec: "EncoderSpec") -> "Encoder":
-    from sslkit.encoder import Encoder
+    from sslkit.encoder.encoder import Encoder
 
     try:
         return Encoder(spec, pretrained=True)

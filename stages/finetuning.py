@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sslkit.data.shards import Split
     from sslkit.device import Precision as Bits
-    from sslkit.encoder import Encoder
+    from sslkit.encoder.encoder import Encoder
     from sslkit.probes.finetune import FineTune, Settings
     from sslkit.probes.prediction import Judged, Picked
 

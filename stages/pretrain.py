@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sslkit.data.loader import Images
     from sslkit.data.views import Batch
     from sslkit.device import Precision as Bits
-    from sslkit.encoder import Encoder
+    from sslkit.encoder.encoder import Encoder
     from sslkit.recipe.schema import Recipe
     from sslkit.training.distributed import World
     from sslkit.training.loop import Trainer

@@ -11,8 +11,8 @@ import torch
 from browser_fixture import page_errors
 from PIL import Image
 
-from sslkit.attention import threshold
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.attention import threshold
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.plots.attention import Portrait, first_percent
 from sslkit.plots.gallery import Look, draw_gallery
 from sslkit.plots.page import Section, render, render_section

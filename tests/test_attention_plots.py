@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslkit.attention import MAX_TOKENS, model_size, threshold
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.attention import MAX_TOKENS, model_size, threshold
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.plots.attention import (
     SHADE,

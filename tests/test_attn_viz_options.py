@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sslkit.attention import threshold
 from sslkit.data.images import decode
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.attention import threshold
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.files import write_json
 from sslkit.plots.attention import Portrait, nearly_uniform, patch_at, percent
 from sslkit.plots.figure import COLOURS

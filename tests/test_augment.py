@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from sslkit.data import augment
 from sslkit.data.views import PHOTOMETRIC
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from sslkit import rng
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.augmented import SCALE, Crops, PiecewiseOrder, augmented, check_encoder, joined
 from sslkit.probes.extraction import EncoderEmbedding, evaluation_crop

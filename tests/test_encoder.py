@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sslkit import attention
-from sslkit.encoder import Encoder, EncoderSpec, unfuse_attention
+from sslkit.encoder import attention
+from sslkit.encoder.encoder import Encoder, EncoderSpec, unfuse_attention
 from sslkit.errors import UsageError
 
 TINY = {"width": 48, "depth": 3, "heads": 3}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
 from sslkit.probes.partial import PartialArrays

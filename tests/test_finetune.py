@@ -17,7 +17,7 @@ from sslkit.data.loader import batches
 from sslkit.data.order import Order
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.methods.base import DataFacts
 from sslkit.probes import finetune as library
 from sslkit.probes import labels as few

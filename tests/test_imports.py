@@ -18,7 +18,7 @@ HEIGHTS = {
     "sslkit.objectives": 2,
     "sslkit.masks": 2,
     "sslkit.heads": 2,
-    "sslkit.encoder": 2,
+    "sslkit.encoder.encoder": 2,
     "sslkit.weights": 2,
     "sslkit.data": 2,
     "sslkit": 0,

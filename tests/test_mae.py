@@ -12,7 +12,7 @@ import torch
 from sslkit import registry, rng
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import Batch, ViewMaker
-from sslkit.encoder import sincos_positions
+from sslkit.encoder.encoder import sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.attention import rank
 from sslkit.masks.base import Masking, Masks, exact

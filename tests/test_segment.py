@@ -11,7 +11,7 @@ from PIL import Image
 
 from sslkit import rng
 from sslkit.data.sources.shapes import TEXTURES, compose
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.files import read_json, write_json
 from sslkit.probes.segmentation_protocols import Found
 from sslkit.weights import save_encoder

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from sslkit.attention import threshold
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.attention import threshold
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes import patch_probe
 from sslkit.probes.confusion import confusion

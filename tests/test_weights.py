@@ -11,7 +11,7 @@ import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
 from sslkit.weights import load_checkpoint, load_encoder, save_encoder

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.data.views import PHOTOMETRIC
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 COLUMN = {name: index for index, name in enumerate(PHOTOMETRIC)}
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): jitter's operations in the order they are applied

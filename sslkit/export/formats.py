@@ -16,7 +16,7 @@ import torch
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
 from sslkit.probes.extraction import CROP_RATIO, SMALLEST_CROPPED

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sslkit import ema, heads, registry
 from sslkit.data.views import Batch, patch_coverage
-from sslkit.encoder import Encoder, Tokens
+from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (

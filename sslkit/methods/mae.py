@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sslkit import ema
 from sslkit.data.views import Batch, patch_coverage
-from sslkit.encoder import Encoder, sincos_positions
+from sslkit.encoder.encoder import Encoder, sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (

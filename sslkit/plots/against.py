@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.intervals import interval
 from sslkit.plots.attention import heat
 from sslkit.plots.look import Look

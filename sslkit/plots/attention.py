@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from sslkit.attention import threshold
+from sslkit.encoder.attention import threshold
 from sslkit.plots.sheet import Tile, bounded, compose, fit, to_picture
 
 TILE = 176  # pixels, the longer side of a picture on a sheet

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.masks.base import Masking
 from sslkit.plots.against import MOST, Comparison, Other, pair_tiles
 from sslkit.plots.attention import (

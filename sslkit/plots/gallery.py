@@ -10,7 +10,7 @@ import torch
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
 from sslkit.plots import slider

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.attention import model_size
 from sslkit.device import Precision, autocast
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.encoder.attention import model_size
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.plots.attention import Query, patch_at
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.plots.attention import Portrait, heat_tile, mask_tiles
 from sslkit.plots.hidden import hide, strategies
 from sslkit.plots.look import Look, main, masking_look, sights

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
 from sslkit.device import Precision, autocast
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError
 from sslkit.probes.partial import PartialArrays
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from sslkit import rng
-from sslkit.attention import project, rows
 from sslkit.data.augment import photometric
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
 from sslkit.device import Precision, autocast, cores
 from sslkit.diagnostics import alignment, effective_rank, uniformity
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.encoder.attention import project, rows
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.methods.base import feature_std
 from sslkit.probes.crops import batches, crops
 from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection

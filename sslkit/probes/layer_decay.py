@@ -8,7 +8,7 @@ less than late ones. With L blocks and decay d:
 
 from torch import nn
 
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError
 
 LAST = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # of timm's ViT: what follows the blocks

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslkit.device import Precision, autocast
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError, UsageError
 
 Drop = Literal["pixels", "tokens"]

@@ -9,9 +9,9 @@ from timm.layers.attention import Attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.attention import model_size
 from sslkit.device import Precision, autocast
-from sslkit.encoder import Encoder
+from sslkit.encoder.attention import model_size
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sslkit.data.loader import Images
 from sslkit.device import Precision, autocast
-from sslkit.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Tokens
+from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.probes.crops import crops
 from sslkit.probes.features import ranks_of_truth

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sslkit.attention import threshold
+from sslkit.encoder.attention import threshold
 from sslkit.probes.confusion import confusion
 from sslkit.probes.masks_on_disk import Photos
 from sslkit.probes.normalised_cut import TAU, normalised_cut

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import Method
 from sslkit.schedules import Moment
 from sslkit.training import distributed

@@ -18,7 +18,7 @@ from sslkit.data.loader import Images
 from sslkit.data.views import center_crop
 from sslkit.device import Precision, autocast, cores
 from sslkit.diagnostics import effective_rank
-from sslkit.encoder import Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.recipe.sections import MonitorSection
 
 BATCH = 256

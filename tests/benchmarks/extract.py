@@ -14,7 +14,7 @@ from timing import interleave, ratio, show, verdict
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.device import autocast, pick_device, resolve_precision
 from sslkit.device import workers as loader_workers
-from sslkit.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.files import write_json
 from sslkit.probes.extraction import EncoderEmbedding, extract_batches, row_shapes
 from sslkit.probes.partial import PartialArrays

@@ -16,7 +16,7 @@ from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslkit.attention import project, roll_out, rows
+from sslkit.encoder.attention import project, roll_out, rows
 from sslkit.errors import UsageError, did_you_mean
 from sslkit.recipe.sections import EncoderSection
 

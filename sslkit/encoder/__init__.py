@@ -1,0 +1,1 @@
+"""A timm ViT seen as tokens, and its attention."""
