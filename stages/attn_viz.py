@@ -197,7 +197,7 @@ def _look(config: Mapping[str, Any], built: Built, more: More, device: "torch.de
 
 def _load_kept(run: Run, more: More) -> Iterator[tuple[float, "Encoder"]]:
     """One encoder at a time is in memory."""
-    from sslkit.weights import load_encoder
+    from sslkit.weights.read import load_encoder
 
     for epochs, path in more.kept:
         yield epochs, load_encoder(path, run.encoder_info)

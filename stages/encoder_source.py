@@ -12,7 +12,7 @@ from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder, EncoderSpec
-    from sslkit.weights import Coverage
+    from sslkit.weights.read import Coverage
 
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
 
@@ -166,7 +166,7 @@ def build(source: EncoderSource) -> Built:
     import torch
 
     from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
-    from sslkit.weights import load_checkpoint
+    from sslkit.weights.read import load_checkpoint
 
     spec = EncoderSpec(**source.spec or {})
     if source.kind == "timm":

@@ -45,7 +45,7 @@ def export(
     _check_free(folder, force)
 
     from sslkit.export.formats import FORMATS
-    from sslkit.weights import load_encoder
+    from sslkit.weights.read import load_encoder
 
     encoder = load_encoder(here.encoder, here.encoder_info)
     # Made beside its place and moved there whole.

@@ -140,7 +140,7 @@ class Job:
         """The measures of every encoder that the training kept, and a picture of them."""
         from sslkit.plots.health import draw_timeline
         from sslkit.probes.health import representation
-        from sslkit.weights import load_encoder
+        from sslkit.weights.read import load_encoder
 
         kept = self.run.kept_encoders() if self.source.kind == "run" else []
         if not kept:

@@ -157,7 +157,7 @@ class _Job:
         from sslkit.diagnostics import collapses
         from sslkit.files import atomic, read_rows
         from sslkit.recipe.schema import dump
-        from sslkit.weights import save_encoder
+        from sslkit.weights.read import save_encoder
 
         recipe = self.recipe
         if self.world.leads:
@@ -217,7 +217,7 @@ class _Job:
         """The loop, with its files in a folder."""
         from sslkit.training.loop import Trainer
         from sslkit.training.monitor import watcher
-        from sslkit.weights import save_weights
+        from sslkit.weights.read import save_weights
 
         recipe, (encoder, _) = self.recipe, self.method.exported()
         size, seed = recipe.encoder.image_size, recipe.train.seed

@@ -13,7 +13,7 @@ from sslkit.data.shards import Record, write_shard
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
-from sslkit.weights import save_encoder
+from sslkit.weights.read import save_encoder
 from stages import attn_viz as attn_viz_stage
 from stages.cli import app
 from stages.run import Run

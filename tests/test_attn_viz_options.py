@@ -17,7 +17,7 @@ from sslkit.plots.figure import COLOURS
 from sslkit.plots.heads import coloured_heads, key_heading, owners
 from sslkit.plots.look import Look, attend, enter, sights
 from sslkit.plots.timeline import masking_tiles, moments
-from sslkit.weights import load_encoder, save_encoder
+from sslkit.weights.read import load_encoder, save_encoder
 from stages.run import Run
 
 FAST = ["--precision", "fp32", "--device", "cpu"]

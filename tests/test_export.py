@@ -12,7 +12,7 @@ from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import UsageError
 from sslkit.export.formats import FORMATS, transformers_folder
 from sslkit.files import write_json
-from sslkit.weights import load_encoder
+from sslkit.weights.read import load_encoder
 from stages.run import Run
 
 PACKAGES = {"onnx": "onnxruntime", "transformers": "transformers"}

@@ -15,7 +15,7 @@ from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
 from sslkit.probes.partial import PartialArrays
-from sslkit.weights import save_encoder
+from sslkit.weights.read import save_encoder
 from stages.run import Run
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def arrays_of(run: Path) -> dict[str, bytes]:
 
 def test_features_are_those_of_the_encoder(tmp_path, prepared, sslkit):
     from sslkit.data.shards import open_split
-    from sslkit.weights import load_encoder
+    from sslkit.weights.read import load_encoder
 
     weights = prepared / "pretrain/encoder.safetensors"
     words = ["extract", tmp_path / "run", "--data", prepared, "--weights", weights, "--last-blocks", 2, *QUICK]

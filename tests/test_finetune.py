@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sslkit import optim, weights
+from sslkit import optim
 from sslkit.data.loader import batches
 from sslkit.data.order import Order
 from sslkit.data.shards import Split
@@ -25,6 +25,7 @@ from sslkit.probes.finetune import FineTune, Settings, expect_imagenet_statistic
 from sslkit.probes.prediction import Classifier, Judged, Picked, predict
 from sslkit.probes.self_training import confident
 from sslkit.schedules import Moment
+from sslkit.weights import read as weights
 from stages.run import Run
 
 CPU = torch.device("cpu")

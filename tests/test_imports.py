@@ -19,7 +19,7 @@ HEIGHTS = {
     "sslkit.masks": 2,
     "sslkit.heads": 2,
     "sslkit.encoder.encoder": 2,
-    "sslkit.weights": 2,
+    "sslkit.weights.read": 2,
     "sslkit.data": 2,
     "sslkit": 0,
 }

@@ -14,7 +14,7 @@ from timm.layers import resample_abs_pos_embed
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
-from sslkit.weights import load_checkpoint, load_encoder, save_encoder
+from sslkit.weights.read import load_checkpoint, load_encoder, save_encoder
 
 TINY = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
 DINOV2 = EncoderSpec("vit_small_patch14_dinov2", image_size=28, width=24, depth=2, heads=3)

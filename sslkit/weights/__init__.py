@@ -1,0 +1,1 @@
+"""Encoder weights on disk: reading published layouts, writing our own."""
