@@ -13,7 +13,7 @@ from sslkit.data.views import ViewMaker
 from sslkit.diagnostics import collapses
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import UsageError
-from sslkit.heads import PrototypeHead
+from sslkit.heads.heads import PrototypeHead
 from sslkit.masks.base import Masks
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.objectives import attention_distill, attention_pool, attention_weighted, head_diversity, ibot

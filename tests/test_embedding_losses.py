@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
-from sslkit import heads, registry
+from sslkit import registry
 from sslkit.errors import UsageError
+from sslkit.heads import heads
 from sslkit.objectives import barlow_twins, byol, info_nce, koleo, swav, vicreg
 from sslkit.objectives.base import Branch, Objective, Scene, Term, projected
 from sslkit.prototypes import sinkhorn

@@ -17,7 +17,7 @@ HEIGHTS = {
     "sslkit.methods": 3,
     "sslkit.objectives": 2,
     "sslkit.masks": 2,
-    "sslkit.heads": 2,
+    "sslkit.heads.heads": 2,
     "sslkit.encoder.encoder": 2,
     "sslkit.weights.read": 2,
     "sslkit.data": 2,

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sslkit import heads, registry
+from sslkit import registry
 from sslkit.data.augment import photometric
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import UsageError
+from sslkit.heads import heads
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.objectives.base import Objective
 from sslkit.recipe.schema import Recipe, resolve

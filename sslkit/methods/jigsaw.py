@@ -17,9 +17,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit import heads, rng
+from sslkit import rng
 from sslkit.data.views import Batch
 from sslkit.errors import UsageError
+from sslkit.heads import heads
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment

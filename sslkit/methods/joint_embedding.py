@@ -12,10 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslkit import ema, heads, registry
+from sslkit import ema, registry
 from sslkit.data.views import Batch, patch_coverage
 from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
+from sslkit.heads import heads
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (
     DataFacts,

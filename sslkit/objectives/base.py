@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from sslkit.errors import UsageError
-from sslkit.heads import Head, PrototypeHead
+from sslkit.heads.heads import Head, PrototypeHead
 from sslkit.masks.base import Masks
 from sslkit.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen, sinkhorn
 from sslkit.recipe.sections import HeadSection, PrototypesSection, Strict

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit import heads
+from sslkit.heads import heads
 from sslkit.objectives.base import EmbeddingObjective
 from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
 

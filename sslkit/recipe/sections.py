@@ -75,7 +75,7 @@ class TeacherSection(Strict):
 
 
 class HeadSection(Strict):
-    """A head of the branch; see ``sslkit.heads``. Its ``kind`` says which."""
+    """A head of the branch; see ``sslkit.heads.heads``. Its ``kind`` says which."""
 
     @property
     def embedding(self) -> int:

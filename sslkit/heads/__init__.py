@@ -1,0 +1,1 @@
+"""Heads: what sits between an encoder and an objective."""
