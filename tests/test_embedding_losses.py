@@ -12,9 +12,9 @@ from torch import Tensor, distributed, multiprocessing, nn
 from sslkit import registry
 from sslkit.errors import UsageError
 from sslkit.heads import heads
+from sslkit.losses.prototypes import sinkhorn
 from sslkit.objectives import barlow_twins, byol, info_nce, koleo, swav, vicreg
 from sslkit.objectives.base import Branch, Objective, Scene, Term, projected
-from sslkit.prototypes import sinkhorn
 from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
 from sslkit.schedules import Moment
 

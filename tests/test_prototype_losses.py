@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sslkit.losses.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen
 from sslkit.objectives import dino
-from sslkit.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

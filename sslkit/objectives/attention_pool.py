@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.errors import UsageError
+from sslkit.losses.prototypes import assignment_metrics, cross_view_cross_entropy
 from sslkit.objectives.base import PrototypeObjective, Scene, Term, over_patches, over_peak
-from sslkit.prototypes import assignment_metrics, cross_view_cross_entropy
 from sslkit.recipe.sections import HeadSection
 
 

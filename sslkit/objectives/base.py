@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sslkit.errors import UsageError
 from sslkit.heads.heads import Head, PrototypeHead
+from sslkit.losses.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen, sinkhorn
 from sslkit.masks.base import Masks
-from sslkit.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen, sinkhorn
 from sslkit.recipe.sections import HeadSection, PrototypesSection, Strict
 from sslkit.schedules import Duration, Moment, linear
 

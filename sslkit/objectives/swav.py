@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field
 
 from sslkit.errors import UsageError
+from sslkit.losses.prototypes import assignment_metrics, sinkhorn
+from sslkit.losses.prototypes import cross_view_cross_entropy as loss
 from sslkit.objectives.base import Objective, Scene, Term
-from sslkit.prototypes import assignment_metrics, sinkhorn
-from sslkit.prototypes import cross_view_cross_entropy as loss
 from sslkit.recipe.sections import HeadSection, PrototypesSection
 
 

@@ -1,0 +1,1 @@
+"""Pure loss functions that several objectives share."""
