@@ -171,7 +171,7 @@ class Job:
         from sslkit.data.loader import batches, in_memory
         from sslkit.data.order import Order
         from sslkit.data.views import ViewMaker
-        from sslkit.training.distributed import World
+        from sslkit.distributed.process_group import World
         from sslkit.training.loop import Trainer
 
         method = self._method(images, choice.lr, 0 if held is None else 1 if self.early_stop else float("inf"))

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from sslkit.data.loader import Images
     from sslkit.data.views import Batch
     from sslkit.device import Precision as Bits
+    from sslkit.distributed.process_group import World
     from sslkit.encoder.encoder import Encoder
     from sslkit.recipe.schema import Recipe
-    from sslkit.training.distributed import World
     from sslkit.training.loop import Trainer
 
 
@@ -57,7 +57,7 @@ def pretrain(
 ) -> None:
     """Train an encoder by a recipe; the same command goes on where an interrupted one stopped."""
     from sslkit import device as devices
-    from sslkit.training import distributed
+    from sslkit.distributed import process_group as distributed
 
     if minutes is not None and not dry_run:
         raise UsageError("--minutes tells how many epochs fit: add --dry-run, then train with --epochs")
@@ -118,8 +118,8 @@ class _Job:
 
     def perform(self, force: bool) -> dict[str, Any]:
         """Train under the stage contract; only the leader keeps the books."""
+        from sslkit.distributed import process_group as distributed
         from sslkit.recipe.schema import as_dict
-        from sslkit.training import distributed
 
         if not self.world.leads:
             if not distributed.from_leader(True):
@@ -258,7 +258,7 @@ class _Job:
         """CLS of all training images, in the order of the dataset; each process computes its share."""
         import numpy as np
 
-        from sslkit.training import distributed
+        from sslkit.distributed import process_group as distributed
         from sslkit.training.monitor import features_of
 
         distributed.same_buffers(encoder)

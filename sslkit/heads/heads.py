@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslkit.distributed.sums import standardised
 from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
-from sslkit.reduction import standardised
 
 
 class BatchNorm(nn.Module):

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from sslkit.distributed.sums import log_sum_exp
 from sslkit.errors import UsageError
-from sslkit.reduction import log_sum_exp
 
 
 def sharpen(logits: Tensor, center: Tensor, temperature: float) -> Tensor:

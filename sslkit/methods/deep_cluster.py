@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.data.views import Batch
+from sslkit.distributed.sums import from_leader
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
-from sslkit.reduction import from_leader
 from sslkit.schedules import Moment
 
 DIMENSIONS = 256  # at most so many principal components

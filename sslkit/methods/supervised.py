@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.data.views import Batch
+from sslkit.distributed.sums import processes, summed
 from sslkit.errors import UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
-from sslkit.reduction import processes, summed
 from sslkit.schedules import Moment
 
 UNLABELLED = -1

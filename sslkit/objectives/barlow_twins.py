@@ -11,9 +11,9 @@ No negatives, no stopped gradient, no teacher is needed; a teacher's embedding m
 from pydantic import Field
 from torch import Tensor
 
+from sslkit.distributed.sums import processes, standardised, summed
 from sslkit.objectives.base import EmbeddingObjective
 from sslkit.recipe.sections import HeadSection
-from sslkit.reduction import processes, standardised, summed
 
 
 def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:

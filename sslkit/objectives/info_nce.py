@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.distributed.sums import gathered
 from sslkit.objectives.base import EmbeddingObjective
 from sslkit.recipe.sections import HeadSection
-from sslkit.reduction import gathered
 
 
 def similarities(online: Tensor, target: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.distributed.sums import gathered
 from sslkit.objectives.base import Objective, Scene, Term, in_float32
 from sslkit.recipe.sections import HeadSection
-from sslkit.reduction import gathered
 
 EPSILON = 1e-8  # two equal features have a loss, and a gradient of 0
 

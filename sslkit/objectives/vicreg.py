@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.distributed.sums import processes, summed
 from sslkit.objectives.base import EmbeddingObjective
 from sslkit.recipe.sections import HeadSection
-from sslkit.reduction import processes, summed
 
 EPSILON = 1e-4
 

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
+from sslkit.distributed import process_group as distributed
 from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import Method
 from sslkit.schedules import Moment
-from sslkit.training import distributed
 
 
 def by_term(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslkit.distributed import process_group as distributed
 from sslkit.files import atomic
-from sslkit.training import distributed
 
 
 class Meter:

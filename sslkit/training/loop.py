@@ -16,14 +16,15 @@ from sslkit import optim
 from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import verdict
+from sslkit.distributed import process_group as distributed
+from sslkit.distributed.process_group import World
 from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.methods.base import Method
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 from sslkit.signals import Signals
-from sslkit.training import checkpoint, distributed, gradients, log
+from sslkit.training import checkpoint, gradients, log
 from sslkit.training.clock import Clock
-from sslkit.training.distributed import World
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""The process group, and sums over it that carry gradients."""
