@@ -9,7 +9,7 @@ from typing import Any
 
 from sslkit.errors import SslkitError
 from sslkit.files import read_rows
-from sslkit.intervals import interval
+from sslkit.statistics.intervals import interval
 from stages.run import FOLDERS, Result, Run
 
 COSTS = {

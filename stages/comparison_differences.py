@@ -82,7 +82,7 @@ def _seeds(members: Sequence[Member]) -> str:
 
 
 def _over_seeds(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Result:
-    from sslkit.probes.statistics import over_seeds
+    from sslkit.statistics.paired import over_seeds
 
     found = over_seeds([one.value for one, _ in pairs], [other.value for _, other in pairs])
     return {
@@ -100,8 +100,8 @@ def _over_seeds(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> Result:
 def _over_images(one: Evaluation, other: Evaluation) -> Result:
     import numpy as np
 
-    from sslkit.intervals import wilson
-    from sslkit.probes.statistics import over_images
+    from sslkit.statistics.intervals import wilson
+    from sslkit.statistics.paired import over_images
 
     try:
         rows, labels, ours = _right(one)

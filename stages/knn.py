@@ -134,8 +134,8 @@ def _counts(text: str) -> list[int]:
 def _few_shot(run: Run, config: Result) -> Result:
     """``top1`` and ``top5`` are the means of the most shots; the predictions are those of their first draw."""
     from sslkit.files import write_json
-    from sslkit.intervals import interval
     from sslkit.probes.few_shot import few_shot
+    from sslkit.statistics.intervals import interval
 
     train, val = _splits(run)
     found = few_shot(train, val, config["shots"], config["draws"], config["seed"], progress=True)

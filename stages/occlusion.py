@@ -204,7 +204,7 @@ def _probe(run: Run, built: Built, config: Result, device: "torch.device") -> "L
 
 def _with_draws(rows: list[Result]) -> list[Result]:
     """The rows with the half width of the 95 % interval over draws; None for a single draw."""
-    from sslkit.intervals import interval
+    from sslkit.statistics.intervals import interval
 
     return [{**row, "draws_interval": interval(row["draws"])[1]} for row in rows]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
-from sslkit.intervals import interval, wilson
+from sslkit.statistics.intervals import interval, wilson
 from stages.run import Result, Run
 from stages.status import survey
 

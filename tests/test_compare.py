@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sslkit.files import sha256, write_json
-from sslkit.probes.statistics import over_images
+from sslkit.statistics.paired import over_images
 from stages.run import Run
 
 

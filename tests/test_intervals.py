@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sslkit.intervals import interval, t_quantile, wilson
+from sslkit.statistics.intervals import interval, t_quantile, wilson
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

@@ -15,11 +15,11 @@ import pytest
 from browser_fixture import page_errors
 from PIL import Image
 
-from sslkit.intervals import wilson
 from sslkit.plots import charts, curves
 from sslkit.plots.figure import as_svg
 from sslkit.plots.inline import inline
 from sslkit.plots.report import Cell, Gallery, Picture, Report, Table, render
+from sslkit.statistics.intervals import wilson
 
 ODD = '<b>&"x'
 Shown = Callable[..., tuple[int, str, str]]

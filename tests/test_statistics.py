@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sslkit.errors import SslkitError
-from sslkit.probes.statistics import mcnemar, over_images, over_seeds, pairs_needed
+from sslkit.statistics.paired import mcnemar, over_images, over_seeds, pairs_needed
 
 
 def two(a_only: int, b_only: int, both: int, neither: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.encoder.encoder import Encoder
-from sslkit.intervals import interval
 from sslkit.plots.attention import heat
 from sslkit.plots.look import Look
 from sslkit.plots.sheet import PAPER, Tile, fit
+from sslkit.statistics.intervals import interval
 
 MOST = 1.0  # bits: the divergence of maps that share no patch
 SEAM = 4  # pixels between the two pictures of a pair
