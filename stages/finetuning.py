@@ -81,8 +81,8 @@ class Job:
         Raises:
             SslkitError: labels that are not there, or an encoder that the settings do not fit.
         """
+        from sslkit.data.labels import share
         from sslkit.data.shards import open_split
-        from sslkit.probes.labels import share
         from sslkit.probes.linear import HELD_OUT, hold_out
 
         self.train, val = (open_split(self.run.data, name) for name in ("train", "val"))

@@ -18,7 +18,7 @@ def labels_variant(label_fraction: float | None) -> str:
 
 def few_labels(train: "Features", config: Mapping[str, Any]) -> "Features":
     """Train with the labels that ``--label-fraction`` leaves it, by ``label_fraction`` and ``seed`` of a config."""
-    from sslkit.probes.labels import share
+    from sslkit.data.labels import share
 
     if config.get("label_fraction") is None:
         return train

@@ -18,8 +18,8 @@ from stages.output import show
 from stages.run import Result, Run, open_run
 
 if TYPE_CHECKING:
+    from sslkit.data.prepare.subset import Subset
     from sslkit.data.sources.base import Source
-    from sslkit.data.subset import Subset
 
 SOURCES = "sslkit.data.sources"
 SCRATCH = ".scratch"
@@ -72,8 +72,8 @@ def prepare(
     name, root = _source(source, root)
     processes = _workers(workers)
 
+    from sslkit.data.prepare.subset import Subset, describe
     from sslkit.data.sources.base import Source
-    from sslkit.data.subset import Subset, describe
 
     subset = Subset(fraction, per_class, _classes(classes), val_fraction, seed)
     kind: type[Source] = registry.load(SOURCES, name, Source)
@@ -119,7 +119,7 @@ class Job:
         Raises:
             SslkitError: the source cannot be read, or does not hold what is asked for.
         """
-        from sslkit.data.packing import plan
+        from sslkit.data.prepare.packing import plan
 
         # Named by the source's content, so that what a killed try unpacked of another one is not taken for this one's.
         digest = hashlib.sha256(f"{type(self.images).__name__} {self.content}".encode()).hexdigest()
@@ -131,7 +131,7 @@ class Job:
 
     def work(self, folder: Path) -> Result:
         """Pack."""
-        from sslkit.data.packing import pack
+        from sslkit.data.prepare.packing import pack
 
         self.begun = True
         return _results(pack(folder, self.plan, size=self.size, strict=self.strict, workers=self.workers))
@@ -139,7 +139,7 @@ class Job:
 
 def _forget_failure(run: Run, made: Sequence[Path]) -> None:
     """Of a try that packed nothing, leave nothing."""
-    from sslkit.data.packing import anything_packed
+    from sslkit.data.prepare.packing import anything_packed
 
     with suppress(SslkitError, OSError), held(run.path, "prepare", made):
         if not run.manifest.exists() and not anything_packed(run.own_data):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import write_features
 
+from sslkit.data.labels import shots
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features
 from sslkit.probes.few_shot import few_shot
 from sslkit.probes.knn import knn
-from sslkit.probes.labels import shots
 
 
 def split(features: np.ndarray, labels: np.ndarray) -> Features:

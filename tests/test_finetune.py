@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sslkit import optim
+from sslkit.data import labels as few
 from sslkit.data.loader import batches
 from sslkit.data.order import Order
 from sslkit.data.shards import Split
@@ -20,7 +21,6 @@ from sslkit.data.views import ViewMaker
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.methods.base import DataFacts
 from sslkit.probes import finetune as library
-from sslkit.probes import labels as few
 from sslkit.probes.finetune import FineTune, Settings, expect_imagenet_statistics, momentum, recipe_for, settings
 from sslkit.probes.prediction import Classifier, Judged, Picked, predict
 from sslkit.probes.self_training import confident

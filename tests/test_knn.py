@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import write_features
 
+from sslkit.data.labels import share
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, open_features
 from sslkit.probes.knn import knn, usable_ks
-from sslkit.probes.labels import share
 
 ORACLE = Path(__file__).parent / "fixtures" / "knn.npz"
 

@@ -11,9 +11,9 @@ from conftest import write_features
 from torch.nn import functional as F
 
 from sslkit import rng
+from sslkit.data.labels import share
 from sslkit.errors import SslkitError
 from sslkit.probes.features import Features, open_features
-from sslkit.probes.labels import share
 from sslkit.probes.linear import Settings, fit, hold_out, linear
 
 CPU = torch.device("cpu")

@@ -15,17 +15,18 @@ import typer
 from conftest import command as command_line
 
 from sslkit import registry
-from sslkit.data import images, packing, processes
+from sslkit.data import images
+from sslkit.data.prepare import packing, processes
+from sslkit.data.prepare.subset import Subset
 from sslkit.data.shards import open_split
 from sslkit.data.sources.base import PACKAGE, Sample, Source
 from sslkit.data.sources.folder import FolderSource
-from sslkit.data.subset import Subset
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from stages import prepare as stage
 
 NAMES = ("cat", "dog", "eel")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["sslkit.data.packing"])
+PROCESSES.set_forkserver_preload(["sslkit.data.prepare.packing"])
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslkit.data.subset import Subset, choose_classes, select
+from sslkit.data.prepare.subset import Subset, choose_classes, select
 from sslkit.errors import SslkitError, UsageError
 
 SEEDS = st.integers(0, 1000)

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from sslkit.data.labels import shots as support
 from sslkit.errors import UsageError
 from sslkit.probes.features import Features, check_pair, ranks_of_truth
 from sslkit.probes.knn import bank_of
-from sslkit.probes.labels import shots as support
 
 QUERIES = 2048  # whose distances to all classes are in memory at once
 

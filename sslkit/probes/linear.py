@@ -17,9 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sslkit import rng
+from sslkit.data.labels import by_class
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.features import Features, check_pair, ranks_of_truth
-from sslkit.probes.labels import by_class
 from sslkit.probes.stacked import Heads, cosine
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # per 256 images: times batch_size / 256

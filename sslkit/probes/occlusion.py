@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from sslkit import rng
+from sslkit.data.labels import by_class, in_turns
 from sslkit.data.shards import Split
 from sslkit.data.views import patch_coverage
 from sslkit.errors import SslkitError
 from sslkit.probes.crops import crops
 from sslkit.probes.extraction import evaluation_crop
 from sslkit.probes.features import ranks_of_truth
-from sslkit.probes.labels import by_class, in_turns
 from sslkit.probes.linear_classifier import Drop, LinearClassifier
 from sslkit.statistics.intervals import wilson
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sslkit.data import images
-from sslkit.data.archives import Files, files_fingerprint, open_files
+from sslkit.data.prepare.archives import Files, files_fingerprint, open_files
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sslkit.data import images
-from sslkit.data.archives import Tar, copy_stream, file_fingerprint
+from sslkit.data.prepare.archives import Tar, copy_stream, file_fingerprint
 from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic, read_json

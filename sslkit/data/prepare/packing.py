@@ -18,11 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from sslkit.data import images
-from sslkit.data.processes import run_all
+from sslkit.data.prepare.processes import run_all
+from sslkit.data.prepare.subset import Selection, Subset, describe, select
 from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
 from sslkit.data.sources.base import FetchError, Sample, Source
-from sslkit.data.subset import Selection, Subset, describe, select
 from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.files import atomic, write_json
 from sslkit.rng import generator

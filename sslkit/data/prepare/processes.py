@@ -74,7 +74,7 @@ def run_all(work: Work[J], jobs: Sequence[J], workers: int | None, progress: Cal
 def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Callable[[int], object]) -> None:
     # Forked from a server without threads: safe beside torch's threads, and torch is imported once for all.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sslkit.data.packing"])
+    context.set_forkserver_preload(["sslkit.data.prepare.packing"])
     done, stop = context.Value("q", 0), context.Event()
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop)) as pool:
         try:

@@ -1,0 +1,1 @@
+"""From a source to packed shards: subset, archives, packing."""
