@@ -13,7 +13,7 @@ from stages.output import say, show, tab, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
-    from sslkit.probes.embedding import Map
+    from sslkit.probes.inspect.embedding import Map
 
 MOST = 10_000  # points: trustworthiness takes the square of their number
 PAGE, POSITIONS = "index.html", "positions.npz"
@@ -45,7 +45,7 @@ def embed(
     here = transferred(run, data)
     inputs = _inputs(here, split.value)
 
-    from sslkit.probes.embedding import METHODS, chosen_methods
+    from sslkit.probes.inspect.embedding import METHODS, chosen_methods
 
     methods = chosen_methods(",".join(method or ["pca,tsne"]))
     config: Result = {"split": split.value, "count": count, "methods": methods, "seed": seed}
@@ -80,8 +80,8 @@ class Job:
             SslkitError: too few, NaN or infinity, all alike, a perplexity that so few points cannot have, or images
                 that are not the features'.
         """
-        from sslkit.probes.embedding import check_perplexity, sampled, unit_rows
-        from sslkit.probes.features import open_features
+        from sslkit.probes.features.features import open_features
+        from sslkit.probes.inspect.embedding import check_perplexity, sampled, unit_rows
 
         run, split = self.run, self.config["split"]
         self.features = open_features([run.feature(split, "cls")], run.feature(split, "labels"), unlabelled=True)
@@ -98,7 +98,7 @@ class Job:
 
         from sslkit.files import atomic, write_json
         from sslkit.plots.embedding import groups
-        from sslkit.probes.embedding import embed as make_map
+        from sslkit.probes.inspect.embedding import embed as make_map
 
         self.run.remember_data()
         if self.images is None:

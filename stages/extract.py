@@ -17,7 +17,7 @@ from stages.run import Result, Run, fingerprints
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.probes.extraction import Embedding, Team
+    from sslkit.probes.features.extraction import Embedding, Team
 
 SPLITS = ("train", "val")
 
@@ -49,7 +49,7 @@ def extract(
     here.need(here.manifest, "prepare")
 
     from sslkit.device import workers as loader_workers
-    from sslkit.probes.extraction import Team
+    from sslkit.probes.features.extraction import Team
 
     where, bits = encoder.place()
     config = {
@@ -97,7 +97,7 @@ class Job:
         import numpy as np
 
         from sslkit.files import atomic, sha256, write_json
-        from sslkit.probes.extraction import row_shapes
+        from sslkit.probes.features.extraction import row_shapes
 
         for litter in folder.rglob(".*.tmp"):  # of a try that was killed while it wrote a small file
             litter.unlink()
@@ -125,7 +125,7 @@ class Job:
 
     def follow(self) -> None:
         """Do shares of what the leader says, until it says None."""
-        from sslkit.probes.extraction import row_shapes
+        from sslkit.probes.features.extraction import row_shapes
 
         built: tuple[Any, Any] | None = None
         while (order := self.team.tell(None)) is not None:
@@ -137,7 +137,7 @@ class Job:
         self.team.close()
 
     def _share(self, name: str, embedding: "Embedding", shapes: Mapping[str, Any], batches: list[int]) -> None:
-        from sslkit.probes.extraction import extract_batches
+        from sslkit.probes.features.extraction import extract_batches
 
         images = self._images(name)
         arrays = self._arrays(name, shapes, len(images))
@@ -151,7 +151,7 @@ class Job:
         return open_split(self.run.data, name)
 
     def _arrays(self, name: str, shapes: Mapping[str, Any], rows: int) -> Any:
-        from sslkit.probes.partial import PartialArrays
+        from sslkit.probes.features.resumable_arrays import PartialArrays
 
         files = {array: self.run.feature(name, array) for array in shapes}
         return PartialArrays(files, shapes, rows, self.config["batch_size"])
@@ -170,7 +170,7 @@ class Job:
         import torch
 
         from sslkit.device import cores
-        from sslkit.probes.extraction import EncoderEmbedding, PixelEmbedding
+        from sslkit.probes.features.extraction import EncoderEmbedding, PixelEmbedding
 
         if self.team.size > 1:
             torch.set_num_threads(cores())  # torchrun would leave each process a single thread

@@ -80,7 +80,7 @@ def finetune(
         raise UsageError("finetune runs as one process: start it without torchrun")
 
     from sslkit.device import workers as loader_workers
-    from sslkit.probes.finetune import settings
+    from sslkit.probes.finetuning.finetune import settings
 
     where, bits = encoder.place()
     given = {**tuning, "unfreeze": unfreeze, "seed": encoder.seed}

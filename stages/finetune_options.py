@@ -1,4 +1,4 @@
-"""Options that tune ``sslkit finetune``; None leaves the default of ``sslkit.probes.finetune.settings``."""
+"""Options that tune ``sslkit finetune``; None leaves the default of ``sslkit.probes.finetuning.finetune.settings``."""
 
 from collections.abc import Callable
 from enum import Enum

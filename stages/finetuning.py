@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sslkit.data.shards import Split
     from sslkit.device import Precision as Bits
     from sslkit.encoder.encoder import Encoder
-    from sslkit.probes.finetune import FineTune, Settings
-    from sslkit.probes.prediction import Judged, Picked
+    from sslkit.probes.finetuning.finetune import FineTune, Settings
+    from sslkit.probes.finetuning.prediction import Judged, Picked
 
 
 FEW_STEPS = 10  # of a training; below, it is said
@@ -83,7 +83,7 @@ class Job:
         """
         from sslkit.data.labels import share
         from sslkit.data.shards import open_split
-        from sslkit.probes.linear import HELD_OUT, hold_out
+        from sslkit.probes.classify.linear import HELD_OUT, hold_out
 
         self.train, val = (open_split(self.run.data, name) for name in ("train", "val"))
         self.kept = share(self.train.labels, self.labels.label_fraction, self.about.seed)
@@ -123,7 +123,7 @@ class Job:
         return results
 
     def _picked(self, rows: np.ndarray) -> Picked:
-        from sslkit.probes.prediction import Picked
+        from sslkit.probes.finetuning.prediction import Picked
 
         return Picked(self.train, rows, self.train.labels[rows])
 
@@ -138,7 +138,7 @@ class Job:
 
     def _encoder(self) -> Encoder:
         """The encoder at the start, for images normalised by ImageNet's statistics."""
-        from sslkit.probes.finetune import expect_imagenet_statistics
+        from sslkit.probes.finetuning.finetune import expect_imagenet_statistics
 
         built = build(self.source)
         if built.coverage and self.source.kind == "file":
@@ -207,7 +207,7 @@ class Job:
         import torch
 
         from sslkit.methods.base import DataFacts
-        from sslkit.probes.finetune import FineTune, recipe_for
+        from sslkit.probes.finetuning.finetune import FineTune, recipe_for
 
         recipe = recipe_for(self.about, self.start.spec, lr, len(images), self.precision, every)
         torch.manual_seed(self.about.seed)  # the classifier's first weights
@@ -217,7 +217,7 @@ class Job:
         return method
 
     def _judge(self, method: FineTune, images: Picked) -> Judged:
-        from sslkit.probes.prediction import predict
+        from sslkit.probes.finetuning.prediction import predict
 
         return predict(method.judged(), images, self.device, self.precision)
 
@@ -225,8 +225,8 @@ class Job:
         """The labelled images and those that the model is sure of; and a report on the latter."""
         import numpy as np
 
-        from sslkit.probes.prediction import Picked
-        from sslkit.probes.self_training import confident
+        from sslkit.probes.finetuning.prediction import Picked
+        from sslkit.probes.finetuning.self_training import confident
 
         unknown = Picked(self.train, others, np.full(len(others), -1))
         assert self.labels.confidence is not None
@@ -276,7 +276,7 @@ class Job:
 def _labelled(split: Split) -> Picked:
     import numpy as np
 
-    from sslkit.probes.prediction import Picked
+    from sslkit.probes.finetuning.prediction import Picked
 
     rows = np.flatnonzero(split.labels >= 0)
     return Picked(split, rows, split.labels[rows])

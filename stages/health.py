@@ -17,7 +17,7 @@ from stages.run import Result, Run
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.probes.health import Sample
+    from sslkit.probes.inspect.health import Sample
 
 VIEWS = ("standard", "recipe")
 VIEWS_HELP = (
@@ -98,7 +98,7 @@ class Job:
     def work(self, folder: Path) -> Result:
         """Measure, draw, write."""
         from sslkit.files import write_json
-        from sslkit.probes.health import AttentionMeter, representation
+        from sslkit.probes.inspect.health import AttentionMeter, representation
 
         self.run.remember_data()
         encoder = self.built.encoder.to(self.device)
@@ -122,7 +122,7 @@ class Job:
 
     def _sample(self, count: int) -> "Sample":
         from sslkit.data.shards import open_split
-        from sslkit.probes.health import STANDARD_VIEWS, Sample, chosen, pair_views
+        from sslkit.probes.inspect.health import STANDARD_VIEWS, Sample, chosen, pair_views
         from sslkit.recipe.schema import resolve as read_recipe
 
         config, built = self.config, self.built
@@ -139,7 +139,7 @@ class Job:
     def _timeline(self, folder: Path, pictures: list[dict[str, str]]) -> Result:
         """The measures of every encoder that the training kept, and a picture of them."""
         from sslkit.plots.health import draw_timeline
-        from sslkit.probes.health import representation
+        from sslkit.probes.inspect.health import representation
         from sslkit.weights.read import load_encoder
 
         kept = self.run.kept_encoders() if self.source.kind == "run" else []

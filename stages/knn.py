@@ -15,7 +15,7 @@ from stages.output import say, show, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
-    from sslkit.probes.features import Features
+    from sslkit.probes.features.features import Features
 
 
 def knn(
@@ -97,14 +97,14 @@ def save_predictions(run: Run, stage: str, val: "Features", predicted: Any) -> N
 
 
 def _splits(run: Run) -> list["Features"]:
-    from sslkit.probes.features import open_features
+    from sslkit.probes.features.features import open_features
 
     return [open_features([run.feature(s, "cls")], run.feature(s, "labels")) for s in ("train", "val")]
 
 
 def _work(run: Run, stage: str, ks: list[int] | None, config: Result) -> Result:
     from sslkit.files import write_json
-    from sslkit.probes.knn import knn as classify
+    from sslkit.probes.classify.knn import knn as classify
 
     train, val = _splits(run)
     train = few_labels(train, config)
@@ -134,7 +134,7 @@ def _counts(text: str) -> list[int]:
 def _few_shot(run: Run, config: Result) -> Result:
     """``top1`` and ``top5`` are the means of the most shots; the predictions are those of their first draw."""
     from sslkit.files import write_json
-    from sslkit.probes.few_shot import few_shot
+    from sslkit.probes.classify.few_shot import few_shot
     from sslkit.statistics.intervals import interval
 
     train, val = _splits(run)

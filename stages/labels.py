@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sslkit.probes.features import Features
+    from sslkit.probes.features.features import Features
 
 
 def labels_variant(label_fraction: float | None) -> str:

@@ -31,9 +31,9 @@ from stages.output import say, show, table
 from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
-    from sslkit.probes.augmented import Crops
-    from sslkit.probes.features import Features
-    from sslkit.probes.linear import LinearResult, Settings
+    from sslkit.probes.classify.augmented_linear import Crops
+    from sslkit.probes.classify.linear import LinearResult, Settings
+    from sslkit.probes.features.features import Features
 
 STANDARDIZE_HELP = (
     "Centre and scale each feature by train's statistics; needed by MAE. Off in DINO's protocol (learning rates then "
@@ -164,8 +164,8 @@ class Probe:
         """
         from sslkit.device import pick_device
         from sslkit.device import workers as loader_workers
-        from sslkit.probes.features import check_finite, check_pair
-        from sslkit.probes.linear import plan
+        from sslkit.probes.classify.linear import plan
+        from sslkit.probes.features.features import check_finite, check_pair
 
         self.device = pick_device(self.device_name)
         self.loaders = loader_workers(self.workers, self.device)
@@ -181,7 +181,7 @@ class Probe:
         import safetensors.torch
 
         from sslkit.files import atomic, write_json
-        from sslkit.probes.linear import describe
+        from sslkit.probes.classify.linear import describe
 
         train, val, settings = self.train, self.val, self._settings()
         found = self._train(train, val, settings)
@@ -195,13 +195,13 @@ class Probe:
         return results
 
     def _features(self, split: str) -> "Features":
-        from sslkit.probes.features import open_features
+        from sslkit.probes.features.features import open_features
 
         files = [self.run.feature(split, name) for name in self.arrays]
         return open_features(files, self.run.feature(split, "labels"), self.config["layers"])
 
     def _settings(self) -> "Settings":
-        from sslkit.probes.linear import LEARNING_RATES, WEIGHT_DECAYS, Settings
+        from sslkit.probes.classify.linear import LEARNING_RATES, WEIGHT_DECAYS, Settings
 
         return Settings(
             learning_rates=LEARNING_RATES if self.config["lr"] == "sweep" else self.config["lr"],
@@ -212,10 +212,10 @@ class Probe:
 
     def _train(self, train: "Features", val: "Features", settings: "Settings") -> "LinearResult":
         if self.source is None:
-            from sslkit.probes.linear import linear as probe
+            from sslkit.probes.classify.linear import linear as probe
 
             return probe(train, val, settings, self.device, progress=True)
-        from sslkit.probes.augmented import augmented
+        from sslkit.probes.classify.augmented_linear import augmented
 
         self.run.remember_data()
         return augmented(train, val, self._crops(self.source), settings, self.device, progress=True, report=say)
@@ -223,8 +223,8 @@ class Probe:
     def _crops(self, source: EncoderSource) -> "Crops":
         from sslkit.data.shards import open_split
         from sslkit.files import read_json
-        from sslkit.probes.augmented import Crops
-        from sslkit.probes.extraction import EncoderEmbedding
+        from sslkit.probes.classify.augmented_linear import Crops
+        from sslkit.probes.features.extraction import EncoderEmbedding
 
         made, built = read_json(self.run.features_info), build(source)
         embedding = EncoderEmbedding(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sslkit.data.shards import Split
     from sslkit.plots.neighbours import Query
-    from sslkit.probes.features import Features
+    from sslkit.probes.features.features import Features
 
 TOP = 10  # pairs of classes in the table
 PAGE, SHEET, MATRIX = "index.html", "neighbours.png", "confusion.png"
@@ -112,7 +112,7 @@ def _predictions(run: Run, train: "Features", val: "Features") -> "np.ndarray":
     """(R,) classes by k-NN of val's labelled rows: read, or computed where k-NN has not run on these features."""
     import numpy as np
 
-    from sslkit.probes.knn import SWEEP, knn
+    from sslkit.probes.classify.knn import SWEEP, knn
 
     if _knn_stands(run):
         with np.load(run.predictions("knn")) as arrays:
@@ -124,9 +124,9 @@ def _predictions(run: Run, train: "Features", val: "Features") -> "np.ndarray":
 def _work(run: Run, folder: Path, count: int, k: int, only: Any, seed: int) -> Result:
     from sslkit.files import atomic, write_json
     from sslkit.plots.neighbours import neighbours_sheet, page
-    from sslkit.probes.confusion import confusion
-    from sslkit.probes.features import open_features
-    from sslkit.probes.neighbours import choose_queries, most_confused, nearest
+    from sslkit.probes.features.features import open_features
+    from sslkit.probes.inspect.neighbours import choose_queries, most_confused, nearest
+    from sslkit.probes.segmentation.confusion import confusion
 
     run.remember_data()
     train, val = (open_features([run.feature(s, "cls")], run.feature(s, "labels")) for s in ("train", "val"))
@@ -208,7 +208,7 @@ def _draw_matrix(folder: Path, counts: "np.ndarray", names: list[str]) -> Result
 
     from sslkit.plots.figure import as_svg, save_png
     from sslkit.plots.neighbours import alternative, classes_shown, confusion_figure
-    from sslkit.probes.neighbours import most_confused
+    from sslkit.probes.inspect.neighbours import most_confused
 
     mistakes = most_confused(counts, counts.size)
     classes = classes_shown(counts, mistakes)

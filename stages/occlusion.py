@@ -16,7 +16,7 @@ from stages.run import Result, Run, fingerprints
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.probes.linear_classifier import LinearClassifier
+    from sslkit.probes.classify.linear_classifier import LinearClassifier
 
 DEFAULT_SHARES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 DROPS = {"pixels": "patches set to the mean colour", "tokens": "patches kept out of the blocks"}
@@ -141,8 +141,8 @@ class Job:
             SslkitError: a head for other features, tokens that cannot be dropped, or no labels.
         """
         from sslkit.data.shards import open_split
-        from sslkit.probes.linear_classifier import check
-        from sslkit.probes.occlusion import balanced
+        from sslkit.probes.classify.linear_classifier import check
+        from sslkit.probes.inspect.occlusion import balanced
 
         self.built = build(self.source)
         self.probe = _probe(self.run, self.built, self.config, self.device)
@@ -154,7 +154,7 @@ class Job:
         """Drop, judge, draw, write."""
         from sslkit.files import read_json, write_json
         from sslkit.plots.occlusion import draw_occlusion
-        from sslkit.probes.occlusion import Plan, area, curve, judge, parts_of
+        from sslkit.probes.inspect.occlusion import Plan, area, curve, judge, parts_of
 
         self.run.remember_data()
         self._say_what_is_left_out()
@@ -182,7 +182,7 @@ class Job:
         return results
 
     def _say_what_is_left_out(self) -> None:
-        from sslkit.probes.occlusion import masked
+        from sslkit.probes.inspect.occlusion import masked
 
         if why := self.built.encoder.why_no_attention():
             say(f"random patches only: {why}, so no attention tells what is salient")
@@ -195,7 +195,7 @@ def _probe(run: Run, built: Built, config: Result, device: "torch.device") -> "L
     import safetensors.torch
 
     from sslkit.files import read_json
-    from sslkit.probes.linear_classifier import LinearClassifier
+    from sslkit.probes.classify.linear_classifier import LinearClassifier
 
     head = safetensors.torch.load_file(run.linear_head)
     features = read_json(run.results("linear"))["features"]

@@ -19,9 +19,9 @@ from stages.segment_photos import open_photos, variant_of
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.probes.masks_on_disk import MaskFolder, Photos
-    from sslkit.probes.patch_tokens import PatchTokens
-    from sslkit.probes.segmentation_protocols import Found, Probed
+    from sslkit.probes.segmentation.masks_on_disk import MaskFolder, Photos
+    from sslkit.probes.segmentation.patch_tokens import PatchTokens
+    from sslkit.probes.segmentation.protocols import Found, Probed
 
     Part = tuple[Photos, list[int]]
 
@@ -149,7 +149,7 @@ class Job:
         """Measure, draw, write ``results.json`` and ``jaccard.npz``."""
         from sslkit.files import write_json
         from sslkit.plots.segmentation import draw_pictures
-        from sslkit.probes.segmentation_summary import summarise
+        from sslkit.probes.segmentation.summary import summarise
 
         if self.folder is None:
             self.run.remember_data()
@@ -175,13 +175,13 @@ class Job:
         if self.folder is not None:
             return self.folder
         from sslkit.data.shards import open_split
-        from sslkit.probes.masks_on_disk import MaskedSplit
+        from sslkit.probes.segmentation.masks_on_disk import MaskedSplit
 
         return MaskedSplit(open_split(self.run.data, "val"), self.config["count"])
 
     def _encoders(self) -> dict[str, "PatchTokens"]:
         """The encoder, and beside it the same architecture with random weights."""
-        from sslkit.probes.patch_tokens import PatchTokens
+        from sslkit.probes.segmentation.patch_tokens import PatchTokens
 
         baseline = replace(self.source, kind="random", files={}, seed=self.config["seed"])
         sources = {"random": baseline} if self.source.kind == "random" else {"trained": self.source, "random": baseline}
@@ -195,7 +195,7 @@ class Job:
         return looks
 
     def _objects(self, photos: "Photos", looks: Mapping[str, "PatchTokens"]) -> dict[str, "Found"]:
-        from sslkit.probes.segmentation_protocols import Settings, find_objects
+        from sslkit.probes.segmentation.protocols import Settings, find_objects
 
         asked = [name for name in self.config["protocols"] if name != "probe"]
         settings = Settings(asked, self.config["mass"], self.config["tau"], self.config["seed"])
@@ -211,7 +211,7 @@ class Job:
         """The halves of a folder, or the prepared splits."""
         from sslkit import rng
         from sslkit.data.shards import open_split
-        from sslkit.probes.masks_on_disk import MaskedSplit
+        from sslkit.probes.segmentation.masks_on_disk import MaskedSplit
 
         photos, images = self.photos, len(self.photos.names)
         if self.folder is None:
@@ -228,7 +228,7 @@ class Job:
         return train, test
 
     def _probes(self, looks: Mapping[str, "PatchTokens"]) -> dict[str, "Probed"]:
-        from sslkit.probes.segmentation_protocols import probe_patches
+        from sslkit.probes.segmentation.protocols import probe_patches
 
         assert self.parts is not None
         return {

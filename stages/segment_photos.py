@@ -7,7 +7,7 @@ from sslkit.errors import UsageError
 from stages.photo_folders import PLAIN, as_variant, folder_name
 
 if TYPE_CHECKING:
-    from sslkit.probes.masks_on_disk import MaskFolder
+    from sslkit.probes.segmentation.masks_on_disk import MaskFolder
 
 
 def open_photos(
@@ -25,7 +25,7 @@ def open_photos(
         return None
     if data is not None:
         raise UsageError("--data RUN and --images DIR are two sets of photos: name one of them")
-    from sslkit.probes.masks_on_disk import open_folder
+    from sslkit.probes.segmentation.masks_on_disk import open_folder
 
     return open_folder(images, masks, count, binary, void)
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
-from sslkit.probes.augmented import SCALE, Crops, PiecewiseOrder, augmented, check_encoder, joined
-from sslkit.probes.extraction import EncoderEmbedding, evaluation_crop
-from sslkit.probes.features import Features, open_features
-from sslkit.probes.linear import Settings, hold_out, statistics
+from sslkit.probes.classify.augmented_linear import SCALE, Crops, PiecewiseOrder, augmented, check_encoder, joined
+from sslkit.probes.classify.linear import Settings, hold_out, statistics
+from sslkit.probes.features.extraction import EncoderEmbedding, evaluation_crop
+from sslkit.probes.features.features import Features, open_features
 
 CPU = torch.device("cpu")
 TINY = EncoderSpec("vit_tiny_patch16_224", image_size=16, patch_size=8, width=12, depth=2, heads=3)
@@ -126,7 +126,7 @@ def test_what_is_chosen_by_is_never_learnt_from(monkeypatch):
     _, held = hold_out(train.labels, 0.1, 0)
     replaced = Noise(61)
     replaced.pixels[train.rows[held]] = 255
-    monkeypatch.setattr("sslkit.probes.augmented.check_encoder", lambda train, crops: None)
+    monkeypatch.setattr("sslkit.probes.classify.augmented_linear.check_encoder", lambda train, crops: None)
     one, other = (augmented(train, train, some, settings, CPU) for some in (crops, replace(crops, images=replaced)))
     assert torch.equal(one.weight, other.weight) and one.sweep == other.sweep
     replaced.pixels[train.rows[np.setdiff1d(np.arange(60), held)[:5]]] = 255  # it would be seen

@@ -13,8 +13,8 @@ from PIL import Image
 
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
-from sslkit.probes.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
-from sslkit.probes.partial import PartialArrays
+from sslkit.probes.features.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
+from sslkit.probes.features.resumable_arrays import PartialArrays
 from sslkit.weights.read import save_encoder
 from stages.run import Run
 

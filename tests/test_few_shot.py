@@ -9,9 +9,9 @@ from conftest import write_features
 
 from sslkit.data.labels import shots
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.features import Features
-from sslkit.probes.few_shot import few_shot
-from sslkit.probes.knn import knn
+from sslkit.probes.classify.few_shot import few_shot
+from sslkit.probes.classify.knn import knn
+from sslkit.probes.features.features import Features
 
 
 def split(features: np.ndarray, labels: np.ndarray) -> Features:
@@ -40,7 +40,7 @@ def naive(train, labels, val, truth, count, seed, draw):
 
 
 def test_a_naive_loop_agrees(monkeypatch):
-    monkeypatch.setattr("sslkit.probes.few_shot.QUERIES", 7)
+    monkeypatch.setattr("sslkit.probes.classify.few_shot.QUERIES", 7)
     (x, y), (q, t) = blobs(66, 6, 0), blobs(40, 6, 1)
     found = few_shot(split(x, y), split(q, t), [5, 2], draws=3, seed=4)
     assert found.shots == [2, 5] and found.top1.shape == found.top5.shape == (2, 3)

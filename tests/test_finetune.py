@@ -20,10 +20,17 @@ from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.methods.base import DataFacts
-from sslkit.probes import finetune as library
-from sslkit.probes.finetune import FineTune, Settings, expect_imagenet_statistics, momentum, recipe_for, settings
-from sslkit.probes.prediction import Classifier, Judged, Picked, predict
-from sslkit.probes.self_training import confident
+from sslkit.probes.finetuning import finetune as library
+from sslkit.probes.finetuning.finetune import (
+    FineTune,
+    Settings,
+    expect_imagenet_statistics,
+    momentum,
+    recipe_for,
+    settings,
+)
+from sslkit.probes.finetuning.prediction import Classifier, Judged, Picked, predict
+from sslkit.probes.finetuning.self_training import confident
 from sslkit.schedules import Moment
 from sslkit.weights import read as weights
 from stages.run import Run

@@ -13,8 +13,8 @@ from torch import nn
 from sslkit.data import shards
 from sslkit.data.shards import open_split
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
-from sslkit.probes import health as probe
-from sslkit.probes.health import (
+from sslkit.probes.inspect import health as probe
+from sslkit.probes.inspect.health import (
     STANDARD_VIEWS,
     AttentionMeter,
     Sample,

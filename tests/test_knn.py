@@ -9,8 +9,8 @@ from conftest import write_features
 
 from sslkit.data.labels import share
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.features import Features, open_features
-from sslkit.probes.knn import knn, usable_ks
+from sslkit.probes.classify.knn import knn, usable_ks
+from sslkit.probes.features.features import Features, open_features
 
 ORACLE = Path(__file__).parent / "fixtures" / "knn.npz"
 
@@ -69,7 +69,7 @@ def test_a_naive_loop_agrees(classes, temperature):
 def test_queries_in_pieces_change_nothing(monkeypatch):
     train, val = split(*blobs(60, 4, 0)), split(*blobs(50, 4, 1))
     whole = knn(train, val)
-    monkeypatch.setattr("sslkit.probes.knn.QUERIES", 7)
+    monkeypatch.setattr("sslkit.probes.classify.knn.QUERIES", 7)
     assert knn(train, val).sweep == whole.sweep
 
 

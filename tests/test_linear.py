@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.data.labels import share
 from sslkit.errors import SslkitError
-from sslkit.probes.features import Features, open_features
-from sslkit.probes.linear import Settings, fit, hold_out, linear
+from sslkit.probes.classify.linear import Settings, fit, hold_out, linear
+from sslkit.probes.features.features import Features, open_features
 
 CPU = torch.device("cpu")
 

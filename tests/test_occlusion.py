@@ -15,8 +15,8 @@ from sslkit import rng
 from sslkit.data.shards import Split, open_split
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.linear_classifier import LinearClassifier, check, patch_size, reads
-from sslkit.probes.occlusion import Part, Plan, area, balanced, curve, dropped, judge, without
+from sslkit.probes.classify.linear_classifier import LinearClassifier, check, patch_size, reads
+from sslkit.probes.inspect.occlusion import Part, Plan, area, balanced, curve, dropped, judge, without
 from stages.occlusion import parse_shares
 from stages.run import Run
 

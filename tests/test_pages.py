@@ -15,7 +15,7 @@ from sslkit.plots.inline import picture_uri
 from sslkit.plots.sheet import Tile
 from sslkit.plots.slider import control
 from sslkit.plots.template import render_template
-from sslkit.probes.embedding import Map
+from sslkit.probes.inspect.embedding import Map
 from stages.output import tab
 from stages.run import Run
 

@@ -13,7 +13,7 @@ from sslkit.data.shards import open_split
 from sslkit.files import atomic
 from sslkit.methods.mae import MaskedAutoencoder, denormalised, normalised, patchify
 from sslkit.plots.reconstruction import Shown, _batch, paint, shortened
-from sslkit.probes.extraction import evaluation_crop
+from sslkit.probes.features.extraction import evaluation_crop
 from sslkit.recipe import schema as recipes
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint

@@ -13,7 +13,7 @@ from sslkit import rng
 from sslkit.data.sources.shapes import TEXTURES, compose
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.files import read_json, write_json
-from sslkit.probes.segmentation_protocols import Found
+from sslkit.probes.segmentation.protocols import Found
 from sslkit.weights.read import save_encoder
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=64, patch_size=8, width=48, depth=2, heads=3)

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from sslkit.encoder.attention import threshold
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 from sslkit.errors import SslkitError
-from sslkit.probes import patch_probe
-from sslkit.probes.confusion import confusion
-from sslkit.probes.masks_on_disk import open_folder, read_mask, spread
-from sslkit.probes.normalised_cut import WEAK, affinity, normalised_cut, second_vector
-from sslkit.probes.patch_probe import PatchCollector, PatchProbe, train_probe
-from sslkit.probes.patch_tokens import PatchTokens
-from sslkit.probes.segmentation import (
+from sslkit.probes.segmentation import patch_probe
+from sslkit.probes.segmentation.confusion import confusion
+from sslkit.probes.segmentation.masks_on_disk import open_folder, read_mask, spread
+from sslkit.probes.segmentation.normalised_cut import WEAK, affinity, normalised_cut, second_vector
+from sslkit.probes.segmentation.patch_probe import PatchCollector, PatchProbe, train_probe
+from sslkit.probes.segmentation.patch_tokens import PatchTokens
+from sslkit.probes.segmentation.protocols import Settings, find_objects
+from sslkit.probes.segmentation.scores import (
     bounds,
     cell_of,
     class_iou,
@@ -32,7 +33,6 @@ from sslkit.probes.segmentation import (
     miou,
     resamples,
 )
-from sslkit.probes.segmentation_protocols import Settings, find_objects
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -242,7 +242,7 @@ def test_logits_are_upsampled_bilinearly_to_pixels():
 
 
 def test_many_patches_are_thinned_alike_in_every_image(monkeypatch):
-    monkeypatch.setattr("sslkit.probes.patch_probe.MAX_PATCHES", 12)
+    monkeypatch.setattr("sslkit.probes.segmentation.patch_probe.MAX_PATCHES", 12)
     collector = PatchCollector(3, 4, seed=0)
     for tokens, cells in zip(*toy_patches(3), strict=True):
         collector.add(tokens, cells)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
-from sslkit.probes.extraction import CROP_RATIO, SMALLEST_CROPPED
+from sslkit.probes.features.extraction import CROP_RATIO, SMALLEST_CROPPED
 
 
 class Features(nn.Module):

@@ -18,7 +18,7 @@ from sslkit.plots.figure import COLOURS, MARKERS, label, legend
 from sslkit.plots.inline import data_uri
 from sslkit.plots.sheet import fit
 from sslkit.plots.template import render_template, tight
-from sslkit.probes.embedding import JUDGED_BY, Map
+from sslkit.probes.inspect.embedding import JUDGED_BY, Map
 
 TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so that JPEG blends none with its neighbour
 QUALITIES = (80, 65, 50)  # of the JPEG of thumbnails, tried in turn

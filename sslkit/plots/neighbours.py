@@ -14,7 +14,7 @@ from sslkit.plots.inline import picture_uri
 from sslkit.plots.reconstruction import shortened
 from sslkit.plots.sheet import GAP, PAPER, Tile, compose, fit, to_picture
 from sslkit.plots.template import render_template
-from sslkit.probes.extraction import evaluation_crop
+from sslkit.probes.features.extraction import evaluation_crop
 
 TILE = 112  # pixels, the side of a picture in its frame
 FRAME, DASH = 5, 9  # pixels: the width of a frame, and the length of a dash and of the gap after it

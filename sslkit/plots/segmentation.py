@@ -14,8 +14,8 @@ from sslkit.files import atomic
 from sslkit.plots.attention import shade, stencil
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
 from sslkit.plots.sheet import Tile, bounded, compose, fit, heading_tile, to_picture
-from sslkit.probes.masks_on_disk import Photos
-from sslkit.probes.segmentation_protocols import Found
+from sslkit.probes.segmentation.masks_on_disk import Photos
+from sslkit.probes.segmentation.protocols import Found
 
 EXAMPLES = 6
 PERCENT = "percent: Jaccard of what was found with the photo's mask"

@@ -80,7 +80,7 @@ def features_of(
 
 
 def _nearest(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
-    """Percent right by weighted vote, as in ``sslkit.probes.knn`` but small enough for torch alone."""
+    """Percent right by weighted vote, as in ``sslkit.probes.classify.knn`` but small enough for torch alone."""
     similarity, neighbours = (queries @ bank.T).topk(min(NEIGHBOURS, len(bank)))
     votes = torch.zeros(len(queries), int(bank_labels.max()) + 1)
     votes.scatter_add_(1, bank_labels[neighbours], (similarity / TEMPERATURE).exp())

@@ -16,8 +16,8 @@ from sslkit.device import autocast, pick_device, resolve_precision
 from sslkit.device import workers as loader_workers
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.files import write_json
-from sslkit.probes.extraction import EncoderEmbedding, extract_batches, row_shapes
-from sslkit.probes.partial import PartialArrays
+from sslkit.probes.features.extraction import EncoderEmbedding, extract_batches, row_shapes
+from sslkit.probes.features.resumable_arrays import PartialArrays
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import faiss
 import numpy as np
 from timing import interleave, ratio, show, verdict
 
-from sslkit.probes.features import open_features
-from sslkit.probes.knn import knn
+from sslkit.probes.classify.knn import knn
+from sslkit.probes.features.features import open_features
 
 WIDTH, CLASSES = 384, 100
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from timing import interleave, show, verdict
 
-from sslkit.probes.features import open_features
-from sslkit.probes.linear import Settings, linear
+from sslkit.probes.classify.linear import Settings, linear
+from sslkit.probes.features.features import open_features
 
 
 def write(folder: Path, name: str, rows: int, width: int, classes: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sslkit.device import cores
-from sslkit.probes.extraction import Images, evaluation_crop, normaliser
+from sslkit.probes.features.extraction import Images, evaluation_crop, normaliser
 
 BATCH = 64  # images per forward pass
 

@@ -11,8 +11,8 @@ from sslkit.data.loader import Images
 from sslkit.device import Precision, autocast
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Tokens
 from sslkit.errors import UsageError
-from sslkit.probes.crops import crops
-from sslkit.probes.features import ranks_of_truth
+from sslkit.probes.features.crops import crops
+from sslkit.probes.features.features import ranks_of_truth
 
 UNLABELLED = -1
 Pool = Literal["cls", "mean"]

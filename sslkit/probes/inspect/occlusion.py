@@ -18,10 +18,10 @@ from sslkit.data.labels import by_class, in_turns
 from sslkit.data.shards import Split
 from sslkit.data.views import patch_coverage
 from sslkit.errors import SslkitError
-from sslkit.probes.crops import crops
-from sslkit.probes.extraction import evaluation_crop
-from sslkit.probes.features import ranks_of_truth
-from sslkit.probes.linear_classifier import Drop, LinearClassifier
+from sslkit.probes.classify.linear_classifier import Drop, LinearClassifier
+from sslkit.probes.features.crops import crops
+from sslkit.probes.features.extraction import evaluation_crop
+from sslkit.probes.features.features import ranks_of_truth
 from sslkit.statistics.intervals import wilson
 
 SHARES = tuple(tenth / 10 for tenth in range(10))

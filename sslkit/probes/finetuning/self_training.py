@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sslkit.probes.prediction import UNLABELLED, Judged
+from sslkit.probes.finetuning.prediction import UNLABELLED, Judged
 
 
 @dataclass(frozen=True)

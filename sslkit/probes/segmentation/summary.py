@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sslkit.probes.masks_on_disk import Photos
-from sslkit.probes.segmentation import bounds, class_iou, miou, resamples
-from sslkit.probes.segmentation_protocols import CHOICES, Found, Probed
+from sslkit.probes.segmentation.masks_on_disk import Photos
+from sslkit.probes.segmentation.protocols import CHOICES, Found, Probed
+from sslkit.probes.segmentation.scores import bounds, class_iou, miou, resamples
 
 Figures = dict[str, Any]
 

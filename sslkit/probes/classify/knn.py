@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sslkit.errors import UsageError
-from sslkit.probes.features import Features, check_pair, ranks_of_truth
+from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
 
 SWEEP = (10, 20, 100, 200)
 HEADLINE = 20  # fixed beforehand: a k chosen by its val accuracy would be chosen on the test set

@@ -25,7 +25,7 @@ from sslkit.diagnostics import alignment, effective_rank, uniformity
 from sslkit.encoder.attention import project, rows
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.methods.base import feature_std
-from sslkit.probes.crops import batches, crops
+from sslkit.probes.features.crops import batches, crops
 from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
 
 ATTENTION_FLOATS = 1 << 25  # of one block's attention at a time: 128 MiB

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.data.labels import by_class, in_turns
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.features import Features, check_pair
-from sslkit.probes.knn import bank_of
+from sslkit.probes.classify.knn import bank_of
+from sslkit.probes.features.features import Features, check_pair
 
 Only = Literal["right", "wrong", "any"]
 

@@ -20,9 +20,7 @@ from sslkit.data.loader import Images, batches, in_memory
 from sslkit.data.order import Order
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import SslkitError
-from sslkit.probes.extraction import EncoderEmbedding, evaluation_crop
-from sslkit.probes.features import Features, check_pair
-from sslkit.probes.linear import (
+from sslkit.probes.classify.linear import (
     LinearResult,
     Plan,
     Settings,
@@ -33,7 +31,9 @@ from sslkit.probes.linear import (
     plan,
     statistics,
 )
-from sslkit.probes.stacked import Heads, cosine
+from sslkit.probes.classify.stacked import Heads, cosine
+from sslkit.probes.features.extraction import EncoderEmbedding, evaluation_crop
+from sslkit.probes.features.features import Features, check_pair
 from sslkit.recipe.sections import ViewsSection
 
 SCALE = (0.08, 1.0)  # of a crop's area, as in the training of classifiers on ImageNet (arXiv:1409.4842, section 6)

@@ -21,8 +21,8 @@ from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised
-from sslkit.probes.layer_decay import factors, freeze_below
-from sslkit.probes.prediction import Classifier, FloatLinear, Pool
+from sslkit.probes.finetuning.layer_decay import factors, freeze_below
+from sslkit.probes.finetuning.prediction import Classifier, FloatLinear, Pool
 from sslkit.recipe.schema import Recipe, validated
 from sslkit.schedules import Duration, Moment
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.features import Features
+from sslkit.probes.features.features import Features
 
 METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 FEWEST = 5  # points that a map is made of

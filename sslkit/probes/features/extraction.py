@@ -24,7 +24,7 @@ from tqdm import tqdm
 from sslkit.device import Precision, autocast
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError
-from sslkit.probes.partial import PartialArrays
+from sslkit.probes.features.resumable_arrays import PartialArrays
 
 CROP_RATIO = 0.875  # 224 out of 256, the field's evaluation crop
 SMALLEST_CROPPED = 128  # pixels; below, borders are too precious and the shorter side becomes the crop

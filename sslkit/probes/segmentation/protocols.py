@@ -4,8 +4,8 @@ attention: per head the fewest patches that hold 60 % of the attention from CLS;
 the mean over objects, then over photos (arXiv:2104.14294, section 4.2.2). The best head is chosen by the mask itself,
 so this says what the heads hold, not what can be had without masks. Beside it stand choices that do not look at the
 photo's own mask: the mean of the heads, the lowest-entropy head, and one head that other photos chose.
-ncut: one side of a normalised cut (``sslkit.probes.normalised_cut``) against all objects together.
-probe: a linear layer on patch tokens (``sslkit.probes.patch_probe``), by mIoU.
+ncut: one side of a normalised cut (``sslkit.probes.segmentation.scores.normalised_cut``) against all objects together.
+probe: a linear layer on patch tokens (``sslkit.probes.segmentation.patch_probe``), by mIoU.
 
 The whole picture is the answer that looks at nothing: for attention against each object, for the cut against all
 together, which is more where a photo has several.
@@ -20,12 +20,12 @@ import torch
 from tqdm import tqdm
 
 from sslkit.encoder.attention import threshold
-from sslkit.probes.confusion import confusion
-from sslkit.probes.masks_on_disk import Photos
-from sslkit.probes.normalised_cut import TAU, normalised_cut
-from sslkit.probes.patch_probe import PatchCollector, PatchProbe, train_probe
-from sslkit.probes.patch_tokens import PatchTokens, Seen
-from sslkit.probes.segmentation import count_cells, fixed_head, jaccard, lowest_entropy
+from sslkit.probes.segmentation.confusion import confusion
+from sslkit.probes.segmentation.masks_on_disk import Photos
+from sslkit.probes.segmentation.normalised_cut import TAU, normalised_cut
+from sslkit.probes.segmentation.patch_probe import PatchCollector, PatchProbe, train_probe
+from sslkit.probes.segmentation.patch_tokens import PatchTokens, Seen
+from sslkit.probes.segmentation.scores import count_cells, fixed_head, jaccard, lowest_entropy
 
 CHOICES = ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads")
 

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.errors import SslkitError
-from sslkit.probes.confusion import confusion
-from sslkit.probes.features import CHUNK, Features
-from sslkit.probes.linear import LEARNING_RATES, Settings, fit, statistics
-from sslkit.probes.segmentation import miou
-from sslkit.probes.stacked import Heads
+from sslkit.probes.classify.linear import LEARNING_RATES, Settings, fit, statistics
+from sslkit.probes.classify.stacked import Heads
+from sslkit.probes.features.features import CHUNK, Features
+from sslkit.probes.segmentation.confusion import confusion
+from sslkit.probes.segmentation.scores import miou
 
 HELD_OUT = 0.2  # of the train images
 EPOCHS = 20

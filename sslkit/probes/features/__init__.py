@@ -1,0 +1,1 @@
+"""Frozen features: computing them, storing them, reading them."""

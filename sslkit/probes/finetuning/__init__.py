@@ -1,0 +1,1 @@
+"""Fine-tuning the whole encoder with a classifier."""

@@ -1,0 +1,1 @@
+"""Measurements that explain an encoder rather than score it."""

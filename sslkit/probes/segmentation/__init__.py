@@ -1,0 +1,1 @@
+"""Segmentation from attention and patch tokens."""
