@@ -13,7 +13,7 @@ from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder
-    from sslkit.plots.attention import Query
+    from sslkit.plots.attention.maps import Query
 
 LayersOption = Annotated[
     Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import torch
 
     from sslkit.encoder.encoder import Encoder
-    from sslkit.plots.against import Other
-    from sslkit.plots.look import Look
+    from sslkit.plots.attention.against import Other
+    from sslkit.plots.attention.look import Look
 
 DEFAULT_COUNT, DEFAULT_RATIO = 8, 0.5
 # The first line of the page, by where the encoder comes from.
@@ -157,7 +157,7 @@ class Job:
 
     def work(self, folder: Path) -> Result:
         """Draw."""
-        from sslkit.plots.gallery import draw_gallery
+        from sslkit.plots.attention.gallery import draw_gallery
 
         pictures = val_images(self.run, self.config["count"]) if self.photos is None else read_photos(self.photos)
         pictures = sizes_told(pictures, self.config["image_size"], self.encoder.patch_size)
@@ -172,14 +172,14 @@ def _try(encoder: "Encoder", look: "Look") -> None:
 
     import torch
 
-    from sslkit.plots.look import attend, masking_look
+    from sslkit.plots.attention.look import attend, masking_look
 
     attend(encoder, torch.zeros(3, 1, 1, dtype=torch.uint8), replace(look, shorter=1))
     masking_look(encoder, look)
 
 
 def _look(config: Mapping[str, Any], built: Built, more: More, device: "torch.device") -> "Look":
-    from sslkit.plots.look import Look
+    from sslkit.plots.attention.look import Look
 
     return Look(
         shorter=config["image_size"],
@@ -207,7 +207,7 @@ def _load_other(more: More, look: "Look", image_size: int | None) -> "Other":
     """The encoder of ``--against``; it sees the images at its own size, unless ``--image-size`` is for both."""
     from dataclasses import replace
 
-    from sslkit.plots.against import Other
+    from sslkit.plots.attention.against import Other
 
     assert more.against is not None
     built = build(more.against)

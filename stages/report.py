@@ -48,7 +48,7 @@ def report(
     }
 
     from sslkit.files import atomic
-    from sslkit.plots.report import render
+    from sslkit.plots.report.report import render
     from stages.report_tables import assemble
 
     here = out or (runs[0] / NAME if len(names) == 1 else Path(NAME))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sslkit.plots.report import Cell, Notice, Origin, Step, Table
+from sslkit.plots.report.report import Cell, Notice, Origin, Step, Table
 from stages.report_facts import Facts, Stage
 
 Rows = Sequence[Sequence[Cell]]

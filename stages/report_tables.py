@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sslkit.plots.charts import Point
-from sslkit.plots.report import Cell, Gallery, Measure, Notice, Picture, Report, Table, Tile
+from sslkit.plots.report.charts import Point
+from sslkit.plots.report.report import Cell, Gallery, Measure, Notice, Picture, Report, Table, Tile
 from stages.report_facts import FEW_SHOT, Accuracy, Facts, Stage, accuracies, scalars
 from stages.report_origin import duration, origin, remarks, states, upright
 from stages.run import FOLDERS

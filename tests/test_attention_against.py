@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslkit.plots.against import Pair, compare, divergence
+from sslkit.plots.attention.against import Pair, compare, divergence
 
 
 def maps(heads: int, rows: int, columns: int, seed: int) -> torch.Tensor:

@@ -13,10 +13,10 @@ from PIL import Image
 
 from sslkit.encoder.attention import threshold
 from sslkit.encoder.encoder import Encoder, EncoderSpec
-from sslkit.plots.attention import Portrait, first_percent
-from sslkit.plots.gallery import Look, draw_gallery
-from sslkit.plots.page import Section, render, render_section
-from sslkit.plots.slider import control
+from sslkit.plots.attention.gallery import Look, draw_gallery
+from sslkit.plots.attention.maps import Portrait, first_percent
+from sslkit.plots.attention.page import Section, render, render_section
+from sslkit.plots.attention.slider import control
 
 MASSES = (1, 20, 37, 60, 61, 99, 100)
 
@@ -45,8 +45,8 @@ def test_one_map_of_steps_is_the_mask_at_every_percent():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> tuple[Path, Portrait]:
     """A page of one image whose maps have ties."""
-    from sslkit.plots.attention import head_mask_tiles, summary_tiles
-    from sslkit.plots.page import Group
+    from sslkit.plots.attention.maps import head_mask_tiles, summary_tiles
+    from sslkit.plots.attention.page import Group
 
     portrait = Portrait("ties", photo(40, 60), ties())
     groups = [Group("mean", summary_tiles(portrait)), Group("heads", head_mask_tiles(portrait))]

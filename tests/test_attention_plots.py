@@ -14,17 +14,9 @@ from PIL import Image
 from sslkit.encoder.attention import MAX_TOKENS, model_size, threshold
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
-from sslkit.plots.attention import (
-    SHADE,
-    Portrait,
-    draw_sheet,
-    head_tiles,
-    heat,
-    shade,
-    summary_tiles,
-)
-from sslkit.plots.gallery import Look, attend, draw_gallery
-from sslkit.plots.hidden import hide, strategies
+from sslkit.plots.attention.gallery import Look, attend, draw_gallery
+from sslkit.plots.attention.hidden import hide, strategies
+from sslkit.plots.attention.maps import SHADE, Portrait, draw_sheet, head_tiles, heat, shade, summary_tiles
 from sslkit.plots.sheet import Tile, compose
 
 FIXTURES = Path(__file__).parent / "fixtures"

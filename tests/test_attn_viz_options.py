@@ -12,11 +12,11 @@ from sslkit.data.images import decode
 from sslkit.encoder.attention import threshold
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.files import write_json
-from sslkit.plots.attention import Portrait, nearly_uniform, patch_at, percent
+from sslkit.plots.attention.heads import coloured_heads, key_heading, owners
+from sslkit.plots.attention.look import Look, attend, enter, sights
+from sslkit.plots.attention.maps import Portrait, nearly_uniform, patch_at, percent
+from sslkit.plots.attention.timeline import masking_tiles, moments
 from sslkit.plots.figure import COLOURS
-from sslkit.plots.heads import coloured_heads, key_heading, owners
-from sslkit.plots.look import Look, attend, enter, sights
-from sslkit.plots.timeline import masking_tiles, moments
 from sslkit.weights.read import load_encoder, save_encoder
 from stages.run import Run
 

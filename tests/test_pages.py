@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslkit.plots import embedding, neighbours, page, report
+from sslkit.plots import embedding, neighbours
+from sslkit.plots.attention import page
+from sslkit.plots.attention.slider import control
 from sslkit.plots.inline import picture_uri
+from sslkit.plots.report import report
 from sslkit.plots.sheet import Tile
-from sslkit.plots.slider import control
 from sslkit.plots.template import render_template
 from sslkit.probes.inspect.embedding import Map
 from stages.output import tab

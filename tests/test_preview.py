@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
-from sslkit.plots.attention import SHADE
+from sslkit.plots.attention.maps import SHADE
 from sslkit.plots.views import draw_views, unnormalise
 from stages.run import Run
 

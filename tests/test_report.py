@@ -15,10 +15,11 @@ import pytest
 from browser_fixture import page_errors
 from PIL import Image
 
-from sslkit.plots import charts, curves
+from sslkit.plots import curves
 from sslkit.plots.figure import as_svg
 from sslkit.plots.inline import inline
-from sslkit.plots.report import Cell, Gallery, Picture, Report, Table, render
+from sslkit.plots.report import charts
+from sslkit.plots.report.report import Cell, Gallery, Picture, Report, Table, render
 from sslkit.statistics.intervals import wilson
 
 ODD = '<b>&"x'
@@ -217,7 +218,7 @@ def copied(trained_run: Path, name: str) -> Path:
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time; not every test looks at them."""
-    monkeypatch.setattr("sslkit.plots.report.training", lambda logs: [])
+    monkeypatch.setattr("sslkit.plots.report.report.training", lambda logs: [])
 
 
 @pytest.mark.usefixtures("no_curves")

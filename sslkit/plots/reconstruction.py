@@ -18,7 +18,7 @@ from sslkit.data.views import PHOTOMETRIC, Batch
 from sslkit.device import Precision, autocast
 from sslkit.files import atomic
 from sslkit.methods.mae import MaskedAutoencoder, moments, normalised, patchify
-from sslkit.plots.attention import shade
+from sslkit.plots.attention.maps import shade
 from sslkit.plots.sheet import GAP, INK, PAPER, TITLE_SIZE, Tile, compose, fit, to_picture
 from sslkit.plots.views import unnormalise
 from sslkit.schedules import Moment

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.files import atomic
-from sslkit.plots.attention import shade
+from sslkit.plots.attention.maps import shade
 from sslkit.plots.sheet import INK, PAPER, TITLE_SIZE, Tile, bounded, compose, fit, to_picture
 
 LARGE, SMALL = 128, 72  # pixels: a crop of the largest group, and the least that any crop is drawn at

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from sslkit.plots.charts import Chart, Group, Point, dots, training
 from sslkit.plots.curves import Log
 from sslkit.plots.figure import COLOURS, MARKERS, STYLES, style
 from sslkit.plots.inline import Inline, inline
+from sslkit.plots.report.charts import Chart, Group, Point, dots, training
 from sslkit.plots.template import render_template
 
 HALF = 520  # points; what is wider has captions that half the page's width would make too small

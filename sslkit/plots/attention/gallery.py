@@ -13,14 +13,14 @@ from torch import Tensor
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
-from sslkit.plots import slider
-from sslkit.plots.against import Other, compare
-from sslkit.plots.attention import MAX_COLUMNS, Portrait, draw_sheet, percent
-from sslkit.plots.drawing import Drawing, Seen
-from sslkit.plots.look import Look, attend, enter, main, masking_look, sights, spoken
-from sslkit.plots.page import Group, Section, render, render_section
+from sslkit.plots.attention import slider
+from sslkit.plots.attention.against import Other, compare
+from sslkit.plots.attention.drawing import Drawing, Seen
+from sslkit.plots.attention.look import Look, attend, enter, main, masking_look, sights, spoken
+from sslkit.plots.attention.maps import MAX_COLUMNS, Portrait, draw_sheet, percent
+from sslkit.plots.attention.page import Group, Section, render, render_section
+from sslkit.plots.attention.timeline import Moment, moments
 from sslkit.plots.sheet import Tile, heading_tile, key_tile
-from sslkit.plots.timeline import Moment, moments
 
 __all__ = ["Look", "Other", "attend", "draw_gallery"]
 

@@ -10,7 +10,7 @@ from sslkit.device import Precision, autocast
 from sslkit.encoder.attention import model_size
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError, UsageError
-from sslkit.plots.attention import Query, patch_at
+from sslkit.plots.attention.maps import Query, patch_at
 
 
 @dataclass(frozen=True)

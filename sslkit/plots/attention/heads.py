@@ -3,7 +3,7 @@
 from PIL import Image
 from torch import Tensor
 
-from sslkit.plots.attention import Portrait
+from sslkit.plots.attention.maps import Portrait
 from sslkit.plots.figure import COLOURS, colour
 from sslkit.plots.sheet import Tile, fit
 

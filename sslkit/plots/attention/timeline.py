@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sslkit.encoder.encoder import Encoder
-from sslkit.plots.attention import Portrait, heat_tile, mask_tiles
-from sslkit.plots.hidden import hide, strategies
-from sslkit.plots.look import Look, main, masking_look, sights
+from sslkit.plots.attention.hidden import hide, strategies
+from sslkit.plots.attention.look import Look, main, masking_look, sights
+from sslkit.plots.attention.maps import Portrait, heat_tile, mask_tiles
 from sslkit.plots.sheet import Tile
 
 MASKING = "attention high"

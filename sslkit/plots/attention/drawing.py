@@ -7,8 +7,11 @@ from torch import Tensor
 
 from sslkit.encoder.encoder import Encoder
 from sslkit.masks.base import Masking
-from sslkit.plots.against import MOST, Comparison, Other, pair_tiles
-from sslkit.plots.attention import (
+from sslkit.plots.attention.against import MOST, Comparison, Other, pair_tiles
+from sslkit.plots.attention.heads import coloured_heads, key_heading
+from sslkit.plots.attention.hidden import hide, strategies
+from sslkit.plots.attention.look import Look, Sight, main, spoken
+from sslkit.plots.attention.maps import (
     FLAT,
     Portrait,
     head_mask_tiles,
@@ -20,12 +23,9 @@ from sslkit.plots.attention import (
     percent,
     summary_tiles,
 )
-from sslkit.plots.heads import coloured_heads, key_heading
-from sslkit.plots.hidden import hide, strategies
-from sslkit.plots.look import Look, Sight, main, spoken
-from sslkit.plots.page import Group, render_table
+from sslkit.plots.attention.page import Group, render_table
+from sslkit.plots.attention.timeline import Moment, masking_tiles, mean_tiles
 from sslkit.plots.sheet import Tile
-from sslkit.plots.timeline import Moment, masking_tiles, mean_tiles
 
 
 @dataclass(frozen=True)

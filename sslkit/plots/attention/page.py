@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from sslkit.plots import slider
+from sslkit.plots.attention import slider
 from sslkit.plots.inline import picture_uri
 from sslkit.plots.sheet import Tile
 from sslkit.plots.template import render_template, tight

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.encoder.encoder import Encoder
-from sslkit.plots.attention import heat
-from sslkit.plots.look import Look
+from sslkit.plots.attention.look import Look
+from sslkit.plots.attention.maps import heat
 from sslkit.plots.sheet import PAPER, Tile, fit
 from sslkit.statistics.intervals import interval
 

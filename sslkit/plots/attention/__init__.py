@@ -1,0 +1,1 @@
+"""Attention maps: sheets, pages and comparisons."""
