@@ -44,7 +44,7 @@ def export(
         raise SslkitError(f"{folder} is a file: name a folder to export to")
     _check_free(folder, force)
 
-    from sslkit.export.formats import FORMATS
+    from sslkit.export.formats.formats import FORMATS
     from sslkit.weights.read import load_encoder
 
     encoder = load_encoder(here.encoder, here.encoder_info)

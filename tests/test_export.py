@@ -10,7 +10,7 @@ import torch
 
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import UsageError
-from sslkit.export.formats import FORMATS, transformers_folder
+from sslkit.export.formats.formats import FORMATS, transformers_folder
 from sslkit.files import write_json
 from sslkit.weights.read import load_encoder
 from stages.run import Run
