@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import InterruptedRun, SslkitError
-from stages.output import say
+from stages.contract.output import say
+from stages.contract.record import fingerprints
+from stages.contract.run import Result, Run
 from stages.photo_folders import as_variant, expect_same, folder_name
-from stages.record import fingerprints
-from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from torch import Tensor

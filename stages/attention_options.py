@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.run import Result, Run
 from stages.encoder_source import EncoderSource, resolve
-from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder

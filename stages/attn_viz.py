@@ -27,12 +27,12 @@ from stages.attention_options import (
     TimelineOption,
     read_more,
 )
+from stages.contract.output import say, show, tab, table
+from stages.contract.run import Result, Run
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import Built, EncoderSource, build
 from stages.options import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
-from stages.output import say, show, tab, table
 from stages.photo_folders import places
-from stages.run import Result, Run
 
 if TYPE_CHECKING:
     import torch

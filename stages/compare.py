@@ -11,9 +11,9 @@ from sslkit.files import read_rows
 from stages.comparison import Column, Member, figures_of, read_members, row, together
 from stages.comparison_protocol import Protocol
 from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table, turned_if_wide
+from stages.contract.output import say
+from stages.contract.run import Result, Run
 from stages.options import JsonOption, SeedsOption
-from stages.output import say
-from stages.run import Result, Run
 from stages.seeds import group_of, grouped
 from stages.status import survey
 

@@ -10,7 +10,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from sslkit.files import read_rows
 from sslkit.statistics.intervals import interval
-from stages.run import FOLDERS, Result, Run
+from stages.contract.run import FOLDERS, Result, Run
 
 COSTS = {
     "epochs": "epochs",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sslkit.errors import SslkitError
 from stages.comparison import Column, Evaluation, Member
 from stages.comparison_protocol import Protocol
-from stages.run import Result
+from stages.contract.run import Result
 from stages.seeds import seed_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sslkit.files import read_json, sha256
 from stages.comparison import Evaluation, Member
-from stages.run import Result, Run
+from stages.contract.run import Result, Run
 
 # What is judged, and what only says how: neither belongs to the protocol.
 NOT_PROTOCOL = ("weights", "encoder", "seed", "precision", "workers", "image_size", "protocols")

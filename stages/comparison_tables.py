@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 
 from stages.comparison import COSTS, Column, Member
-from stages.output import table
-from stages.record import leaves, value_at
-from stages.run import Result
+from stages.contract.output import table
+from stages.contract.record import leaves, value_at
+from stages.contract.run import Result
 
 LEFT = ("run", "collapse", "recipe key", "accuracy", "over")  # columns of words; figures stand right
 LONG, WIDE = 40, 200  # characters of a value, of a line

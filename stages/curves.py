@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
+from stages.contract.output import say, show
+from stages.contract.run import Run
 from stages.options import JsonOption, SeedsOption
-from stages.output import say, show
-from stages.run import Run
 from stages.seeds import grouped
 
 if TYPE_CHECKING:

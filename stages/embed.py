@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from stages.contract.output import say, show, tab, table
+from stages.contract.run import Result, Run, transferred
 from stages.neighbours import class_names, images_of
 from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
-from stages.output import say, show, tab, table
-from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
     from sslkit.probes.inspect.embedding import Map

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.run import Run, transferred
 from stages.encoder_source import EncoderSource, resolve
 from stages.options import (
     ArchOption,
@@ -20,7 +21,6 @@ from stages.options import (
     SeedOption,
     WeightsOption,
 )
-from stages.run import Run, transferred
 from stages.splicing import spliced
 
 if TYPE_CHECKING:

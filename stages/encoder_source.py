@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_json
-from stages.run import Result, Run
+from stages.contract.run import Result, Run
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder, EncoderSpec

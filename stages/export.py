@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError
+from stages.contract.output import show
+from stages.contract.run import Result, Run, open_run
 from stages.encoder_source import check_own
 from stages.options import JsonOption, RunArgument
-from stages.output import show
-from stages.run import Result, Run, open_run
 
 if TYPE_CHECKING:
     from sslkit.export.card import Score

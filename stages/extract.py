@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from stages.contract.output import say, show, table
+from stages.contract.run import Result, Run, fingerprints
 from stages.encoder_options import EncoderChoice, takes_features
 from stages.encoder_source import EncoderSource, build
 from stages.options import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
-from stages.output import say, show, table
-from stages.run import Result, Run, fingerprints
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.output import say
+from stages.contract.run import Result, Run
 from stages.encoder_source import EncoderSource, build
-from stages.output import say
-from stages.run import Result, Run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.output import say, show, table
+from stages.contract.run import Result, Run
 from stages.encoder_options import EncoderChoice, takes_encoder
 from stages.encoder_source import EncoderSource, build
 from stages.options import ForceOption, JsonOption, RunArgument
-from stages.output import say, show, table
-from stages.run import Result, Run
 
 if TYPE_CHECKING:
     import torch

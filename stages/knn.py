@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from stages.contract.output import say, show, table
+from stages.contract.run import Result, Run, transferred
 from stages.labels import few_labels, labels_variant
 from stages.options import DataOption, ForceOption, JsonOption, LabelFractionOption, RunArgument, SeedOption
-from stages.output import say, show, table
-from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
     from sslkit.probes.features.features import Features

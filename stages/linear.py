@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.output import say, show, table
+from stages.contract.run import Result, Run, transferred
 from stages.encoder_source import EncoderSource, build
 from stages.knn import probe_inputs, save_predictions
 from stages.labels import few_labels, labels_variant
@@ -27,8 +29,6 @@ from stages.options import (
     SeedOption,
     WorkersOption,
 )
-from stages.output import say, show, table
-from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
     from sslkit.probes.classify.augmented_linear import Crops

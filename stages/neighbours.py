@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError
+from stages.contract.output import show, tab, table
+from stages.contract.run import Result, Run, transferred
 from stages.knn import probe_inputs
 from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
-from stages.output import show, tab, table
-from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
     import numpy as np

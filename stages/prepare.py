@@ -12,10 +12,10 @@ import typer
 
 from sslkit import registry
 from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
-from stages.lock import held, missing
+from stages.contract.lock import held, missing
+from stages.contract.output import show
+from stages.contract.run import Result, Run, open_run
 from stages.options import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
-from stages.output import show
-from stages.run import Result, Run, open_run
 
 if TYPE_CHECKING:
     from sslkit.data.prepare.subset import Subset

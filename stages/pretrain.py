@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import UsageError
+from stages.contract.output import say, show
+from stages.contract.run import Run, open_run
 from stages.options import (
     DataOption,
     Device,
@@ -19,9 +21,7 @@ from stages.options import (
     RunArgument,
     WorkersOption,
 )
-from stages.output import say, show
 from stages.recipe_options import takes_recipe
-from stages.run import Run, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stages.contract.output import show
+from stages.contract.run import Result, Run, open_run
 from stages.options import (
     DataOption,
     Device,
@@ -13,9 +15,7 @@ from stages.options import (
     JsonOption,
     RunArgument,
 )
-from stages.output import show
 from stages.recipe_options import takes_recipe
-from stages.run import Result, Run, open_run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sslkit.errors import UsageError, did_you_mean
-from stages.output import table
+from stages.contract.output import table
 
 FOLDER = Path(__file__).with_suffix("")
 

@@ -9,6 +9,8 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from stages.attention_images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
+from stages.contract.output import show
+from stages.contract.run import Result, Run, transferred
 from stages.options import (
     DataOption,
     Device,
@@ -21,9 +23,7 @@ from stages.options import (
     RunArgument,
     SeedOption,
 )
-from stages.output import show
 from stages.photo_folders import places
-from stages.run import Result, Run, transferred
 
 if TYPE_CHECKING:
     import torch

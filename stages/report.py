@@ -6,9 +6,9 @@ from typing import Annotated, Optional
 import typer
 
 from sslkit.errors import UsageError
+from stages.contract.output import show, tab
+from stages.contract.run import Run
 from stages.options import JsonOption, SeedsOption
-from stages.output import show, tab
-from stages.run import Run
 from stages.seeds import grouped
 
 NAME = "report.html"

@@ -12,7 +12,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
 from sslkit.statistics.intervals import interval, wilson
-from stages.run import Result, Run
+from stages.contract.run import Result, Run
 from stages.status import survey
 
 TITLES = {"knn": "k-NN", "finetune": "fine-tuned", "segment": "segmentation", "attn-viz": "attention"}

@@ -16,7 +16,7 @@ from sslkit.files import write_json
 from sslkit.weights.read import save_encoder
 from stages import attn_viz as attn_viz_stage
 from stages.cli import app
-from stages.run import Run
+from stages.contract.run import Run
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=4, width=48, depth=2, heads=3)
 

@@ -13,7 +13,7 @@ import pytest
 
 from sslkit.files import sha256, write_json
 from sslkit.statistics.paired import over_images
-from stages.run import Run
+from stages.contract.run import Run
 
 
 def finished(path: Path, knn: float | None, linear: float | None = None, **training) -> Path:

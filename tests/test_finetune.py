@@ -33,7 +33,7 @@ from sslkit.probes.finetuning.prediction import Classifier, Judged, Picked, pred
 from sslkit.probes.finetuning.self_training import confident
 from sslkit.schedules import Moment
 from sslkit.weights import read as weights
-from stages.run import Run
+from stages.contract.run import Run
 
 CPU = torch.device("cpu")
 SPEC = EncoderSpec("vit_tiny_patch16_224", 32, 8, width=24, depth=3, heads=3)

@@ -13,7 +13,7 @@ import torch
 from conftest import command, spawn
 from safetensors.torch import load_file
 
-from stages.run import Run
+from stages.contract.run import Run
 
 QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
 

@@ -19,7 +19,7 @@ from sslkit.schedules import Moment
 from sslkit.training import checkpoint
 from stages import reconstruct as stage
 from stages.attention_images import in_turns
-from stages.run import Run
+from stages.contract.run import Run
 
 RECIPES = Path(stage.__file__).parent / "recipes"
 

@@ -12,7 +12,7 @@ import pytest
 
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.files import atomic, write_json
-from stages.run import FOLDERS, Run, open_run, transferred
+from stages.contract.run import FOLDERS, Run, open_run, transferred
 
 # A writer that says when it holds the run, then waits for its standard input to close.
 HOLDER = """

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sslkit.errors import SslkitError
 from stages.cli import app
-from stages.run import CHAIN, FOLDERS, Run
+from stages.contract.run import CHAIN, FOLDERS, Run
 from stages.status import lines, survey
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.run import Run
+    from stages.contract.run import Run
 
 
 def say(message: str) -> None:

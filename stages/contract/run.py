@@ -18,8 +18,8 @@ from typing import Any
 
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.files import read_json, sha256, write_json
-from stages.lock import held, holder
-from stages.record import describe_difference, fingerprints, outputs, outputs_intact, peak_memory_mb, versions
+from stages.contract.lock import held, holder
+from stages.contract.record import describe_difference, fingerprints, outputs, outputs_intact, peak_memory_mb, versions
 
 # Stage -> its folder in the run. The order is the pipeline's; of the first six each run is expected to have all.
 FOLDERS = {

@@ -1,0 +1,1 @@
+"""What every stage obeys: declaration, run directory, lock and record."""
