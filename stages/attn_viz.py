@@ -17,7 +17,10 @@ from stages.attention_images import (
     sizes_told,
     val_images,
 )
-from stages.attention_options import (
+from stages.contract.output import say, show, tab, table
+from stages.contract.run import Result, Run
+from stages.encoder_source import Built, EncoderSource, build
+from stages.options.attention import (
     AgainstOption,
     EveryOption,
     LayersOption,
@@ -27,11 +30,8 @@ from stages.attention_options import (
     TimelineOption,
     read_more,
 )
-from stages.contract.output import say, show, tab, table
-from stages.contract.run import Result, Run
-from stages.encoder_options import EncoderChoice, takes_encoder
-from stages.encoder_source import Built, EncoderSource, build
-from stages.options import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
+from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
+from stages.options.encoder import EncoderChoice, takes_encoder
 from stages.photo_folders import places
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from stages.comparison_protocol import Protocol
 from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table, turned_if_wide
 from stages.contract.output import say
 from stages.contract.run import Result, Run
-from stages.options import JsonOption, SeedsOption
+from stages.options.basic import JsonOption, SeedsOption
 from stages.seeds import group_of, grouped
 from stages.status import survey
 

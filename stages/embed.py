@@ -10,7 +10,7 @@ import typer
 from stages.contract.output import say, show, tab, table
 from stages.contract.run import Result, Run, transferred
 from stages.neighbours import class_names, images_of
-from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
+from stages.options.basic import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
     from sslkit.probes.inspect.embedding import Map

@@ -11,7 +11,7 @@ from sslkit.errors import SslkitError
 from stages.contract.output import show
 from stages.contract.run import Result, Run, open_run
 from stages.encoder_source import check_own
-from stages.options import JsonOption, RunArgument
+from stages.options.basic import JsonOption, RunArgument
 
 if TYPE_CHECKING:
     from sslkit.export.card import Score

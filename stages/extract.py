@@ -10,9 +10,9 @@ import typer
 
 from stages.contract.output import say, show, table
 from stages.contract.run import Result, Run, fingerprints
-from stages.encoder_options import EncoderChoice, takes_features
 from stages.encoder_source import EncoderSource, build
-from stages.options import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
+from stages.options.basic import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
+from stages.options.encoder import EncoderChoice, takes_features
 
 if TYPE_CHECKING:
     import torch

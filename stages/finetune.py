@@ -9,11 +9,18 @@ import typer
 from sslkit.errors import UsageError
 from stages.contract.output import show, table
 from stages.contract.run import Result
-from stages.encoder_options import EncoderChoice, takes_encoder
-from stages.finetune_options import Tuning, takes_tuning
 from stages.finetuning import Job, Labelling
 from stages.labels import labels_variant
-from stages.options import ForceOption, JsonOption, LabelFractionOption, PatchSizeOption, RunArgument, WorkersOption
+from stages.options.basic import (
+    ForceOption,
+    JsonOption,
+    LabelFractionOption,
+    PatchSizeOption,
+    RunArgument,
+    WorkersOption,
+)
+from stages.options.encoder import EncoderChoice, takes_encoder
+from stages.options.tuning import Tuning, takes_tuning
 
 CONFIDENCE = 0.9
 

@@ -18,7 +18,7 @@ from stages.contract.run import Result, Run, transferred
 from stages.encoder_source import EncoderSource, build
 from stages.knn import probe_inputs, save_predictions
 from stages.labels import few_labels, labels_variant
-from stages.options import (
+from stages.options.basic import (
     DataOption,
     Device,
     DeviceOption,

@@ -10,7 +10,7 @@ from sslkit.errors import SslkitError
 from stages.contract.output import show, tab, table
 from stages.contract.run import Result, Run, transferred
 from stages.knn import probe_inputs
-from stages.options import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
+from stages.options.basic import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
 from stages.contract.lock import held, missing
 from stages.contract.output import show
 from stages.contract.run import Result, Run, open_run
-from stages.options import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
+from stages.options.basic import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
     from sslkit.data.prepare.subset import Subset

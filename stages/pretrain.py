@@ -12,16 +12,8 @@ import typer
 from sslkit.errors import UsageError
 from stages.contract.output import say, show
 from stages.contract.run import Run, open_run
-from stages.options import (
-    DataOption,
-    Device,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    RunArgument,
-    WorkersOption,
-)
-from stages.recipe_options import takes_recipe
+from stages.options.basic import DataOption, Device, DeviceOption, ForceOption, JsonOption, RunArgument, WorkersOption
+from stages.options.recipe import takes_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,8 @@ import typer
 
 from stages.contract.output import show
 from stages.contract.run import Result, Run, open_run
-from stages.options import (
-    DataOption,
-    Device,
-    DeviceOption,
-    JsonOption,
-    RunArgument,
-)
-from stages.recipe_options import takes_recipe
+from stages.options.basic import DataOption, Device, DeviceOption, JsonOption, RunArgument
+from stages.options.recipe import takes_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path

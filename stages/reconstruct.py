@@ -11,7 +11,7 @@ from sslkit.errors import SslkitError, UsageError
 from stages.attention_images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
 from stages.contract.output import show
 from stages.contract.run import Result, Run, transferred
-from stages.options import (
+from stages.options.basic import (
     DataOption,
     Device,
     DeviceOption,

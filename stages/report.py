@@ -8,7 +8,7 @@ import typer
 from sslkit.errors import UsageError
 from stages.contract.output import show, tab
 from stages.contract.run import Run
-from stages.options import JsonOption, SeedsOption
+from stages.options.basic import JsonOption, SeedsOption
 from stages.seeds import grouped
 
 NAME = "report.html"

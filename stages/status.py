@@ -5,7 +5,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from stages.contract.output import table
 from stages.contract.run import CHAIN, FOLDERS, TRANSFERS, Result, Run, outputs_intact
-from stages.options import JsonOption, RunArgument
+from stages.options.basic import JsonOption, RunArgument
 
 # Shown first where a stage reports them; otherwise its first numbers and names are.
 HEADLINES = ("top1", "top5")

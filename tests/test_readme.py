@@ -121,7 +121,7 @@ def test_every_recipe_named_in_the_readme_exists():
 
 def test_every_training_in_the_readme_resolves():
     """Its recipes, settings and architecture, as `sslkit pretrain` and `preview` read them."""
-    from stages.recipe_options import OPTIONS, SHORT, recipe_from
+    from stages.options.recipe import OPTIONS, SHORT, recipe_from
 
     lines = [line.split("#")[0] for line in SHELL if "--recipe" in line]
     assert len(lines) > 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.run import Run, transferred
 from stages.encoder_source import EncoderSource, resolve
-from stages.options import (
+from stages.options.basic import (
     ArchOption,
     DataOption,
     Device,
@@ -21,7 +21,7 @@ from stages.options import (
     SeedOption,
     WeightsOption,
 )
-from stages.splicing import spliced
+from stages.options.splicing import spliced
 
 if TYPE_CHECKING:
     import torch

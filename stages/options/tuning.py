@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from stages.splicing import spliced
+from stages.options.splicing import spliced
 
 
 class PoolChoice(str, Enum):

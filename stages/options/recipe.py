@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import UsageError
-from stages.options import ArchOption, Precision
+from stages.options.basic import ArchOption, Precision
+from stages.options.splicing import spliced
 from stages.recipes import find
-from stages.splicing import spliced
 
 if TYPE_CHECKING:
     from sslkit.recipe.schema import Recipe
