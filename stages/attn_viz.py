@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import UsageError
-from stages.attention_images import (
+from stages.contract.output import say, show, tab, table
+from stages.contract.run import Result, Run
+from stages.inputs.encoder import Built, EncoderSource, build
+from stages.inputs.images import (
     expect_images,
     find_photos,
     photos_name,
@@ -17,9 +20,7 @@ from stages.attention_images import (
     sizes_told,
     val_images,
 )
-from stages.contract.output import say, show, tab, table
-from stages.contract.run import Result, Run
-from stages.encoder_source import Built, EncoderSource, build
+from stages.inputs.photo_folders import places
 from stages.options.attention import (
     AgainstOption,
     EveryOption,
@@ -32,7 +33,6 @@ from stages.options.attention import (
 )
 from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
-from stages.photo_folders import places
 
 if TYPE_CHECKING:
     import torch

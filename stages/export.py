@@ -10,7 +10,7 @@ import typer
 from sslkit.errors import SslkitError
 from stages.contract.output import show
 from stages.contract.run import Result, Run, open_run
-from stages.encoder_source import check_own
+from stages.inputs.encoder import check_own
 from stages.options.basic import JsonOption, RunArgument
 
 if TYPE_CHECKING:

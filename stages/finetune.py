@@ -10,7 +10,7 @@ from sslkit.errors import UsageError
 from stages.contract.output import show, table
 from stages.contract.run import Result
 from stages.finetuning import Job, Labelling
-from stages.labels import labels_variant
+from stages.inputs.labels import labels_variant
 from stages.options.basic import (
     ForceOption,
     JsonOption,

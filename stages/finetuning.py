@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.output import say
 from stages.contract.run import Result, Run
-from stages.encoder_source import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import typer
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.output import say, show, table
 from stages.contract.run import Result, Run
-from stages.encoder_source import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
 

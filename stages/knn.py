@@ -11,7 +11,7 @@ import typer
 
 from stages.contract.output import say, show, table
 from stages.contract.run import Result, Run, transferred
-from stages.labels import few_labels, labels_variant
+from stages.inputs.labels import few_labels, labels_variant
 from stages.options.basic import DataOption, ForceOption, JsonOption, LabelFractionOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:

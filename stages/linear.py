@@ -15,9 +15,9 @@ import typer
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.output import say, show, table
 from stages.contract.run import Result, Run, transferred
-from stages.encoder_source import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.labels import few_labels, labels_variant
 from stages.knn import probe_inputs, save_predictions
-from stages.labels import few_labels, labels_variant
 from stages.options.basic import (
     DataOption,
     Device,

@@ -9,7 +9,7 @@ import typer
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.output import say, show, table
 from stages.contract.run import Result, Run, fingerprints
-from stages.encoder_source import Built, EncoderSource, build
+from stages.inputs.encoder import Built, EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
 

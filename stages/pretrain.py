@@ -86,7 +86,7 @@ class _Job:
         from sslkit.data.order import Order
         from sslkit.device import resolve_precision
         from sslkit.schedules import Moment
-        from stages.training import open_method
+        from stages.inputs.method import open_method
 
         self.run, self.recipe, self.device, self.workers, self.world = run, recipe, device, workers, world
         self.events = events and world.leads

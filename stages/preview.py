@@ -49,7 +49,7 @@ def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
     from sslkit.files import atomic
     from sslkit.recipe.schema import dump
     from sslkit.schedules import Moment
-    from stages.training import open_method
+    from stages.inputs.method import open_method
 
     opened = open_method(run, recipe, device)
     steps_per_epoch = max(len(opened.images) // recipe.train.batch_size, 1)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.attention_images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
 from stages.contract.output import show
 from stages.contract.run import Result, Run, transferred
+from stages.inputs.images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
+from stages.inputs.photo_folders import places
 from stages.options.basic import (
     DataOption,
     Device,
@@ -23,7 +24,6 @@ from stages.options.basic import (
     RunArgument,
     SeedOption,
 )
-from stages.photo_folders import places
 
 if TYPE_CHECKING:
     import torch

@@ -10,11 +10,11 @@ import typer
 from sslkit.errors import SslkitError, UsageError, did_you_mean
 from stages.contract.output import say, show, table
 from stages.contract.run import Result, Run, open_run
-from stages.encoder_source import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.photo_folders import expect_same, places
+from stages.inputs.segmentation import open_photos, variant_of
 from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
-from stages.photo_folders import expect_same, places
-from stages.segment_photos import open_photos, variant_of
 
 if TYPE_CHECKING:
     import torch

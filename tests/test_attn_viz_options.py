@@ -49,7 +49,7 @@ def arrays(run: Path) -> dict[str, np.ndarray]:
 
 
 def images(run: Path, count: int = 2) -> list[torch.Tensor]:
-    from stages.attention_images import val_images
+    from stages.inputs.images import val_images
 
     return [image for _, image in val_images(Run(run), count)]
 

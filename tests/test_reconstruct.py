@@ -18,8 +18,8 @@ from sslkit.recipe import schema as recipes
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint
 from stages import reconstruct as stage
-from stages.attention_images import in_turns
 from stages.contract.run import Run
+from stages.inputs.images import in_turns
 
 RECIPES = Path(stage.__file__).parent / "recipes"
 

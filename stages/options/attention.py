@@ -9,7 +9,7 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.run import Result, Run
-from stages.encoder_source import EncoderSource, resolve
+from stages.inputs.encoder import EncoderSource, resolve
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder

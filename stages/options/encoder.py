@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.run import Run, transferred
-from stages.encoder_source import EncoderSource, resolve
+from stages.inputs.encoder import EncoderSource, resolve
 from stages.options.basic import (
     ArchOption,
     DataOption,

@@ -8,7 +8,7 @@ from sslkit.errors import InterruptedRun, SslkitError
 from stages.contract.output import say
 from stages.contract.record import fingerprints
 from stages.contract.run import Result, Run
-from stages.photo_folders import as_variant, expect_same, folder_name
+from stages.inputs.photo_folders import as_variant, expect_same, folder_name
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import UsageError
-from stages.photo_folders import PLAIN, as_variant, folder_name
+from stages.inputs.photo_folders import PLAIN, as_variant, folder_name
 
 if TYPE_CHECKING:
     from sslkit.probes.segmentation.masks_on_disk import MaskFolder

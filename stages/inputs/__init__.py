@@ -1,0 +1,1 @@
+"""What stages read: an encoder, features, images, masks, a method."""
