@@ -8,13 +8,13 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_rows
-from stages.comparison import Column, Member, figures_of, read_members, row, together
-from stages.comparison_protocol import Protocol
-from stages.comparison_tables import as_csv, as_text, configs_table, differing, figures_table, turned_if_wide
 from stages.contract.output import say
 from stages.contract.run import Result, Run
+from stages.evaluations.comparison import Column, Member, figures_of, read_members, row, together
+from stages.evaluations.protocol import Protocol
+from stages.evaluations.seeds import group_of, grouped
+from stages.evaluations.tables import as_csv, as_text, configs_table, differing, figures_table, turned_if_wide
 from stages.options.basic import JsonOption, SeedsOption
-from stages.seeds import group_of, grouped
 from stages.status import survey
 
 FEW = 6  # runs whose recipes still fit side by side on a terminal
@@ -105,7 +105,7 @@ def _differences(
 ) -> list[Result]:
     if base is None:
         return []
-    from stages.comparison_differences import differences
+    from stages.evaluations.differences import differences
 
     return differences(groups, base, figures, protocol)
 
@@ -144,7 +144,7 @@ def _lines(
     rows = figures_table(answer["runs"], figures, reach)
     lines = as_text(rows if markdown else turned_if_wide(rows), markdown)
     if base is not None:
-        from stages.comparison_differences import cells, covers
+        from stages.evaluations.differences import cells, covers
 
         found = answer["differences"]
         if found:

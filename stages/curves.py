@@ -8,8 +8,8 @@ import typer
 from sslkit.errors import SslkitError, UsageError, did_you_mean
 from stages.contract.output import say, show
 from stages.contract.run import Run
+from stages.evaluations.seeds import grouped
 from stages.options.basic import JsonOption, SeedsOption
-from stages.seeds import grouped
 
 if TYPE_CHECKING:
     from sslkit.plots.curves import Log

@@ -8,8 +8,8 @@ import typer
 from sslkit.errors import UsageError
 from stages.contract.output import show, tab
 from stages.contract.run import Run
+from stages.evaluations.seeds import grouped
 from stages.options.basic import JsonOption, SeedsOption
-from stages.seeds import grouped
 
 NAME = "report.html"
 LONGEST_TITLE = 70  # letters

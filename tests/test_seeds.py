@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.seeds import group_of, grouped, seed_of
+from stages.evaluations.seeds import group_of, grouped, seed_of
 
 
 def test_names_tell_runs_apart_and_seeds_are_taken_together(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError
-from stages.comparison import Column, Evaluation, Member
-from stages.comparison_protocol import Protocol
 from stages.contract.run import Result
-from stages.seeds import seed_of
+from stages.evaluations.comparison import Column, Evaluation, Member
+from stages.evaluations.protocol import Protocol
+from stages.evaluations.seeds import seed_of
 
 if TYPE_CHECKING:
     import numpy as np

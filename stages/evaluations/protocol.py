@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sslkit.files import read_json, sha256
-from stages.comparison import Evaluation, Member
 from stages.contract.run import Result, Run
+from stages.evaluations.comparison import Evaluation, Member
 
 # What is judged, and what only says how: neither belongs to the protocol.
 NOT_PROTOCOL = ("weights", "encoder", "seed", "precision", "workers", "image_size", "protocols")

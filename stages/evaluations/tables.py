@@ -5,10 +5,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from stages.comparison import COSTS, Column, Member
 from stages.contract.output import table
 from stages.contract.record import leaves, value_at
 from stages.contract.run import Result
+from stages.evaluations.comparison import COSTS, Column, Member
 
 LEFT = ("run", "collapse", "recipe key", "accuracy", "over")  # columns of words; figures stand right
 LONG, WIDE = 40, 200  # characters of a value, of a line

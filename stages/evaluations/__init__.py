@@ -1,0 +1,1 @@
+"""Results of runs, parsed once for compare, report and status."""
