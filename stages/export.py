@@ -112,7 +112,7 @@ def _data(run: Run) -> Result:
 def _scores(run: Run) -> "list[Score]":
     """Every evaluation of this encoder that has an accuracy, on the run's own data and on others'; no baseline's."""
     from sslkit.export.card import Score
-    from stages.report_facts import read_facts
+    from stages.reporting.facts import read_facts
 
     facts, found = read_facts(run.path, run.path.name), []
     own, _ = facts.data()

@@ -37,7 +37,7 @@ def report(
 
     The file needs no network and nothing beside it. It is written anew each time, also while a run still trains.
     """
-    from stages.report_facts import read_facts
+    from stages.reporting.facts import read_facts
 
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out}: the report is a page, name it {out.with_suffix('.html')}")
@@ -49,7 +49,7 @@ def report(
 
     from sslkit.files import atomic
     from sslkit.plots.report.report import render
-    from stages.report_tables import assemble
+    from stages.reporting.tables import assemble
 
     here = out or (runs[0] / NAME if len(names) == 1 else Path(NAME))
     heading = title or _title(list(groups))

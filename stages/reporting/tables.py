@@ -12,8 +12,8 @@ from urllib.parse import quote
 from sslkit.plots.report.charts import Point
 from sslkit.plots.report.report import Cell, Gallery, Measure, Notice, Picture, Report, Table, Tile
 from stages.contract.run import FOLDERS
-from stages.report_facts import FEW_SHOT, Accuracy, Facts, Stage, accuracies, scalars
-from stages.report_origin import duration, origin, remarks, states, upright
+from stages.reporting.facts import FEW_SHOT, Accuracy, Facts, Stage, accuracies, scalars
+from stages.reporting.origin import duration, origin, remarks, states, upright
 
 Groups = Mapping[str, Sequence[Facts]]  # by name a run, or the seeds of an experiment
 STALE = "stale"

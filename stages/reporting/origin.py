@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sslkit.plots.report.report import Cell, Notice, Origin, Step, Table
-from stages.report_facts import Facts, Stage
+from stages.reporting.facts import Facts, Stage
 
 Rows = Sequence[Sequence[Cell]]
 WIDEST = 8  # columns of a table of runs
