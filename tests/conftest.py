@@ -11,6 +11,9 @@ import pytest
 from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import settings
 
+ROOT = Path(__file__).parents[1]
+FIXTURES = Path(__file__).parent / "fixtures"
+
 # Two test processes on two cores: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

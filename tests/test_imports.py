@@ -1,31 +1,37 @@
-"""The import rule of DESIGN section 2, held by reading the imports."""
+"""The import rules: down only, no circles, no stage that imports a stage, no plug-in that imports its neighbour."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Higher may import lower or its own height. What is not named is ground: everyone may import it.
-HEIGHTS = {
-    "stages": 5,
-    "sslkit.training": 4,
-    "sslkit.probes": 4,
-    "sslkit.plots": 4,
-    "sslkit.export": 4,
-    "sslkit.methods": 3,
-    "sslkit.objectives": 2,
-    "sslkit.masks": 2,
-    "sslkit.heads.heads": 2,
-    "sslkit.encoder.encoder": 2,
-    "sslkit.weights.read": 2,
-    "sslkit.data": 2,
-    "sslkit": 0,
-}
-PLUG_INS = ("sslkit.objectives", "sslkit.masks", "sslkit.methods", "sslkit.data.sources")
-# A recipe's sections are validated by the classes that own them; it asks for their base when it is read.
-ALLOWED_UP = {("sslkit.recipe.schema", f"sslkit.{folder}.base") for folder in ("masks", "objectives", "methods")}
+# A room may import the rooms below it and itself. The ground imports ground only.
+FLOORS = (
+    ("stages",),
+    ("sslkit.plots", "sslkit.export"),
+    ("sslkit.training", "sslkit.probes"),
+    ("sslkit.methods",),
+    ("sslkit.objectives",),
+    ("sslkit.masks", "sslkit.heads", "sslkit.weights"),
+    ("sslkit.encoder", "sslkit.data"),
+    ("sslkit.losses", "sslkit.distributed", "sslkit.statistics", "sslkit.optimizers"),
+    ("sslkit.recipe",),
+    ("sslkit",),
+)
+PLUG_INS = (
+    "sslkit.objectives",
+    "sslkit.masks",
+    "sslkit.methods",
+    "sslkit.heads",
+    "sslkit.optimizers",
+    "sslkit.data.sources",
+    "sslkit.data.augmentations",
+    "sslkit.weights.layouts",
+    "sslkit.export.formats",
+)
 HEAVY = {"torch", "torchvision", "numpy", "timm", "pydantic", "matplotlib", "webdataset", "faiss", "sklearn", "PIL"}
 FILES = sorted([*(ROOT / "sslkit").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
 
@@ -62,40 +68,60 @@ def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield node
 
 
-def height(name: str) -> int:
-    owner = max((key for key in HEIGHTS if name == key or name.startswith(f"{key}.")), key=len)
-    return HEIGHTS[owner]
+# Every import counts, also one within a function or for type checking only: an exception list by another name.
+GRAPH = {module(path): sorted(set(imports(ast.parse(path.read_text()))) & MODULES) for path in FILES}
 
 
-def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_imports_flow_down(path: Path) -> None:
-    me = module(path)
-    for name in imports(ast.parse(path.read_text())):
-        if name.split(".")[0] not in ("sslkit", "stages") or (me, name) in ALLOWED_UP:
-            continue
-        assert height(name) <= height(me), f"{me} imports {name}, which stands above it"
+def floor(name: str) -> int:
+    rooms = [(len(room), -level) for level, rooms in enumerate(FLOORS) for room in rooms if within(name, room)]
+    return max(rooms)[1]
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if module(p).startswith("sslkit.probes")], ids=named)
-def test_what_is_measured_does_not_depend_on_how_it_is_drawn(path: Path) -> None:
-    strange = [name for name in imports(ast.parse(path.read_text())) if name.startswith("sslkit.plots")]
-    assert not strange, f"{module(path)} imports {strange[0]}: pictures are made of probes, not probes of pictures"
+@pytest.mark.parametrize("me", sorted(MODULES))
+def test_imports_flow_down(me: str) -> None:
+    for name in GRAPH[me]:
+        assert floor(name) <= floor(me), f"{me} imports {name}, which is above it"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if module(p).rpartition(".")[0] in PLUG_INS], ids=named)
-def test_plug_ins_import_only_their_base(path: Path) -> None:
-    package = module(path).rpartition(".")[0]
-    for name in imports(ast.parse(path.read_text())):
-        if name.startswith(f"{package}."):
-            assert name == f"{package}.base", f"{module(path)} imports {name}: only the base is shared"
+def test_no_circle() -> None:
+    try:
+        TopologicalSorter({me: set(names) - {me} for me, names in GRAPH.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(f"these files import each other: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if module(p).startswith("stages")], ids=named)
+@pytest.mark.parametrize("me", sorted(m for m in MODULES if within(m, "sslkit.probes")))
+def test_what_is_measured_does_not_depend_on_how_it_is_drawn(me: str) -> None:
+    drawn = [name for name in GRAPH[me] if within(name, "sslkit.plots")]
+    assert not drawn, f"{me} imports {drawn[0]}: plots draw what probes measure, never the other way round"
+
+
+@pytest.mark.parametrize("me", sorted(m for m in MODULES if m.rpartition(".")[0] in PLUG_INS))
+def test_plug_ins_import_only_their_base(me: str) -> None:
+    package = me.rpartition(".")[0]
+    for name in GRAPH[me]:
+        if name.rpartition(".")[0] == package:
+            assert name == f"{package}.base", f"{me} imports {name}: only the base is shared"
+
+
+def is_stage(name: str) -> bool:
+    """A subcommand's own file: flat in stages/, and not the app."""
+    return name.startswith("stages.") and name.count(".") == 1 and (ROOT / "stages" / f"{name[7:]}.py").is_file()
+
+
+@pytest.mark.parametrize("me", sorted(m for m in MODULES if within(m, "stages")))
+def test_no_stage_is_imported(me: str) -> None:
+    """The command line and the run directory find stages by what they declare, so none is named anywhere."""
+    stages = [name for name in GRAPH[me] if is_stage(name)]
+    assert not stages, f"{me} imports the stage {stages[0]}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if within(module(p), "stages")], ids=lambda p: module(p))
 def test_stages_import_nothing_heavy_at_the_top(path: Path) -> None:
     for statement in at_import(ast.parse(path.read_text()).body):
         for name in imports(statement):
-            assert name.split(".")[0] not in HEAVY, f"{named(path)} imports {name} at the top: --help gets slow"
+            assert name.split(".")[0] not in HEAVY, f"{module(path)} imports {name} at the top: --help gets slow"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 from sslkit.encoder.encoder import Encoder, EncoderSpec
@@ -47,7 +48,7 @@ def prepared(tmp_path_factory):
         "--workers",
         "0",
     ]
-    subprocess.run(words, check=True, capture_output=True, cwd=Path(__file__).parents[1])
+    subprocess.run(words, check=True, capture_output=True, cwd=ROOT)
     torch.manual_seed(7)
     save_encoder(Encoder(TINY), run / "pretrain/encoder.safetensors", run / "pretrain/encoder.json", "teacher")
     return run
@@ -164,7 +165,7 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path, prepared):
     # Moments: every write of a batch, commit and rename of the stage, one after the other until none is left.
     words = [*RANDOM, *QUICK, "--like", str(prepared)]
     code = [sys.executable, "-c", KILLED, *words]
-    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "", "OMP_NUM_THREADS": "1"}
+    env = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(code, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     moments = int(ended.stdout)
@@ -179,7 +180,7 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path, prepared):
 
 def test_two_processes_write_what_one_writes(tmp_path, prepared):
     words = [*RANDOM, *QUICK, "--like", str(prepared)]
-    root = Path(__file__).parents[1]
+    root = ROOT
     one = [sys.executable, "-m", "stages.cli", "extract", str(tmp_path / "one"), *words]
     subprocess.run(one, cwd=root, check=True, capture_output=True)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

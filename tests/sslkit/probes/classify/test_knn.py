@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_features
+from conftest import FIXTURES, write_features
 
 from sslkit.data.labels import share
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.knn import knn, usable_ks
 from sslkit.probes.features.features import Features, open_features
 
-ORACLE = Path(__file__).parent / "fixtures" / "knn.npz"
+ORACLE = FIXTURES / "knn.npz"
 
 
 def split(features: np.ndarray, labels: np.ndarray) -> Features:

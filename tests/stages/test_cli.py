@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from conftest import ROOT
 from typer.testing import CliRunner
 
 import stages.cli as cli
 from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
 
-ROOT = Path(__file__).parents[1]
 # Not pydantic: newer typer imports it by itself for numbers with a minimum.
 HEAVY = ("torch", "numpy", "timm", "matplotlib", "webdataset", "faiss", "sklearn", "PIL")
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.files import atomic, write_json
@@ -36,7 +37,7 @@ def holder(run: Run, inside: str = "pass") -> "subprocess.Popen[str]":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

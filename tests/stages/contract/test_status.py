@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from typer.testing import CliRunner
 
 from sslkit.errors import SslkitError
@@ -106,7 +107,7 @@ def test_running_and_unfinished_are_told_apart(run: Run) -> None:
         [sys.executable, "-c", code, str(run.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()

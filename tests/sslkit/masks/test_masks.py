@@ -1,11 +1,11 @@
 """Every masking strategy: the conformance all must meet, and what each promises by itself."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,7 +89,7 @@ def test_fair_random_uses_the_coins_and_ratio_of_attmask():
 
 
 def test_high_and_low_meet_the_authors_masks():
-    with np.load(Path(__file__).parent / "fixtures" / "attmask.npz") as o:
+    with np.load(FIXTURES / "attmask.npz") as o:
         attention, high, low = (torch.from_numpy(o[key]) for key in ("attention", "high", "low"))
         count = int(float(o["ratio"]) * attention.shape[1])
     counts = np.full(len(attention), count)

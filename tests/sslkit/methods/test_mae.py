@@ -1,13 +1,13 @@
 """MAE: the loss by an oracle, what the encoder may not see, exact masks, and the chain it runs in."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
+from conftest import FIXTURES
 
 from sslkit import registry, rng
 from sslkit.data.loader import DecodedImages, ViewBatches
@@ -36,7 +36,7 @@ RECIPES = ["mae", "mae-block", "mae-attmask"]
 
 @pytest.fixture
 def oracle() -> dict[str, torch.Tensor]:
-    with np.load(Path(__file__).parent / "fixtures" / "mae_loss.npz") as file:
+    with np.load(FIXTURES / "mae_loss.npz") as file:
         return {key: torch.from_numpy(np.array(file[key])) for key in file}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,8 +19,6 @@ from sslkit.plots.attention.gallery import Look, attend, draw_gallery
 from sslkit.plots.attention.hidden import hide, strategies
 from sslkit.plots.attention.maps import SHADE, Portrait, draw_sheet, head_tiles, heat, shade, summary_tiles
 from sslkit.plots.sheet import Tile, compose
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,12 @@
 """DINO's and iBOT's losses against the authors' code and against loops written from the equations."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 
 from sslkit.losses.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen
 from sslkit.objectives import dino
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def oracle(name: str) -> dict[str, torch.Tensor]:

@@ -2,11 +2,11 @@
 
 import math
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from torch import Tensor, distributed, multiprocessing, nn
 
 from sslkit import registry
@@ -18,7 +18,6 @@ from sslkit.objectives.base import Branch, Objective, Scene, Term, projected
 from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
 from sslkit.schedules import Moment
 
-FIXTURES = Path(__file__).parent / "fixtures"
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 D = 12  # the encoder's width
 PROJECTOR = ProjectorSection(out=10, hidden=16, layers=3)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from conftest import ROOT
 from conftest import command as command_line
 
 from sslkit import registry
@@ -503,9 +504,7 @@ def test_help_lists_the_sources_without_importing_torch():
     import sys
 
     code = "import sys, stages.prepare as p; print(p.SourceOption.__metadata__[0].help, 'torch' in sys.modules)"
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
-    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     *listed, torch_is_loaded = out.stdout.strip().rsplit(" ", 1)
     assert listed == [", ".join(registry.names(PACKAGE)) + "; or a path, short for folder."]
     assert torch_is_loaded == "False"

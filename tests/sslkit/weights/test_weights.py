@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from conftest import FIXTURES
 from timm.layers import resample_abs_pos_embed
 
 from sslkit.encoder.encoder import Encoder, EncoderSpec
@@ -19,7 +20,7 @@ from sslkit.weights.read import load_checkpoint, load_encoder, save_encoder
 TINY = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
 DINOV2 = EncoderSpec("vit_small_patch14_dinov2", image_size=28, width=24, depth=2, heads=3)
 REGISTERS = EncoderSpec("vit_small_patch14_reg4_dinov2", image_size=28, width=24, depth=2, heads=3)
-ORACLE = Path(__file__).parent / "fixtures" / "vit_dino_tiny16.npz"
+ORACLE = FIXTURES / "vit_dino_tiny16.npz"
 
 
 def fresh(spec: EncoderSpec = TINY, seed: int = 0) -> Encoder:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -33,8 +34,6 @@ from sslkit.probes.segmentation.scores import (
     miou,
     resamples,
 )
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def test_the_mask_of_a_head_is_that_of_the_authors_code():

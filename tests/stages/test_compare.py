@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from sslkit.files import sha256, write_json
 from sslkit.statistics.paired import over_images
@@ -415,5 +416,5 @@ def test_a_comparison_without_a_baseline_loads_nothing_heavy(tmp_path: Path) -> 
         f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules], file=sys.stderr)); main()"
     )
     words = [sys.executable, "-c", code, "compare", *runs, "--reach", "40"]
-    done = subprocess.run(words, cwd=Path(__file__).parents[1], text=True, capture_output=True, check=True)
+    done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=True)
     assert done.stderr == "[]\n"
