@@ -1,13 +1,13 @@
-"""What all figures have in common: colours that any eye tells apart, axes with units, a text in the picture's place.
+"""What all figures share: colours for any colour vision, labelled axes, legends, and saving as PNG or SVG.
 
-A figure is drawn with matplotlib's object interface (no global state) and kept as a PNG that carries its text
-alternative, or as an SVG that stands in a page and follows its light and dark.
+Figures use matplotlib's object interface (no global state). A PNG carries its text alternative; an SVG is made for a
+page and follows its light and dark themes.
 """
 
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,8 +20,15 @@ STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 130
 LEGEND_WIDTH = 0.97  # of a figure's width, at most
-# matplotlib's own rule for lines; and text that names no colour has the page's, too.
+# matplotlib's own rule for lines; text without a colour takes the page's.
 ROOT_STYLE = "stroke-linejoin: round; stroke-linecap: butt; fill: currentColor"
+# In a page, black and matplotlib's near-blacks become its text colour, and series take its shades.
+PAGE_COLOURS = dict.fromkeys(("#000000", "#262626", "#333333"), "currentColor") | {
+    code.lower(): f"var(--series-{number}, {code})" for number, code in enumerate(COLOURS)
+}
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+ElementTree.register_namespace("", SVG)
+ElementTree.register_namespace("xlink", XLINK)
 
 
 def colour(number: int) -> str:
@@ -70,37 +77,44 @@ def save_png(figure: Figure, path: Path, alt: str) -> None:
 
 
 def as_svg(figure: Figure, alt: str, name: str) -> str:
-    """An SVG element for a page: black becomes the text's colour there, and a screen reader reads ``alt``.
+    """An SVG element for a page: black follows the page's text colour, and a screen reader reads ``alt``.
 
-    A page may set ``--series-0``, ``--series-1``, ... to shades of ``COLOURS`` that suit its ground. An artist's
-    ``set_gid("line")`` is found in the page as the id ``NAME-line``.
+    A page may set ``--series-0``, ``--series-1``, ... to shades of ``COLOURS`` that suit its background. An artist's
+    ``set_gid("line")`` has the id ``NAME-line`` in the page.
 
     Args:
-        figure: with a transparent ground.
+        figure: drawn on a transparent background.
         alt: what the figure shows, in words.
-        name: letters and digits, its own in the page; ids within the SVG begin with it.
+        name: letters and digits, unique in the page; all ids within the SVG begin with it.
     """
-    import html
-
     import matplotlib
 
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
-    buffer = io.StringIO()
+    buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
-    # Namespaces of metadata, and a style sheet that would hold for the whole page; its rule goes to the root instead.
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'\s*<defs>\s*<style type="text/css">.*?</style>\s*</defs>', "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'(?<=id=")|(?<=url\(#)|(?<=xlink:href="#)', f"{name}-", svg)
-    svg = re.sub(r"#(?:000000|262626|333333)\b", "currentColor", svg)
-    for number, code in enumerate(COLOURS):
-        svg = svg.replace(code.lower(), f"var(--series-{number}, {code})")
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    # The page decides on the width.
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    about = f'role="img" aria-label="{html.escape(alt, quote=True)}" style="{ROOT_STYLE}"'
-    return svg.replace("<svg", f"<svg {about}", 1)
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Type", "Format")))
+    svg = ElementTree.fromstring(buffer.getvalue())
+    # A style sheet would apply to the whole page: its only rule goes to the root, which also drops its size.
+    svg.remove(next(defs for defs in svg if defs.find(f"{{{SVG}}}style") is not None))
+    del svg.attrib["width"], svg.attrib["height"]
+    for element in svg.iter():
+        for key, value in element.items():
+            element.set(key, _for_page(key, value, name))
+    svg.attrib |= {"role": "img", "aria-label": alt, "style": ROOT_STYLE}
+    return ElementTree.tostring(svg, encoding="unicode")
+
+
+def _for_page(key: str, value: str, name: str) -> str:
+    """An attribute's or a style's value with ids of the figure's own, and with the page's colours and font."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key == f"{{{XLINK}}}href":
+        return value.replace("#", f"#{name}-", 1) if value.startswith("#") else value
+    if key == "style":
+        declarations = [declaration.split(": ", 1) for declaration in value.split("; ")]
+        return "; ".join(f"{part}: {_for_page(part, given, name)}" for part, given in declarations)
+    if key == "font-family":
+        return "inherit"
+    return PAGE_COLOURS.get(value, value.replace("url(#", f"url(#{name}-"))
