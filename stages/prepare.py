@@ -76,7 +76,7 @@ def prepare(
     from sslkit.data.sources.base import Source
 
     subset = Subset(fraction, per_class, _classes(classes), val_fraction, seed)
-    kind: type[Source] = registry.load(SOURCES, name, Source)
+    kind: type[Source] = registry.load(SOURCES, name)
     images = kind(root, seed)
     here, content = open_run(run), images.fingerprint()
     job = Job(here, images, subset, content, size, strict, processes)

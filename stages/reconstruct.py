@@ -155,12 +155,11 @@ def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
         SslkitError: nothing was trained, or a method that paints nothing.
     """
     from sslkit import registry
-    from sslkit.methods.base import Method
     from sslkit.recipe.schema import resolve
 
     recipe = resolve([run.trained.need(run.recipe, "pretrain")])
     name = recipe.method.name
-    if not hasattr(registry.load("sslkit.methods", name, Method), "reconstruct"):
+    if not hasattr(registry.load("sslkit.methods", name), "reconstruct"):
         raise SslkitError(
             f"{run.trained.path} was trained by {name}, which has no decoder: reconstruct needs a run of method mae, "
             "such as `sslkit pretrain RUN --recipe mae`"

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from sslkit import registry
-from sslkit.data.sources.base import Source
 from stages import cli
 
 PIPELINES = Path(__file__).parents[1] / "stages" / "pipelines"
@@ -88,7 +87,7 @@ def test_the_objective_meets_the_conformance_of_objectives(dropped, sslkit, shap
 
 def test_the_source_can_be_prepared(dropped, sslkit, tmp_path):
     name = dropped("sslkit.data.sources")
-    source = registry.load("sslkit.data.sources", name, Source)(None, 0)
+    source = registry.load("sslkit.data.sources", name)(None, 0)
     splits = source.splits()
     assert all(source.read(s, 0).label == labels[0] for s, labels in splits.items())
     code, _, err = sslkit("prepare", tmp_path / "run", "--source", name, "--workers", 0)

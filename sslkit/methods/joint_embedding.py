@@ -271,7 +271,7 @@ class JointEmbedding(Method):
 def _build_objectives(recipe: Recipe) -> dict[str, Objective]:
     built = {}
     for name, config in recipe.objectives.items():
-        kind: type[Objective] = registry.load("sslkit.objectives", name, Objective)
+        kind: type[Objective] = registry.load("sslkit.objectives", name)
         assert isinstance(config, Objective.Config)
         built[name] = kind(config, recipe.heads.get(config.head or ""))
     return built

@@ -57,9 +57,8 @@ class Recipe(Strict):
         section = _named(value)
         if not isinstance(section, Mapping):
             return value
-        from sslkit.methods.base import Method
 
-        kind = registry.load("sslkit.methods", str(section.get("name", "joint_embedding")), Method)
+        kind = registry.load("sslkit.methods", str(section.get("name", "joint_embedding")))
         return validated(kind.Config, section, "method")
 
     @field_validator("heads", mode="before")
@@ -74,21 +73,19 @@ class Recipe(Strict):
     def _mask(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        from sslkit.masks.base import Masking
 
         if "strategy" not in value:
             raise UsageError(f"mask needs a strategy: {', '.join(registry.names('sslkit.masks'))}")
-        return validated(registry.load("sslkit.masks", str(value["strategy"]), Masking), value, "mask")
+        return validated(registry.load("sslkit.masks", str(value["strategy"])), value, "mask")
 
     @field_validator("objectives", mode="before")
     @classmethod
     def _objectives(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        from sslkit.objectives.base import Objective
 
         return {
-            name: validated(registry.load("sslkit.objectives", name, Objective).Config, section, f"objectives.{name}")
+            name: validated(registry.load("sslkit.objectives", name).Config, section, f"objectives.{name}")
             for name, section in value.items()
             if section is not None
         }

@@ -68,13 +68,13 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     from sslkit import registry
     from sslkit.data.shards import open_split
     from sslkit.data.views import ViewMaker
-    from sslkit.methods.base import DataFacts, Method
+    from sslkit.methods.base import DataFacts
 
     images = open_split(run.data, "train")
     labelled = bool((images.labels >= 0).any())
     facts = DataFacts(samples=len(images), classes=len(images.classes) if labelled else 0)
     torch.manual_seed(recipe.train.seed)  # the initial weights; everything else has its own key
-    kind: type[Method] = registry.load("sslkit.methods", recipe.method.name, Method)
+    kind: type[Method] = registry.load("sslkit.methods", recipe.method.name)
     method: Method = kind(recipe, facts).to(device)
     encoder, _ = method.exported()
     views = ViewMaker(

@@ -18,7 +18,6 @@ from sslkit.data.augment import photometric
 from sslkit.data.loader import ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.device import Precision, autocast, pick_device
-from sslkit.methods.base import Method
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
 from stages.recipes import find
@@ -54,7 +53,7 @@ def sslkit_step(name: str, arguments: argparse.Namespace, precision: Precision) 
     words = [f"train.batch_size={arguments.batch_size}", f"heads.prototypes.out={K}", f"encoder.arch={arguments.arch}"]
     recipe = resolve([find(name), find("imagenet-subset")], words)
     torch.manual_seed(0)
-    method = registry.load("sslkit.methods", recipe.method.name, Method)(recipe).to(device)
+    method = registry.load("sslkit.methods", recipe.method.name)(recipe).to(device)
     method.suit_device(device, "auto")
     optimizer, batch = optim.build(method, recipe.optim), batch_of(recipe, device)
     trained = [p for p in method.parameters() if p.requires_grad]

@@ -16,7 +16,7 @@ def strategies(ratio: float) -> dict[str, Masking]:
     """
     found = {}
     for name in registry.names("sslkit.masks"):
-        kind = registry.load("sslkit.masks", name, Masking)
+        kind = registry.load("sslkit.masks", name)
         if kind.needs_objects:
             continue
         order = kind.model_fields.get("order")

@@ -24,7 +24,7 @@ GRIDS = st.tuples(st.integers(2, 16), st.integers(2, 16))
 
 
 def build(name: str, **keys) -> Masking:
-    return validated(registry.load("sslkit.masks", name, Masking), {"strategy": name, **keys})
+    return validated(registry.load("sslkit.masks", name), {"strategy": name, **keys})
 
 
 def draw(masking: Masking, grid=(8, 8), step=3, samples=range(6), views=2, seed=0) -> Masks:

@@ -13,7 +13,6 @@ from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import UsageError
 from sslkit.heads import heads
 from sslkit.methods.joint_embedding import JointEmbedding
-from sslkit.objectives.base import Objective
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.recipe.sections import PrototypesSection
 from sslkit.schedules import Moment
@@ -174,7 +173,7 @@ def test_contradictions_are_named_before_any_data_is_read(tiny_scale, method, ov
 
 @pytest.mark.parametrize("name", registry.names("sslkit.objectives"))
 def test_a_resnet_trains_with_whatever_needs_no_patches_and_refuses_the_rest(name):
-    kind = registry.load("sslkit.objectives", name, Objective)
+    kind = registry.load("sslkit.objectives", name)
     settings = ["encoder={arch: resnet18, image_size: 32}", "views.augment={blur: 0, solarize: 0}"]
     settings += ["views.local.count=0", "heads={prototypes: {out: 16}, projector: {kind: projector, out: 16}}"]
     settings += [f"objectives.{name}.weight=1", *(["objectives.dino=null"] if name != "dino" else [])]

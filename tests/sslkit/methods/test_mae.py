@@ -15,7 +15,7 @@ from sslkit.data.views import Batch, ViewMaker
 from sslkit.encoder.encoder import sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.attention import rank
-from sslkit.masks.base import Masking, Masks, exact
+from sslkit.masks.base import Masks, exact
 from sslkit.methods.mae import (
     Decoder,
     DecoderSection,
@@ -218,7 +218,7 @@ def test_cpu_attention_is_unfused_in_the_decoder_too(build):
 @pytest.mark.parametrize("keys", [*registry.names("sslkit.masks"), "hint"])
 def test_every_strategy_hides_an_exact_number(keys, grid, ratio):
     settings = {"strategy": "attention", "order": "hint"} if keys == "hint" else {"strategy": keys}
-    kind = registry.load("sslkit.masks", settings["strategy"], Masking)
+    kind = registry.load("sslkit.masks", settings["strategy"])
     masking = validated(kind, {**settings, "ratio": ratio, "ratio_per": "step", "probability": 1.0})
     patches, samples, shown = grid[0] * grid[1], np.arange(6), 0
     attention = torch.from_numpy(rng.generator(0, "test").random((12, patches))).float()

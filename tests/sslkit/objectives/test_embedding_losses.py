@@ -35,7 +35,7 @@ def oracle(name: str) -> dict[str, Tensor]:
 
 
 def make(name: str, head: HeadSection | None, **settings) -> Objective:
-    kind: type[Objective] = registry.load("sslkit.objectives", name, Objective)
+    kind: type[Objective] = registry.load("sslkit.objectives", name)
     return kind(kind.Config(**{"head": "h" if head else None, **settings}), head)
 
 

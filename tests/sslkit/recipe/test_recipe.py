@@ -146,7 +146,7 @@ def test_a_run_of_few_steps_comes_to_the_peak():
     assert [warmup_cosine(2.0, 0.0, "10%", Moment(step, 1, 1)) for step in range(1)] == [2.0]
 
 
-@pytest.mark.parametrize("module", ["errors", "rng", "schedules", "merging"])
+@pytest.mark.parametrize("module", ["errors", "rng", "schedules", "recipe.merging"])
 def test_docstring_examples_run(module):
     found = doctest.testmod(importlib.import_module(f"sslkit.{module}"))
     assert found.attempted and not found.failed

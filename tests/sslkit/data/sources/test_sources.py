@@ -10,7 +10,7 @@ from PIL import Image
 
 from sslkit import registry
 from sslkit.data import images
-from sslkit.data.sources.base import PACKAGE, Source
+from sslkit.data.sources.base import PACKAGE
 from sslkit.errors import SslkitError, UsageError
 
 
@@ -19,7 +19,7 @@ def png(value=0, side=4):
 
 
 def opened(name, root, tmp_path, seed=0):
-    source = registry.load(PACKAGE, name, Source)(root, seed)
+    source = registry.load(PACKAGE, name)(root, seed)
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     source.open(scratch)
@@ -67,7 +67,7 @@ def test_sources_that_need_nothing_keep_the_contract(name, tmp_path):
             assert images.decode(sample.image).shape[0] == 3
             again = pickle.loads(pickle.dumps(source)).read(split, i)
             assert again == sample
-    assert source.fingerprint() == registry.load(PACKAGE, name, Source)(None, 0).fingerprint()
+    assert source.fingerprint() == registry.load(PACKAGE, name)(None, 0).fingerprint()
 
 
 def test_digits_are_the_digits(tmp_path):
@@ -209,7 +209,7 @@ def test_a_damaged_header_does_not_shorten_a_tar_silently(tmp_path):
 
 def test_fingerprints_follow_the_files(tmp_path):
     root = lay_out(tmp_path / "root", CLASSES)
-    folder = registry.load(PACKAGE, "folder", Source)
+    folder = registry.load(PACKAGE, "folder")
     seen = {folder(root).fingerprint()}
     (root / "cat/0.png").rename(root / "cat/2.png")
     seen.add(folder(root).fingerprint())
@@ -301,7 +301,7 @@ def test_imagenet32(as_npz, tmp_path):
         np.testing.assert_array_equal(
             images.decode(sent.read(split, index).image).numpy(), pixels[row].reshape(3, 32, 32)
         )
-    assert source.fingerprint() != registry.load(PACKAGE, "imagenet32", Source)(tmp_path / "root").fingerprint() + "x"
+    assert source.fingerprint() != registry.load(PACKAGE, "imagenet32")(tmp_path / "root").fingerprint() + "x"
 
 
 class Harmful:
