@@ -1,4 +1,4 @@
-"""Which device, which precision, how many loader processes: ``auto`` decided once, for every stage alike."""
+"""The device and the precision that ``auto`` and explicit names stand for, the same in every stage."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -67,27 +67,3 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def cores() -> int:
-    """CPU cores of this process: what the scheduler allows, shared by the ranks that torchrun started here."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def workers(name: str, device: torch.device) -> int:
-    """Loader processes for a ``--workers`` value; the number never changes a result, only the time.
-
-    ``auto`` leaves one core to the training process of an accelerator (at most 16 workers), and takes one core in
-    four, at least one, where the model itself computes on the CPU.
-
-    Raises:
-        UsageError: neither ``auto`` nor a whole number from 0.
-    """
-    if name != "auto":
-        if not name.isdecimal():
-            raise UsageError(f"--workers {name}: it is auto or a whole number from 0")
-        return int(name)
-    if device.type == "cpu":
-        return max(1, cores() // 4)
-    return min(16, max(1, cores() - 1))

@@ -86,15 +86,15 @@ def finetune(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("finetune runs as one process: start it without torchrun")
 
-    from sslkit.device import workers as loader_workers
     from sslkit.probes.finetuning.finetune import settings
+    from sslkit.workers import worker_count
 
     where, bits = encoder.place()
     given = {**tuning, "unfreeze": unfreeze, "seed": encoder.seed}
     about = settings(source.image_size, source.kind == "random", self_train, **given)
     sure = CONFIDENCE if confidence is None else confidence
     labels = Labelling(1.0 if label_fraction is None else label_fraction, self_train, sure if self_train else None)
-    job = Job(here, source, about, labels, early_stop, where, bits, loader_workers(workers, where))
+    job = Job(here, source, about, labels, early_stop, where, bits, worker_count(workers, where))
     results = job.perform(f"finetune{_variant(start, few, self_train, unfreeze)}", force)
     show(results, _lines(results), json)
 

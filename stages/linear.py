@@ -163,12 +163,12 @@ class Probe:
             SslkitError: splits that do not fit, NaN, one class only, or too few labels to choose by.
         """
         from sslkit.device import pick_device
-        from sslkit.device import workers as loader_workers
         from sslkit.probes.classify.linear import plan
         from sslkit.probes.features.features import check_finite, check_pair
+        from sslkit.workers import worker_count
 
         self.device = pick_device(self.device_name)
-        self.loaders = loader_workers(self.workers, self.device)
+        self.loaders = worker_count(self.workers, self.device)
         self.train, self.val = (self._features(split) for split in ("train", "val"))
         self.train = few_labels(self.train, self.config)
         check_pair(self.train, self.val)

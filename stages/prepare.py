@@ -12,6 +12,7 @@ import typer
 
 from sslkit import registry
 from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
+from sslkit.workers import worker_count
 from stages.contract.lock import held, missing
 from stages.contract.output import show
 from stages.contract.run import Result, Run, open_run
@@ -70,7 +71,7 @@ def prepare(
 ) -> None:
     """Pack images into WebDataset shards with an index, or a class-balanced subset of them."""
     name, root = _source(source, root)
-    processes = _workers(workers)
+    processes = worker_count(workers)
 
     from sslkit.data.prepare.subset import Subset, describe
     from sslkit.data.sources.base import Source
@@ -79,7 +80,7 @@ def prepare(
     kind: type[Source] = registry.load(SOURCES, name)
     images = kind(root, seed)
     here, content = open_run(run), images.fingerprint()
-    job = Job(here, images, subset, content, size, strict, processes)
+    job = Job(here, images, subset, content, size, strict, processes, workers != "auto")
     made = missing(here.path)
     try:
         results = here.perform(
@@ -110,7 +111,8 @@ class Job:
     content: str
     size: int | None
     strict: bool
-    workers: int | None
+    workers: int
+    eager: bool
     begun: bool = False
 
     def check(self) -> None:
@@ -134,7 +136,8 @@ class Job:
         from sslkit.data.prepare.packing import pack
 
         self.begun = True
-        return _results(pack(folder, self.plan, size=self.size, strict=self.strict, workers=self.workers))
+        how = {"strict": self.strict, "workers": self.workers, "eager": self.eager}
+        return _results(pack(folder, self.plan, size=self.size, **how))
 
 
 def _forget_failure(run: Run, made: Sequence[Path]) -> None:
@@ -154,14 +157,6 @@ def _source(source: str, root: str | None) -> tuple[str, str | None]:
     if root is None and Path(source).expanduser().exists():
         return "folder", source
     raise UsageError(f"--source {source} is neither a source nor a path that exists: {did_you_mean(source, known)}")
-
-
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if text.isdecimal():
-        return int(text)
-    raise UsageError(f"--workers {text}: expected auto or a number from 0")
 
 
 def _classes(text: str | None) -> int | tuple[str, ...] | None:

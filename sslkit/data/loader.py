@@ -1,6 +1,5 @@
 """Micro-batches of views, made by worker processes whose number never changes a result."""
 
-import signal
 import warnings
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.data.order import Order
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import SslkitError
+from sslkit.workers import leave_signals_to_parent
 
 IN_MEMORY_BYTES = 1 << 30  # decoded pixels up to this size are kept
 
@@ -141,12 +141,6 @@ class _Keys:
         return self.order.micro_batches(self.start, self.stop)
 
 
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker that dies of it would take the step down with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def batches(
     images: Images,
     views: ViewMaker,
@@ -180,6 +174,6 @@ def batches(
             num_workers=workers,
             pin_memory=pin,
             prefetch_factor=3 if workers else None,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=leave_signals_to_parent,
         )
         return iter(loader)

@@ -16,10 +16,11 @@ from sslkit import rng
 from sslkit.data.augment import normalise
 from sslkit.data.loader import Images
 from sslkit.data.views import center_crop
-from sslkit.device import Precision, autocast, cores
+from sslkit.device import Precision, autocast
 from sslkit.diagnostics import effective_rank
 from sslkit.encoder.encoder import Encoder
 from sslkit.recipe.sections import MonitorSection
+from sslkit.workers import cores
 
 BATCH = 256
 NEIGHBOURS, TEMPERATURE = 20, 0.07

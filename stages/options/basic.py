@@ -37,7 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 ForceOption = Annotated[bool, typer.Option("--force", help="Redo the stage, replacing what it wrote.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="auto, bf16 or fp32.")]
-WorkersOption = Annotated[str, typer.Option("--workers", metavar="N", help="Loader processes: auto or a number.")]
+WorkersOption = Annotated[str, typer.Option("--workers", metavar="N", help="Worker processes: auto or a number.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
 SeedsOption = Annotated[
     bool, typer.Option("--seeds", help="Take runs named NAME-s0, NAME-s1, ... together as seeds of one experiment.")

@@ -13,11 +13,11 @@ from timing import interleave, ratio, show, verdict
 
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.device import autocast, pick_device, resolve_precision
-from sslkit.device import workers as loader_workers
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.files import write_json
 from sslkit.probes.features.extraction import EncoderEmbedding, extract_batches, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays
+from sslkit.workers import worker_count
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     precision = resolve_precision(arguments.precision, device)
-    workers = loader_workers(arguments.workers, device)
+    workers = worker_count(arguments.workers, device)
     embedding = EncoderEmbedding(Encoder(EncoderSpec(arguments.arch)), 4, device, precision)
     size, batch = embedding.image_size, arguments.batch_size
     files = photos(arguments.images, arguments.count)

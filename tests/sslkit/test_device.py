@@ -52,22 +52,3 @@ def test_autocast_changes_products_only_when_asked():
         assert (a @ a).dtype == torch.bfloat16
     with device.autocast(CPU, "fp32"):
         assert (a @ a).dtype == torch.float32
-
-
-def test_workers(monkeypatch):
-    monkeypatch.setattr(device, "cores", lambda: 2)
-    assert device.workers("auto", CPU) == 1
-    assert device.workers("auto", torch.device("cuda")) == 1
-    monkeypatch.setattr(device, "cores", lambda: 64)
-    assert device.workers("auto", CPU) == 16
-    assert device.workers("auto", torch.device("cuda")) == 16
-    assert device.workers("3", CPU) == 3
-    with pytest.raises(UsageError, match="--workers many"):
-        device.workers("many", CPU)
-
-
-def test_ranks_of_a_node_share_its_cores(monkeypatch):
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    alone = device.cores()
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(alone * 4))
-    assert device.cores() == 1

@@ -143,20 +143,27 @@ def test_the_number_of_workers_changes_no_byte(workers, photos, undisturbed, tmp
     assert snapshot(tmp_path) == undisturbed
 
 
-def test_processes_take_over_where_they_pay(photos, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "PAYS_SECONDS", 0.0)
-    monkeypatch.setattr(processes, "automatic_workers", lambda jobs: 2)
-    counts, here = [], []
-    run_all = processes._in_processes
+class Signed(FolderSource):
+    """Appends the number of the process that reads an image to a file."""
 
-    def noted(work, jobs, workers, progress):
-        here.append(len(jobs))
-        run_all(work, jobs, workers, lambda count: (counts.append(count), progress(count)))
+    def read(self, split, index):
+        with Path(f"{self.root}.readers").open("a") as handle:
+            handle.write(f"{os.getpid()}\n")
+        return super().read(split, index)
 
-    monkeypatch.setattr(processes, "_in_processes", noted)
-    packed(photos, tmp_path, workers=None)
-    assert snapshot(tmp_path) == undisturbed
-    assert here == [8] and counts[-1] == 53  # of 9 shards and 60 images the first 7 were done in this process
+
+@pytest.mark.parametrize(("seconds", "alone"), [(0.0, 7), (60.0, 60)])
+def test_processes_take_over_only_where_they_pay(photos, undisturbed, tmp_path, monkeypatch, seconds, alone):
+    monkeypatch.setattr(processes, "PAYS_SECONDS", seconds)
+    source = Signed(tmp_path / "photos")
+    (tmp_path / "photos").symlink_to(photos)
+    pack(tmp_path / "data", source, Subset(val_fraction=0.2), shard_samples=7, workers=2, eager=False)
+    made = snapshot(tmp_path / "data")
+    assert made.pop("manifest.json") == undisturbed["manifest.json"].replace(b'"folder"', b'"test_prepare"')
+    assert made == {name: content for name, content in undisturbed.items() if name != "manifest.json"}
+    readers = (tmp_path / "photos.readers").read_text().split()
+    assert len(readers) == 60
+    assert readers.count(str(os.getpid())) == alone  # the first shard of 9, or all of them
 
 
 class Deadly(FolderSource):
@@ -430,7 +437,7 @@ def test_classes_from_a_file_and_by_number(photos, tmp_path):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--source", "digit"], "did you mean 'digits'"),
-    (["--source", "digits", "--workers", "many"], "expected auto or a number"),
+    (["--source", "digits", "--workers", "many"], "expected auto or a whole number"),
     (["--source", "digits", "--classes", "/nowhere.txt"], "neither a number nor a file"),
     (["--source", "digits", "--fraction", "2"], "--fraction 2.0"),
     (["--source", "digits", "--fraction", "0.1", "--per-class", "3"], "exclude each other"),

@@ -159,7 +159,8 @@ def pack(
     *,
     size: int | None = None,
     strict: bool = False,
-    workers: int | None = 0,
+    workers: int = 0,
+    eager: bool = True,
     shard_samples: int = SHARD_SAMPLES,
 ) -> dict[str, Any]:
     """Write what was planned into a folder, or go on where an earlier try was killed.
@@ -169,7 +170,8 @@ def pack(
         planned: what to write; its scratch is removed at the end.
         size: shorter side in pixels that larger images are shrunk to, or None.
         strict: fail at the first unreadable image.
-        workers: processes; 0 works in this one, None takes one per core where that pays.
+        workers: at most so many processes; 0 works in this one.
+        eager: start them at once, and not only where that pays; see ``processes.run_all``.
         shard_samples: chosen samples per shard.
 
     Returns:
@@ -183,7 +185,7 @@ def pack(
     selection = planned.selection
     jobs = {s: list(_jobs(folder, s, planned, shard_samples)) for s in selection.indices}
     try:
-        _write(Packer(planned.source, size, strict), [job for found in jobs.values() for job in found], workers)
+        _write(Packer(planned.source, size, strict), [job for found in jobs.values() for job in found], workers, eager)
         manifest, skipped = _summary(jobs, selection)
     except BaseException:
         # Whole shards are kept, and what was unpacked or fetched: whoever goes on need not do it again.
@@ -229,13 +231,13 @@ def _jobs(folder: Path, split: str, planned: Plan, shard_samples: int) -> Iterat
         yield Job(path, read_from, selection.indices[split][part], selection.labels[split][part])
 
 
-def _write(packer: Packer, jobs: list[Job], workers: int | None) -> None:
+def _write(packer: Packer, jobs: list[Job], workers: int, eager: bool) -> None:
     missing = [job for job in jobs if not is_complete(job.path)]
     total = sum(len(job.indices) for job in jobs)
     done = total - sum(len(job.indices) for job in missing)
     # On standard error, and only where a person looks at it.
     with tqdm(total=total, initial=done, desc="prepare", unit="image", disable=None) as bar:
-        run_all(packer, missing, workers, lambda count: bar.update(done + count - bar.n))
+        run_all(packer, missing, workers, lambda count: bar.update(done + count - bar.n), eager)
 
 
 def _summary(jobs: dict[str, list[Job]], selection: Selection) -> tuple[dict[str, Any], list[dict[str, str]]]:

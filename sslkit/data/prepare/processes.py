@@ -33,26 +33,24 @@ class Stopped(Exception):
     """Another job failed, or the user interrupted."""
 
 
-def automatic_workers(jobs: int) -> int:
-    """As many processes as there are cores and jobs; none for a single job."""
-    available = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, jobs)
-    return 0 if available < 2 else available
-
-
-def run_all(work: Work[J], jobs: Sequence[J], workers: int | None, progress: Callable[[int], object]) -> None:
+def run_all(
+    work: Work[J], jobs: Sequence[J], workers: int, progress: Callable[[int], object], eager: bool = True
+) -> None:
     """Do every job.
 
     Args:
         work: picklable; sent once to each process.
         jobs: picklable; done in any order.
-        workers: processes; 0 does all in this one; None begins so, and takes one per core where that pays.
+        workers: at most so many processes; 0 does all jobs in this one.
         progress: called now and then with the number of ticks so far.
+        eager: start the processes at once; else begin in this process, and start them only when the jobs left would
+            take longer than that.
 
     Raises:
         SslkitError: a process died.
         Exception: whatever the first failing job raised; the others are stopped.
     """
-    if workers:
+    if workers and eager:
         _in_processes(work, jobs, min(workers, max(1, len(jobs))), progress)
         return
     done, began = 0, time.monotonic()
@@ -65,20 +63,20 @@ def run_all(work: Work[J], jobs: Sequence[J], workers: int | None, progress: Cal
     for number, job in enumerate(jobs):
         left = len(jobs) - number
         pays = number > 0 and (time.monotonic() - began) / number * left > PAYS_SECONDS
-        if workers is None and pays and (processes := automatic_workers(left)):
-            _in_processes(work, jobs[number:], processes, lambda count, before=done: progress(before + count))
+        if pays and min(workers, left) > 1:
+            _in_processes(work, jobs[number:], min(workers, left), lambda count, before=done: progress(before + count))
             return
         work(job, tick)
 
 
 def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Callable[[int], object]) -> None:
-    # Forked from a server without threads: safe beside torch's threads, and torch is imported once for all.
+    # Forked from a server without threads, which is safe whatever torch's threads do here; torch is imported once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sslkit.data.prepare.packing"])
     done, stop = context.Value("q", 0), context.Event()
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop)) as pool:
         try:
-            # A worker that is only half started when its parent gives up finds the parent's locks gone, and prints a
+            # A worker that is half started when its parent gives up would find the parent's locks gone and print a
             # traceback.
             with HeldSignals():
                 _start_server()
@@ -100,11 +98,11 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
 
 
 def _start_server() -> None:
-    """Start the process that workers are forked from, with SIGINT blocked in it and so in all of them.
+    """Start the process that workers are forked from, with SIGINT blocked in it and thus in all of them.
 
-    Ctrl-C reaches every process of a terminal, while they import torch too; the parent says when to stop.
+    Ctrl-C reaches every process of a terminal, even while it imports torch; the parent says when to stop.
     """
-    multiprocessing.resource_tracker.ensure_running()  # it lets SIGINT through again in the one who starts it
+    multiprocessing.resource_tracker.ensure_running()  # unblocks SIGINT in its caller, so it must come first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         multiprocessing.forkserver.ensure_running()
@@ -118,7 +116,9 @@ _process: dict[str, Any] = {}
 def _start(work: Any, done: Any, stop: Any) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for a server that was started elsewhere, with SIGINT let through
+    # SIGINT is the parent's, as in every worker; it is not blocked if something else started the server. SIGTERM is
+    # not ignored, unlike in a loader's worker: the pool uses it to end the other workers when one has died.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _process.update(work=work, done=done, stop=stop)

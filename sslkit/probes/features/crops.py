@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sslkit.device import cores
 from sslkit.probes.features.extraction import Images, evaluation_crop, normaliser
+from sslkit.workers import cores
 
 BATCH = 64  # images per forward pass
 

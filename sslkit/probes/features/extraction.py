@@ -5,16 +5,12 @@ workers or processes nor an interruption changes a bit. Workers decode, resize a
 and the encoder run on the device, one batch behind the writing.
 """
 
-import os
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
@@ -25,6 +21,7 @@ from sslkit.device import Precision, autocast
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.errors import SslkitError
 from sslkit.probes.features.resumable_arrays import PartialArrays
+from sslkit.workers import leave_signals_to_parent
 
 CROP_RATIO = 0.875  # 224 out of 256, the field's evaluation crop
 SMALLEST_CROPPED = 128  # pixels; below, borders are too precious and the shorter side becomes the crop
@@ -208,7 +205,7 @@ def _loader(crops: CropBatches, batches: Sequence[int], workers: int, device: to
                 batch_size=None,
                 num_workers=min(workers, len(batches)),
                 pin_memory=device.type == "cuda",
-                worker_init_fn=_leave_signals_to_the_parent,
+                worker_init_fn=leave_signals_to_parent,
             )
         )
 
@@ -227,43 +224,3 @@ def _write(arrays: PartialArrays, batch: int, rows: Mapping[str, Tensor], event:
         event.synchronize()
     arrays.write(batch, {name: values.numpy() for name, values in rows.items()})
     return batch
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    # The parent ends its workers itself; its own handlers, inherited, would print a traceback from each of them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class Team:
-    """The processes that torchrun started; alone, and without a process group, where it started none.
-
-    The first leads: it alone touches the run's record, and tells the others what to do.
-    """
-
-    def __init__(self) -> None:
-        self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        if self.size > 1:
-            # Only words are exchanged, so gloo serves on any device; a share may take days.
-            dist.init_process_group("gloo", timeout=timedelta(days=7))
-
-    def tell(self, message: Any) -> Any:
-        """The leader's message, on every process; the others pass None."""
-        box = [message]
-        if self.size > 1:
-            dist.broadcast_object_list(box, src=0)
-        return box[0]
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.size > 1:
-            dist.barrier()
-
-    def share(self, batches: Sequence[int]) -> Sequence[int]:
-        """This process's part of the work, every ``size``-th batch."""
-        return batches[self.rank :: self.size]
-
-    def close(self) -> None:
-        """End the process group."""
-        if self.size > 1:
-            dist.destroy_process_group()

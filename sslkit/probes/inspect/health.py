@@ -20,13 +20,14 @@ from sslkit import rng
 from sslkit.data.augment import photometric
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
-from sslkit.device import Precision, autocast, cores
+from sslkit.device import Precision, autocast
 from sslkit.diagnostics import alignment, effective_rank, uniformity
 from sslkit.encoder.attention import project, rows
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sslkit.methods.base import feature_std
 from sslkit.probes.features.crops import batches, crops
 from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
+from sslkit.workers import cores
 
 ATTENTION_FLOATS = 1 << 25  # of one block's attention at a time: 128 MiB
 # What most joint-embedding methods have in common: crops, flips, colours. Blur and solarize belong to some.

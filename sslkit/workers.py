@@ -1,0 +1,53 @@
+"""Worker processes: how many of them, and why no signal ends one.
+
+The number of workers never changes a result, only the time.
+"""
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from sslkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cores() -> int:
+    """CPU cores of this process: those the scheduler allows, divided among the ranks that torchrun started here."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def worker_count(asked: str, device: "torch.device | None" = None) -> int:
+    """How many worker processes a ``--workers`` value asks for.
+
+    ``auto`` takes one per core where no model runs. It leaves one core to the process that feeds an accelerator (at
+    most 16 workers), and takes one core in four, at least one, where the model itself computes on the CPU.
+
+    Args:
+        asked: ``auto``, or a number from 0; 0 works without further processes.
+        device: where the model computes; None where there is no model.
+
+    Raises:
+        UsageError: neither ``auto`` nor a whole number from 0.
+    """
+    if asked != "auto":
+        if not asked.isdecimal():
+            raise UsageError(f"--workers {asked}: expected auto or a whole number from 0")
+        return int(asked)
+    if device is None:
+        return cores()
+    if device.type == "cpu":
+        return max(1, cores() // 4)
+    return min(16, max(1, cores() - 1))
+
+
+def leave_signals_to_parent(worker: int = 0) -> None:
+    """Let a loader's worker ignore SIGINT and SIGTERM: a ``worker_init_fn``.
+
+    Ctrl-C, and the SIGTERM of a batch system, reach every process of a job. A worker that died of them would take the
+    current step down with it; the parent finishes the step, saves it, and then ends its workers.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
