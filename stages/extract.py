@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,7 +18,8 @@ from stages.options.encoder import EncoderChoice, takes_features
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.probes.features.extraction import Embedding, Team
+    from sslkit.distributed.process_group import World
+    from sslkit.probes.features.extraction import Embedding
 
 SPLITS = ("train", "val")
 
@@ -48,8 +50,8 @@ def extract(
     source = encoder.source(here, image_size, patch_size)
     here.need(here.manifest, "prepare")
 
-    from sslkit.device import workers as loader_workers
-    from sslkit.probes.features.extraction import Team
+    from sslkit.distributed.process_group import from_leader, process_group
+    from sslkit.workers import worker_count
 
     where, bits = encoder.place()
     config = {
@@ -59,36 +61,36 @@ def extract(
         "precision": bits,
     }
     inputs = {"data": here.manifest, **source.files}
-    team = Team()
-    job = Job(here, source, config, inputs, team, where, loader_workers(workers, where))
-    if team.rank:
-        job.follow()
-        return
-    try:
-        results = here.perform(
-            "extract",
-            job.lead,
-            config=config,
-            inputs=inputs,
-            how={"device": str(where), "workers": workers, "processes": team.size},
-            force=force,
-        )
-    finally:
-        with suppress(RuntimeError):  # of a connection that a dead member left
-            team.tell(None)  # the others go home, whatever happened here
-        team.close()
+    # Processes only tell each other what to do, which gloo does on any device; a share of the work may take days.
+    with process_group(patience=timedelta(days=7)) as world:
+        job = Job(here, source, config, inputs, world, where, worker_count(workers, where))
+        if not world.leads:
+            job.follow()
+            return
+        try:
+            results = here.perform(
+                "extract",
+                job.lead,
+                config=config,
+                inputs=inputs,
+                how={"device": str(where), "workers": workers, "processes": world.size},
+                force=force,
+            )
+        finally:
+            with suppress(RuntimeError):  # a process that died has closed its connection
+                from_leader(None)  # whatever happened here, the others stop waiting
     show(results, _lines(results), json)
 
 
 @dataclass
 class Job:
-    """The work of one process: the first of a team leads, the others follow."""
+    """The work of one process: the first leads, the others follow."""
 
     run: Run
     source: EncoderSource
     config: Result
     inputs: Mapping[str, Path]
-    team: "Team"
+    world: "World"
     device: "torch.device"
     workers: int
 
@@ -96,6 +98,7 @@ class Job:
         """Write both splits, then ``features.json``."""
         import numpy as np
 
+        from sslkit.distributed.process_group import from_leader
         from sslkit.files import atomic, sha256, write_json
         from sslkit.probes.features.extraction import row_shapes
 
@@ -109,7 +112,7 @@ class Job:
         finished = []
         for name, images in splits.items():
             arrays = self._arrays(name, shapes, len(images))
-            self._share(name, embedding, shapes, self.team.tell((name, arrays.prepare(key)))[1])
+            self._share(name, embedding, shapes, from_leader((name, arrays.prepare(key)))[1])
             arrays.finish()
             finished.append(arrays)
             with atomic(self.run.feature(name, "labels")) as handle:
@@ -125,25 +128,26 @@ class Job:
 
     def follow(self) -> None:
         """Do shares of what the leader says, until it says None."""
+        from sslkit.distributed.process_group import from_leader
         from sslkit.probes.features.extraction import row_shapes
 
         built: tuple[Any, Any] | None = None
-        while (order := self.team.tell(None)) is not None:
+        while (order := from_leader(None)) is not None:
             name, batches = order
             if built is None:
                 embedding, _ = self._build()
                 built = embedding, row_shapes(embedding)
             self._share(name, *built, batches)
-        self.team.close()
 
     def _share(self, name: str, embedding: "Embedding", shapes: Mapping[str, Any], batches: list[int]) -> None:
+        from sslkit.distributed.process_group import barrier
         from sslkit.probes.features.extraction import extract_batches
 
         images = self._images(name)
         arrays = self._arrays(name, shapes, len(images))
-        title = "" if self.team.rank else f"extract {name}"
-        extract_batches(images, embedding, arrays, self.team.share(batches), self.workers, title)
-        self.team.wait()
+        title = "" if self.world.rank else f"extract {name}"
+        extract_batches(images, embedding, arrays, self.world.share(batches), self.workers, title)
+        barrier()
 
     def _images(self, name: str) -> Any:
         from sslkit.data.shards import open_split
@@ -167,17 +171,12 @@ class Job:
 
     def _build(self) -> tuple["Embedding", Result]:
         """What makes the features, and what ``features.json`` says about it."""
-        import torch
-
-        from sslkit.device import cores
         from sslkit.probes.features.extraction import EncoderEmbedding, PixelEmbedding
 
-        if self.team.size > 1:
-            torch.set_num_threads(cores())  # torchrun would leave each process a single thread
         if self.source.spec is None:
             return PixelEmbedding(self.source.image_size, self.device), {}
         built = build(self.source)
-        if built.coverage and not self.team.rank and self.source.kind == "file":
+        if built.coverage and not self.world.rank and self.source.kind == "file":
             say(built.coverage.line())
         last, precision = self.config["last_blocks"], self.config["precision"]
         embedding = EncoderEmbedding(built.encoder, last, self.device, precision, built.mean, built.std)

@@ -49,7 +49,8 @@ def pretrain(
 ) -> None:
     """Train an encoder by a recipe; the same command goes on where an interrupted one stopped."""
     from sslkit import device as devices
-    from sslkit.distributed import process_group as distributed
+    from sslkit.distributed.process_group import process_group
+    from sslkit.workers import worker_count
 
     if minutes is not None and not dry_run:
         raise UsageError("--minutes tells how many epochs fit: add --dry-run, then train with --epochs")
@@ -60,8 +61,8 @@ def pretrain(
     place = open_run(run, data)
     place.need(place.manifest, "prepare")
     where = devices.pick_device(device.value)
-    with distributed.world(where) as world:
-        job = _Job(place, recipe, where, devices.workers(workers, where), world, tensorboard)
+    with process_group(where) as world:
+        job = _Job(place, recipe, where, worker_count(workers, where), world, tensorboard)
         if dry_run:
             results = job.describe() | (job.fit(minutes) if minutes else {})
             if world.leads:

@@ -1,7 +1,7 @@
-"""Several processes under torchrun. With one process no group is made and every function is the identity."""
+"""The processes that torchrun started. With one process no group is made and every function is the identity."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from sslkit.workers import cores
+
 T = TypeVar("T")
-PATIENCE = timedelta(hours=6)  # others wait while the leader evaluates or clusters
+PATIENCE = timedelta(hours=6)  # the others wait while the leader evaluates or clusters
 
 
 @dataclass(frozen=True)
@@ -24,26 +26,48 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the files."""
+        """Whether this process writes the files and the run's record."""
         return self.rank == 0
+
+    def share(self, work: Sequence[T]) -> Sequence[T]:
+        """This process's part of the work: every ``size``-th item."""
+        return work[self.rank :: self.size]
 
 
 @contextmanager
-def world(device: torch.device) -> Iterator[World]:
-    """The process group that torchrun's environment describes, ended with the block."""
+def process_group(device: torch.device | None = None, patience: timedelta = PATIENCE) -> Iterator[World]:
+    """The process group that torchrun's environment describes; it ends with the block.
+
+    Args:
+        device: where tensors are reduced; None for processes that only exchange Python objects, which gloo does on
+            any device.
+        patience: how long a process waits for the others.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
-    if device.type == "cuda":
+    torch.set_num_threads(cores())  # torchrun would leave each process a single thread
+    if device is not None and device.type == "cuda":
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
+        dist.init_process_group("nccl", device_id=device, timeout=patience)
     else:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        dist.init_process_group("gloo", timeout=patience)
     try:
         yield World(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
+
+
+def processes() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,9 +119,18 @@ def common(names: list[str]) -> list[str]:
 
 
 def from_leader(value: T) -> T:
-    """The leader's value, in every process."""
+    """The leader's value, any object that can be pickled, in every process."""
     if not dist.is_initialized():
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@torch.no_grad()
+def fill_from_leader(out: Tensor, make: Callable[[], Tensor]) -> None:
+    """Write a tensor that only the leader makes into ``out`` in every process."""
+    if processes() == 1 or dist.get_rank() == 0:
+        out.copy_(make())
+    if processes() > 1:
+        dist.broadcast(out, src=0)

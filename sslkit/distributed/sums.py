@@ -1,26 +1,22 @@
-"""Sums over all processes that carry gradients, and what losses that look across the batch make of them.
+"""Sums over all processes that carry gradients, and the statistics that batch-wide losses make of them.
 
-A loss computed alike in every process from such sums gets, after the mean over processes that data parallelism takes
-of the gradients, exactly the gradient of one process with the whole batch. With one process all is local.
+Every process computes the same loss from such sums. Data parallelism then averages the gradients over the processes,
+which gives exactly the gradient of one process with the whole batch. With one process all is local.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from sslkit.distributed.process_group import processes
+
 EPSILON = 1e-5  # torch's BatchNorm
 
 
-def processes() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 class _Sum(torch.autograd.Function):
-    """The sum enters the loss of every process, so its gradient is the sum of theirs.
+    """The sum over processes; it enters the loss of each, so its gradient is the sum of theirs.
 
     ``torch.distributed.nn.functional.all_reduce`` did this until torch deprecated it.
     """
@@ -53,15 +49,6 @@ def log_sum_exp(x: Tensor) -> Tensor:
     if processes() > 1:
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     return largest + summed((x - largest).exp().sum(-2, keepdim=True)).log()
-
-
-@torch.no_grad()
-def from_leader(make: Callable[[], Tensor], out: Tensor) -> None:
-    """Let the first process make a tensor, and write it into ``out`` in every process."""
-    if processes() == 1 or dist.get_rank() == 0:
-        out.copy_(make())
-    if processes() > 1:
-        dist.broadcast(out, src=0)
 
 
 def gathered(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.data.views import Batch
-from sslkit.distributed.sums import from_leader
+from sslkit.distributed.process_group import fill_from_leader
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
@@ -69,7 +69,7 @@ class DeepCluster(Classifying):
         if not np.isfinite(rows).all():
             raise SslkitError(f"the features before epoch {epoch} are not finite: lower --lr, or --precision fp32")
         # Sums in another order could move an image to another cluster: one process decides.
-        from_leader(lambda: torch.from_numpy(cluster(rows, self.clusters, seed, epoch)), self.assignments)
+        fill_from_leader(self.assignments, lambda: torch.from_numpy(cluster(rows, self.clusters, seed, epoch)))
         found = self.assignments.cpu().numpy()
         sizes = np.bincount(found, minlength=self.clusters)
         shares = sizes[sizes > 0] / len(found)

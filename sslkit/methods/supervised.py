@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.data.views import Batch
-from sslkit.distributed.sums import processes, summed
+from sslkit.distributed.process_group import processes
+from sslkit.distributed.sums import summed
 from sslkit.errors import UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe

@@ -11,7 +11,8 @@ No negatives, no stopped gradient, no teacher is needed; a teacher's embedding m
 from pydantic import Field
 from torch import Tensor
 
-from sslkit.distributed.sums import processes, standardised, summed
+from sslkit.distributed.process_group import processes
+from sslkit.distributed.sums import standardised, summed
 from sslkit.objectives.base import EmbeddingObjective
 from sslkit.recipe.sections import HeadSection
 

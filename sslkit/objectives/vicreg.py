@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.distributed.sums import processes, summed
+from sslkit.distributed.process_group import processes
+from sslkit.distributed.sums import summed
 from sslkit.objectives.base import EmbeddingObjective
 from sslkit.recipe.sections import HeadSection
 
