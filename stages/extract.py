@@ -132,7 +132,8 @@ class Job:
         from sslkit.probes.features.extraction import row_shapes
 
         built: tuple[Any, Any] | None = None
-        while (order := from_leader(None)) is not None:
+        nothing: Any = None
+        while (order := from_leader(nothing)) is not None:
             name, batches = order
             if built is None:
                 embedding, _ = self._build()
