@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import UsageError
+from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, tab, table
-from stages.contract.run import Result, Run
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.inputs.encoder import Built, EncoderSource, build
 from stages.inputs.images import (
     expect_images,
@@ -51,6 +53,17 @@ ABOUT = {
 }
 
 
+STAGE = Stage(
+    name="attn-viz",
+    help="Draw attention maps, and what masks hide.",
+    order=60,
+    folder="attention",
+    title="attention",
+    expected=True,
+)
+
+
+@STAGE.command
 @takes_encoder
 def attn_viz(
     run: RunArgument,
@@ -90,7 +103,7 @@ def attn_viz(
     more = read_more(here, source, layers, query, rollout, timeline, every, against)
     photos = find_photos(images, count) if images is not None else None
     if photos is None:
-        inputs = {**source.files, **more.files, "data": here.need(here.manifest, "prepare")}
+        inputs = {**source.files, **more.files, "data": here.need(here.manifest)}
     else:
         inputs = {**source.files, **more.files, **{f"photo {name}": path for name, path in photos.items()}}
 
@@ -108,14 +121,16 @@ def attn_viz(
     stage = photos_stage(here, "attn-viz", images, inputs, force)
     about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
     job = Job(here, source, more, config, where, images, photos, image_size, about)
-    results = here.perform(
-        stage,
-        job.work,
+    results = perform(
+        here,
+        STAGE,
+        variant=stage.partition(":")[2],
+        prepare=job.check,
+        work=lambda folder, _: job.work(folder),
         config=config,
         inputs=inputs,
         how={"device": str(where), **places(images=images)},
         force=force,
-        check=job.check,
     )
     here.remember_data()
     results = {**results, "page": str(here.folder(stage) / results["page"])}

@@ -8,14 +8,15 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_rows
+from stages.contract.layout import Result, Run
 from stages.contract.output import say
-from stages.contract.run import Result, Run
+from stages.contract.stage import Stage
+from stages.contract.survey import survey
 from stages.evaluations.comparison import Column, Member, figures_of, read_members, row, together
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.seeds import group_of, grouped
 from stages.evaluations.tables import as_csv, as_text, configs_table, differing, figures_table, turned_if_wide
 from stages.options.basic import JsonOption, SeedsOption
-from stages.status import survey
 
 FEW = 6  # runs whose recipes still fit side by side on a terminal
 BASELINE_HELP = (
@@ -25,6 +26,10 @@ REACH_HELP = "Minutes until the k-NN seen while it trained first reached so many
 CONFIGS_HELP = "Show recipe keys that differ; by default in text, for up to 6 runs."
 
 
+STAGE = Stage(name="compare", help="Compare runs side by side, with intervals.", order=150)
+
+
+@STAGE.command
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")],
     seeds: SeedsOption = False,

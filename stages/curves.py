@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
+from stages.contract.layout import Run
 from stages.contract.output import say, show
-from stages.contract.run import Run
+from stages.contract.stage import Stage
 from stages.evaluations.seeds import grouped
 from stages.options.basic import JsonOption, SeedsOption
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 COLLAPSE = ("teacher_entropy", "kl")  # the figure of arXiv:2104.14294, section 5.3
 
 
+STAGE = Stage(name="curves", help="Draw the metrics that runs logged.", order=160)
+
+
+@STAGE.command
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="The picture to write.", show_default=False)],
@@ -60,7 +65,7 @@ def _log(path: Path) -> "Log":
     from sslkit.files import read_rows
 
     run = Run(path)
-    rows = read_rows(run.need(run.metrics, "pretrain"))
+    rows = read_rows(run.need(run.metrics))
     if not rows:
         raise SslkitError(f"{run.metrics} holds no row yet: wait until `sslkit pretrain {path}` has logged one")
     return rows

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, tab, table
-from stages.contract.run import Result, Run, transferred
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.neighbours import class_names, images_of
 from stages.options.basic import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
 
@@ -27,6 +29,10 @@ class Part(str, Enum):
     train = "train"
 
 
+STAGE = Stage(name="embed", help="Draw a map of the features: PCA, t-SNE, UMAP.", order=130, folder="embed")
+
+
+@STAGE.command
 def embed(
     run: RunArgument,
     split: Annotated[Part, typer.Option("--split", help="val or train.")] = Part.val,
@@ -52,7 +58,15 @@ def embed(
     if "tsne" in methods:
         config["perplexity"] = perplexity
     job = Job(here, config)
-    results = here.perform("embed", job.work, config=config, inputs=inputs, force=force, check=job.check)
+    results = perform(
+        here,
+        STAGE,
+        prepare=job.check,
+        work=lambda folder, _: job.work(folder),
+        config=config,
+        inputs=inputs,
+        force=force,
+    )
     page = here.folder("embed") / results["page"]
     rows = [[METHODS[name], f"{facts['trustworthiness']:.3f}"] for name, facts in results["maps"].items()]
     lines = [f"{results['images']} images, {results['classes']} classes: {page}"]
@@ -61,7 +75,7 @@ def embed(
 
 def _inputs(run: Run, split: str) -> dict[str, Path]:
     """The features, and the images where there are any; features of another program need none."""
-    files = {f"{split}/{name}": run.need(run.feature(split, name), "extract") for name in ("cls", "labels")}
+    files = {f"{split}/{name}": run.need(run.feature(split, name)) for name in ("cls", "labels")}
     inputs = {"features": run.features_info} if run.features_info.exists() else files
     return {**inputs, "data": run.manifest} if run.manifest.exists() else inputs
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError
+from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import show
-from stages.contract.run import Result, Run, open_run
+from stages.contract.stage import Stage
 from stages.inputs.encoder import check_own
 from stages.options.basic import JsonOption, RunArgument
 
@@ -29,6 +30,10 @@ class Format(str, Enum):
     pt = "pt"
 
 
+STAGE = Stage(name="export", help="Write the encoder for another library.", order=180)
+
+
+@STAGE.command
 def export(
     run: RunArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
@@ -39,7 +44,7 @@ def export(
     """Write the run's encoder in a format that other libraries load, and a README.md that says what it is."""
     here = open_run(run)
     check_own(here, named=False)
-    here.need(here.encoder, "pretrain")
+    here.need(here.encoder)
     if folder.exists() and not folder.is_dir():
         raise SslkitError(f"{folder} is a file: name a folder to export to")
     _check_free(folder, force)

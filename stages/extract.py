@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from stages.contract.layout import FEATURES, Result, Run
 from stages.contract.output import say, show, table
-from stages.contract.run import Result, Run, fingerprints
+from stages.contract.perform import nothing, perform
+from stages.contract.record import fingerprints
+from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
 from stages.options.encoder import EncoderChoice, takes_features
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val")
 
 
+STAGE = Stage(name="extract", help="Write frozen features of train and val.", order=30, folder=FEATURES, expected=True)
+
+
+@STAGE.command
 @takes_features
 def extract(
     run: RunArgument,
@@ -48,7 +55,7 @@ def extract(
     """
     here = encoder.open(run)
     source = encoder.source(here, image_size, patch_size)
-    here.need(here.manifest, "prepare")
+    here.need(here.manifest)
 
     from sslkit.distributed.process_group import from_leader, process_group
     from sslkit.workers import worker_count
@@ -68,9 +75,11 @@ def extract(
             job.follow()
             return
         try:
-            results = here.perform(
-                "extract",
-                job.lead,
+            results = perform(
+                here,
+                STAGE,
+                prepare=nothing,
+                work=lambda folder, _: job.lead(folder),
                 config=config,
                 inputs=inputs,
                 how={"device": str(where), "workers": workers, "processes": world.size},

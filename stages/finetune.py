@@ -7,9 +7,10 @@ from typing import Annotated, Optional
 import typer
 
 from sslkit.errors import UsageError
+from stages.contract.layout import Result
 from stages.contract.output import show, table
-from stages.contract.run import Result
-from stages.finetuning import Job, Labelling
+from stages.contract.stage import Stage
+from stages.inputs.finetuning import Job, Labelling
 from stages.inputs.labels import labels_variant
 from stages.options.basic import (
     ForceOption,
@@ -32,6 +33,17 @@ class Start(str, Enum):
     random = "random"
 
 
+STAGE = Stage(
+    name="finetune",
+    help="Evaluate the encoder by training all of it.",
+    order=70,
+    folder="finetune",
+    title="fine-tuned",
+    evaluates=True,
+)
+
+
+@STAGE.command
 @takes_encoder
 @takes_tuning
 def finetune(
@@ -70,7 +82,7 @@ def finetune(
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE; the same command goes on."""
+    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE; rerun the same command to resume."""
     few = labels_variant(label_fraction)
     if confidence is not None and not self_train:
         raise UsageError(f"--confidence {confidence:g} is of the predictions that --self-train takes: add it")
@@ -80,7 +92,7 @@ def finetune(
             raise UsageError("--from random is the run's own architecture; name another by --weights random --arch")
         encoder = encoder.random()
     source = encoder.source(here, image_size, patch_size)
-    here.need(here.manifest, "prepare")
+    here.need(here.manifest)
     if source.spec is None:
         raise UsageError("--weights pixels: there is nothing to fine-tune; take a run's encoder, a FILE or random")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -95,19 +107,19 @@ def finetune(
     sure = CONFIDENCE if confidence is None else confidence
     labels = Labelling(1.0 if label_fraction is None else label_fraction, self_train, sure if self_train else None)
     job = Job(here, source, about, labels, early_stop, where, bits, worker_count(workers, where))
-    results = job.perform(f"finetune{_variant(start, few, self_train, unfreeze)}", force)
+    results = job.perform(STAGE, _variant(start, few, self_train, unfreeze), force)
     show(results, _lines(results), json)
 
 
 def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> str:
-    """What is measured, beside the tuning: "", or for instance ":random-labels-0.01"."""
+    """What is measured, beside the tuning: "", or for instance "random-labels-0.01"."""
     words = [
         *(["random"] if start == Start.random else []),
         *([few] if few else []),
         *(["self-train"] if self_train else []),
         *([f"unfreeze-{unfreeze}"] if unfreeze is not None else []),
     ]
-    return f":{'-'.join(words)}" if words else ""
+    return "-".join(words)
 
 
 def _lines(results: Result) -> list[str]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, table
-from stages.contract.run import Result, Run
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
@@ -27,6 +29,12 @@ VIEWS_HELP = (
 MEASURES = ("rankme", "alignment", "uniformity", "feature_std")
 
 
+STAGE = Stage(
+    name="health", help="Measure rank, spread and heads, without labels.", order=100, folder="health", evaluates=True
+)
+
+
+@STAGE.command
 @takes_encoder
 def health(
     run: RunArgument,
@@ -49,11 +57,11 @@ def health(
         raise UsageError(f"--views {views}: it is {' or '.join(VIEWS)}")
     encoder.no_pixels("has no encoder to look at")
     source = encoder.source(here)
-    inputs = {"data": here.need(here.manifest, "prepare"), **source.files}
+    inputs = {"data": here.need(here.manifest), **source.files}
     kept = here.kept_encoders() if source.kind == "run" else []
     inputs |= {f"kept {epochs:g}": path for epochs, path in kept}
     if views == "recipe":
-        inputs["recipe"] = here.need(here.recipe, "pretrain")
+        inputs["recipe"] = here.need(here.recipe)
 
     where, bits = encoder.place()
     config: Result = {
@@ -65,14 +73,16 @@ def health(
         "precision": bits,
     }
     job = Job(here, source, config, where)
-    results = here.perform(
-        "health" if views == "standard" else "health:recipe-views",
-        job.work,
+    results = perform(
+        here,
+        STAGE,
+        variant="" if views == "standard" else "recipe-views",
+        prepare=job.check,
+        work=lambda folder, _: job.work(folder),
         config=config,
         inputs=inputs,
         how={"device": str(where)},
         force=force,
-        check=job.check,
     )
     show(results, _lines(results), json)
 

@@ -1,114 +1,112 @@
-"""``sslkit knn``: weighted k-NN on frozen features, reported at the k fixed beforehand with the sweep beside it.
+"""``sslkit knn``: weighted k-NN on frozen features, reported at a k fixed beforehand with the sweep next to it.
 
-Two variants look at what few labels give: ``knn:labels-0.01`` has only that share of train in its bank, and
+Two variants measure what few labels give: ``knn:labels-0.01`` has only that share of train in its bank, and
 ``knn:shots`` compares val with the mean of a handful of images per class.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
-from stages.contract.run import Result, Run, transferred
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
+from stages.inputs.features import feature_files, open_splits, save_predictions
 from stages.inputs.labels import few_labels, labels_variant
-from stages.options.basic import DataOption, ForceOption, JsonOption, LabelFractionOption, RunArgument, SeedOption
+from stages.options.basic import DataOptions, LabelFractionOption, ResultOptions, SeedOption
 
 if TYPE_CHECKING:
     from sslkit.probes.features.features import Features
 
+STAGE = Stage(
+    name="knn",
+    help="Evaluate features by nearest neighbours.",
+    order=40,
+    folder="knn",
+    title="k-NN",
+    expected=True,
+    evaluates=True,
+)
+SHOTS = "shots"
 
-def knn(
-    run: RunArgument,
+
+@STAGE.command
+@dataclass(kw_only=True)
+class Knn(DataOptions, ResultOptions):
+    """Classify val by its nearest neighbours in train (exact search, cosine similarity, weighted votes)."""
+
     k: Annotated[
-        Optional[list[int]],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        list[int] | None,
         typer.Option("--k", help="Neighbours; repeatable. Default: 10, 20, 100, 200, headline 20.", show_default=False),
-    ] = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="Votes are exp(cosine / this).")] = 0.07,
-    label_fraction: LabelFractionOption = None,
+    ] = None
+    temperature: Annotated[float, typer.Option("--temperature", help="A vote weighs exp(cosine / this).")] = 0.07
+    label_fraction: LabelFractionOption = None
     shots: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--shots",
             metavar="1,5,10",
-            help="Few-shot instead: nearest mean of so many images per class; as a variant.",
+            help="Few-shot instead: the nearest class mean of so many images per class. Writes knn-shots/.",
             show_default=False,
         ),
-    ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Supports drawn for each count of --shots.")] = 20,
-    seed: SeedOption = 0,
-    data: DataOption = None,
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
-    """Classify val by its nearest neighbours in train (exact, cosine, weighted votes)."""
-    here = transferred(run, data)
-    if not temperature > 0:
-        raise typer.BadParameter(f"--temperature {temperature}: it is above 0")
-    share = labels_variant(label_fraction)
-    if shots is not None:
-        if k or label_fraction is not None:
-            raise typer.BadParameter("--shots has neither neighbours nor votes: leave --k and --label-fraction out")
-        few_shot = {"shots": _counts(shots), "draws": draws, "seed": seed}
-        results = here.perform(
-            "knn:shots",
-            lambda folder: _few_shot(here, few_shot),
-            config=few_shot,
-            inputs=probe_inputs(here, ["cls"]),
-            check=lambda: _splits(here),
-            force=force,
+    ] = None
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Draws of labelled images, with --shots.")] = 20
+    seed: SeedOption = 0
+
+    def execute(self) -> None:
+        """Evaluate, and print the accuracies."""
+        if not self.temperature > 0:
+            raise typer.BadParameter(f"--temperature {self.temperature} must be above 0")
+        few = labels_variant(self.label_fraction)
+        run = transferred(self.run, self.data)
+        if self.shots is None:
+            results = self._classify(run, few)
+            show(results, _lines(results), self.json)
+            return
+        if self.k or few:
+            raise typer.BadParameter("--shots uses no neighbours: leave out --k and --label-fraction")
+        results = self._few_shot(run, _counts(self.shots))
+        show(results, _few_shot_lines(results), self.json)
+
+    def _classify(self, run: Run, few: str) -> Result:
+        config: Result = {"k": self.k or "sweep", "temperature": self.temperature}
+        if few:
+            config |= {"label_fraction": self.label_fraction, "seed": self.seed}
+        return perform(
+            run,
+            STAGE,
+            variant=few,
+            prepare=lambda: open_splits(run),
+            work=lambda folder, splits: _classified(folder, splits, config),
+            config=config,
+            inputs=feature_files(run, ["cls"]),
+            force=self.force,
         )
-        show(results, _few_shot_lines(results), json)
-        return
-    stage = f"knn:{share}" if share else "knn"
-    config: Result = {"k": k or "sweep", "temperature": temperature}
-    if label_fraction is not None:
-        config |= {"label_fraction": label_fraction, "seed": seed}
-    results = here.perform(
-        stage,
-        lambda folder: _work(here, stage, k or None, config),
-        config=config,
-        inputs=probe_inputs(here, ["cls"]),
-        check=lambda: _splits(here),
-        force=force,
-    )
-    rows = [[row["k"], row["top1"], row["top5"]] for row in results["sweep"]]
-    few = f", {results['train_images']} labels" if label_fraction is not None else ""
-    head = f"k-NN top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (k = {results['k']}{few})"
-    show(results, [head, *table([["k", "top1", "top5"], *rows])], json)
+
+    def _few_shot(self, run: Run, counts: list[int]) -> Result:
+        config = {"shots": counts, "draws": self.draws, "seed": self.seed}
+        return perform(
+            run,
+            STAGE,
+            variant=SHOTS,
+            prepare=lambda: open_splits(run),
+            work=lambda folder, splits: _few_shots(folder, splits, config),
+            config=config,
+            inputs=feature_files(run, ["cls"]),
+            force=self.force,
+        )
 
 
-def probe_inputs(run: Run, arrays: list[str]) -> dict[str, Path]:
-    """What a probe reads, by name: ``features.json`` vouches for the arrays; features of another program have none."""
-    files = {f"{split}/{name}": run.feature(split, name) for split in ("train", "val") for name in [*arrays, "labels"]}
-    for path in files.values():
-        run.need(path, "extract")
-    return {"features": run.features_info} if run.features_info.exists() else files
-
-
-def save_predictions(run: Run, stage: str, val: "Features", predicted: Any) -> None:
-    """``predictions.npz``: what a probe says of every labelled val image."""
-    import numpy as np
-
-    from sslkit.files import atomic
-
-    with atomic(run.predictions(stage)) as handle:
-        np.savez(handle, rows=val.rows, labels=val.labels, predicted=predicted)
-
-
-def _splits(run: Run) -> list["Features"]:
-    from sslkit.probes.features.features import open_features
-
-    return [open_features([run.feature(s, "cls")], run.feature(s, "labels")) for s in ("train", "val")]
-
-
-def _work(run: Run, stage: str, ks: list[int] | None, config: Result) -> Result:
+def _classified(folder: Path, splits: "tuple[Features, Features]", config: Result) -> Result:
     from sslkit.files import write_json
-    from sslkit.probes.classify.knn import knn as classify
+    from sslkit.probes.classify.knn import knn
 
-    train, val = _splits(run)
-    train = few_labels(train, config)
-    found = classify(train, val, ks, config["temperature"], progress=True)
+    train, val = few_labels(splits[0], config), splits[1]
+    ks = None if config["k"] == "sweep" else config["k"]
+    found = knn(train, val, ks, config["temperature"], progress=True)
     if found.remark:
         say(found.remark)
     headline = next(row for row in found.sweep if row["k"] == found.k)
@@ -116,8 +114,8 @@ def _work(run: Run, stage: str, ks: list[int] | None, config: Result) -> Result:
     results |= {"train_images": len(train), "val_images": len(val)}
     if "label_fraction" in config:
         results["label_fraction"] = config["label_fraction"]
-    save_predictions(run, stage, val, found.predicted)
-    write_json(run.results(stage), results)
+    save_predictions(folder / "predictions.npz", val, found.predicted)
+    write_json(folder / "results.json", results)
     return results
 
 
@@ -127,17 +125,17 @@ def _counts(text: str) -> list[int]:
     except ValueError:
         counts = []
     if not counts or counts[0] < 1:
-        raise typer.BadParameter(f"--shots {text}: images per class, whole numbers from 1, such as 1,5,10")
+        raise typer.BadParameter(f"--shots {text}: expected images per class, whole numbers from 1, such as 1,5,10")
     return counts
 
 
-def _few_shot(run: Run, config: Result) -> Result:
-    """``top1`` and ``top5`` are the means of the most shots; the predictions are those of their first draw."""
+def _few_shots(folder: Path, splits: "tuple[Features, Features]", config: Result) -> Result:
+    """``top1`` and ``top5`` are the means at the most shots; the predictions are those of their first draw."""
     from sslkit.files import write_json
     from sslkit.probes.classify.few_shot import few_shot
     from sslkit.statistics.intervals import interval
 
-    train, val = _splits(run)
+    train, val = splits
     found = few_shot(train, val, config["shots"], config["draws"], config["seed"], progress=True)
     rows = []
     for shots, top1, top5 in zip(found.shots, found.top1.tolist(), found.top5.tolist(), strict=True):
@@ -145,9 +143,16 @@ def _few_shot(run: Run, config: Result) -> Result:
         rows.append({"shots": shots, "top1": mean, "interval": half, "top5": interval(top5)[0], "draws": len(top1)})
     results = {"top1": rows[-1]["top1"], "top5": rows[-1]["top5"], "shots": rows}
     results |= {"train_images": len(train), "val_images": len(val)}
-    save_predictions(run, "knn:shots", val, found.predicted)
-    write_json(run.results("knn:shots"), results)
+    save_predictions(folder / "predictions.npz", val, found.predicted)
+    write_json(folder / "results.json", results)
     return results
+
+
+def _lines(results: Result) -> list[str]:
+    rows = [[row["k"], row["top1"], row["top5"]] for row in results["sweep"]]
+    few = f", {results['train_images']} labels" if "label_fraction" in results else ""
+    head = f"k-NN top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (k = {results['k']}{few})"
+    return [head, *table([["k", "top1", "top5"], *rows])]
 
 
 def _few_shot_lines(results: Result) -> list[str]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
-from stages.contract.run import Result, Run, transferred
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.features import feature_files, save_predictions
 from stages.inputs.labels import few_labels, labels_variant
-from stages.knn import probe_inputs, save_predictions
 from stages.options.basic import (
     DataOption,
     Device,
@@ -44,6 +46,17 @@ AUGMENT_HELP = (
 )
 
 
+STAGE = Stage(
+    name="linear",
+    help="Evaluate features by a linear classifier.",
+    order=50,
+    folder="linear",
+    expected=True,
+    evaluates=True,
+)
+
+
+@STAGE.command
 def linear(
     run: RunArgument,
     layers: Annotated[
@@ -95,23 +108,25 @@ def linear(
         **({} if label_fraction is None else {"label_fraction": label_fraction}),
         **({"crop_scale": crop_scale} if augment else {}),
     }
-    inputs, how = probe_inputs(here, arrays), {"device": device.value}
+    inputs, how = feature_files(here, arrays), {"device": device.value}
     source = None
     if augment:
         source = extracted_from(here)
-        inputs |= {"data": here.need(here.manifest, "prepare"), **source.files}
+        inputs |= {"data": here.need(here.manifest), **source.files}
         how["workers"] = workers
     stage = f"linear:{variant}" if variant else "linear"
 
     probe = Probe(here, stage, arrays, config, device.value, workers, source)
-    results = here.perform(
-        stage,
-        probe.work,
+    results = perform(
+        here,
+        STAGE,
+        variant=stage.partition(":")[2],
+        prepare=probe.check,
+        work=lambda folder, _: probe.work(folder),
         config=config,
         inputs=inputs,
         how=how,
         force=force,
-        check=probe.check,
     )
     show(results, _lines(results), json)
 
@@ -190,7 +205,7 @@ class Probe:
         results = describe(found, settings, self._called(), len(val)) | self._variant(len(train) - found.images)
         with atomic(folder / self.run.linear_head.name) as handle:
             handle.write(safetensors.torch.save({"weight": found.weight, "bias": found.bias}))
-        save_predictions(self.run, self.stage, val, found.predicted)
+        save_predictions(folder / "predictions.npz", val, found.predicted)
         write_json(self.run.results(self.stage), results)
         return results
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError
+from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show, tab, table
-from stages.contract.run import Result, Run, transferred
-from stages.knn import probe_inputs
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
+from stages.inputs.features import feature_files
 from stages.options.basic import DataOption, ForceOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ class Which(str, Enum):
     any = "any"
 
 
+STAGE = Stage(name="neighbours", help="Draw images next to their nearest neighbours.", order=120, folder="neighbours")
+
+
+@STAGE.command
 def neighbours(
     run: RunArgument,
     count: Annotated[int, typer.Option("--count", min=1, help="Val images, class by class.")] = 12,
@@ -46,14 +52,15 @@ def neighbours(
 ) -> None:
     """Draw val images beside their nearest train images by the cosine of frozen features, and the confusions."""
     here = transferred(run, data)
-    inputs = probe_inputs(here, ["cls"])
+    inputs = feature_files(here, ["cls"])
     need_images(here, "neighbours shows pictures")
-    results = here.perform(
-        "neighbours",
-        lambda folder: _work(here, folder, count, k, only.value if only else None, seed),
+    results = perform(
+        here,
+        STAGE,
+        work=lambda folder, _: _work(here, folder, count, k, only.value if only else None, seed),
         config={"count": count, "k": k, "only": only and only.value, "seed": seed, "knn": _knn_config(here)},
         inputs={**inputs, "data": here.manifest},
-        check=lambda: [images_of(here, split) for split in ("train", "val")],
+        prepare=lambda: [images_of(here, split) for split in ("train", "val")],
         force=force,
     )
     pairs = [[pair["true"], pair["predicted"], pair["count"], pair["share"]] for pair in results["pairs"][:5]]

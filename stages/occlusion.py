@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, table
-from stages.contract.run import Result, Run, fingerprints
+from stages.contract.perform import perform
+from stages.contract.record import fingerprints
+from stages.contract.stage import Stage
 from stages.inputs.encoder import Built, EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
@@ -26,6 +29,16 @@ DROP_HELP = (
 )
 
 
+STAGE = Stage(
+    name="occlusion",
+    help="Evaluate the linear probe with patches missing.",
+    order=90,
+    folder="occlusion",
+    evaluates=True,
+)
+
+
+@STAGE.command
 @takes_encoder
 def occlusion(
     run: RunArgument,
@@ -49,8 +62,8 @@ def occlusion(
         raise UsageError(f"--drop {drop}: it is pixels or tokens")
     wanted = parse_shares(shares)
     here = encoder.open(run)
-    head, probe = here.need(here.linear_head, "linear"), here.need(here.results("linear"), "linear")
-    manifest = here.need(here.manifest, "prepare")
+    head, probe = here.need(here.linear_head), here.need(here.results("linear"))
+    manifest = here.need(here.manifest)
     source = _source(here, encoder)
 
     where, bits = encoder.place()
@@ -67,14 +80,16 @@ def occlusion(
     if here.features_info.exists():
         inputs["features"] = here.features_info  # says of which encoder the head's features are
     job = Job(here, source, config, where)
-    results = here.perform(
-        "occlusion" if drop == "pixels" else f"occlusion:{drop}",
-        job.work,
+    results = perform(
+        here,
+        STAGE,
+        variant="" if drop == "pixels" else drop,
+        prepare=job.check,
+        work=lambda folder, _: job.work(folder),
         config=config,
         inputs=inputs,
         how={"device": str(where)},
         force=force,
-        check=job.check,
     )
     show(results, _lines(results), json)
 

@@ -13,9 +13,11 @@ import typer
 from sslkit import registry
 from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
 from sslkit.workers import worker_count
+from stages.contract.layout import DATA, Result, Run, open_run
 from stages.contract.lock import held, missing
 from stages.contract.output import show
-from stages.contract.run import Result, Run, open_run
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.options.basic import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
@@ -54,6 +56,18 @@ ValFractionOption = Annotated[
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail at the first unreadable image.")]
 
 
+STAGE = Stage(
+    name="prepare",
+    help="Pack images into WebDataset shards.",
+    order=10,
+    folder=DATA,
+    expected=True,
+    home="data",
+    requires="--source ...",
+)
+
+
+@STAGE.command
 def prepare(
     run: RunArgument,
     source: SourceOption = "shapes",
@@ -83,14 +97,15 @@ def prepare(
     job = Job(here, images, subset, content, size, strict, processes, workers != "auto")
     made = missing(here.path)
     try:
-        results = here.perform(
-            "prepare",
-            job.work,
+        results = perform(
+            here,
+            STAGE,
+            prepare=job.check,
+            work=lambda folder, _: job.work(folder),
             config={"source": name, "content": content, "size": size, "subset": describe(subset)},
             inputs={},
             how={"root": root, "workers": workers, "strict": strict},
             force=force,
-            check=job.check,
         )
     except InterruptedRun:
         raise

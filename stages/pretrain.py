@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import UsageError
+from stages.contract.layout import PRETRAIN, Run, open_run
 from stages.contract.output import say, show
-from stages.contract.run import Run, open_run
+from stages.contract.perform import nothing, perform
+from stages.contract.stage import Stage
 from stages.options.basic import DataOption, Device, DeviceOption, ForceOption, JsonOption, RunArgument, WorkersOption
 from stages.options.recipe import takes_recipe
 
@@ -29,6 +31,18 @@ if TYPE_CHECKING:
     from sslkit.training.loop import Trainer
 
 
+STAGE = Stage(
+    name="pretrain",
+    help="Train an encoder by a recipe.",
+    order=20,
+    folder=PRETRAIN,
+    expected=True,
+    home="encoder",
+    requires="--recipe ...",
+)
+
+
+@STAGE.command
 @takes_recipe
 def pretrain(
     run: RunArgument,
@@ -47,7 +61,7 @@ def pretrain(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train an encoder by a recipe; the same command goes on where an interrupted one stopped."""
+    """Train an encoder by a recipe; rerun the same command to resume where an interrupted one stopped."""
     from sslkit import device as devices
     from sslkit.distributed.process_group import process_group
     from sslkit.workers import worker_count
@@ -59,7 +73,7 @@ def pretrain(
 
         check_installed()
     place = open_run(run, data)
-    place.need(place.manifest, "prepare")
+    place.need(place.manifest)
     where = devices.pick_device(device.value)
     with process_group(where) as world:
         job = _Job(place, recipe, where, worker_count(workers, where), world, tensorboard)
@@ -130,9 +144,11 @@ class _Job:
             config = as_dict(self.recipe)
             config["train"]["precision"] = self.precision
             self.run.remember_data()
-            results = self.run.perform(
-                "pretrain",
-                work,
+            results = perform(
+                self.run,
+                STAGE,
+                prepare=nothing,
+                work=lambda folder, _: work(folder),
                 config=config,
                 inputs={"data": self.run.manifest},
                 how={"device": str(self.device), "workers": self.workers, "processes": self.world.size},

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import show
-from stages.contract.run import Result, Run, open_run
+from stages.contract.stage import Stage
 from stages.options.basic import DataOption, Device, DeviceOption, JsonOption, RunArgument
 from stages.options.recipe import takes_recipe
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from sslkit.recipe.schema import Recipe
 
 
+VIEWS = "views.png"
+STAGE = Stage(name="preview", help="Draw what a recipe's model will see.", order=140, folder="preview", recorded=False)
+
+
+@STAGE.command
 @takes_recipe
 def preview(
     run: RunArgument,
@@ -34,12 +40,12 @@ def preview(
     It takes the recipe options of `sslkit pretrain`: the same words show what that command would begin with.
     """
     here = open_run(run, data)
-    here.need(here.manifest, "prepare")
+    here.need(here.manifest)
 
     from sslkit.device import pick_device
 
     results = _draw(here, recipe, pick_device(device.value), images)
-    show(results, _lines(results, here.preview_views), json)
+    show(results, _lines(results, here.folder(STAGE.name) / VIEWS), json)
 
 
 def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
@@ -56,11 +62,12 @@ def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
     with torch.no_grad():
         seen = opened.method.preview(opened.batch(count), Moment(0, steps_per_epoch, recipe.train.epochs))
     # No lock and no stage.json: nothing is made from this folder, and a training that holds the run is not disturbed.
-    run.preview.mkdir(parents=True, exist_ok=True)
-    opened.draw(seen, run.preview_views)
-    with atomic(run.preview_recipe, "w") as handle:
+    folder = run.folder(STAGE.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    opened.draw(seen, folder / VIEWS)
+    with atomic(folder / "recipe.yaml", "w") as handle:
         handle.write(dump(recipe))
-    return _describe(seen, run.preview_views)
+    return _describe(seen, folder / VIEWS)
 
 
 def _describe(seen: Preview, picture: Path) -> Result:

@@ -7,10 +7,12 @@ import typer
 
 from sslkit.errors import UsageError, did_you_mean
 from stages.contract.output import table
+from stages.contract.stage import Stage
 
 FOLDER = Path(__file__).with_suffix("")
 
-app = typer.Typer(help="List the recipes, or show one resolved.", rich_markup_mode=None)
+STAGE = Stage(name="recipes", help="List the recipes, or show one resolved.", order=200)
+app = STAGE.command(typer.Typer(help=STAGE.help, rich_markup_mode=None))
 
 
 def find(name: str) -> Path:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show
-from stages.contract.run import Result, Run, transferred
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.inputs.images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
 from stages.inputs.photo_folders import places
 from stages.options.basic import (
@@ -39,6 +41,10 @@ BATCH = 32
 SHEET, ARRAYS = "reconstructions.png", "reconstructions.npz"
 
 
+STAGE = Stage(name="reconstruct", help="Draw what an MAE reconstructs.", order=110, folder="reconstruct")
+
+
+@STAGE.command
 def reconstruct(
     run: RunArgument,
     images: PhotosOption = None,
@@ -63,10 +69,10 @@ def reconstruct(
     """
     here = transferred(run, data)
     recipe = viewing_recipe(here, ratio, seed)
-    inputs = {"recipe": here.recipe, "checkpoint": here.trained.need(here.checkpoint, "pretrain")}
+    inputs = {"recipe": here.recipe, "checkpoint": here.trained.need(here.checkpoint)}
     photos = find_photos(images, count) if images is not None else None
     if photos is None:
-        inputs["data"] = here.need(here.manifest, "prepare")
+        inputs["data"] = here.need(here.manifest)
     else:
         inputs |= {f"photo {name}": path for name, path in photos.items()}
 
@@ -83,14 +89,16 @@ def reconstruct(
 
     stage = photos_stage(here, "reconstruct", images, inputs, force)
     job = Job(here, recipe, config, where, images, photos)
-    results = here.perform(
-        stage,
-        job.work,
+    results = perform(
+        here,
+        STAGE,
+        variant=stage.partition(":")[2],
+        prepare=job.check,
+        work=lambda folder, _: job.work(folder),
         config=config,
         inputs=inputs,
         how={"device": str(where), **places(images=images)},
         force=force,
-        check=job.check,
     )
     sheet = here.folder(stage) / SHEET
     lines = [
@@ -157,7 +165,7 @@ def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
     from sslkit import registry
     from sslkit.recipe.schema import resolve
 
-    recipe = resolve([run.trained.need(run.recipe, "pretrain")])
+    recipe = resolve([run.trained.need(run.recipe)])
     name = recipe.method.name
     if not hasattr(registry.load("sslkit.methods", name), "reconstruct"):
         raise SslkitError(

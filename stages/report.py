@@ -6,8 +6,9 @@ from typing import Annotated, Optional
 import typer
 
 from sslkit.errors import UsageError
+from stages.contract.layout import Run
 from stages.contract.output import show, tab
-from stages.contract.run import Run
+from stages.contract.stage import Stage
 from stages.evaluations.seeds import grouped
 from stages.options.basic import JsonOption, SeedsOption
 
@@ -15,6 +16,10 @@ NAME = "report.html"
 LONGEST_TITLE = 70  # letters
 
 
+STAGE = Stage(name="report", help="Write one HTML page about runs.", order=170)
+
+
+@STAGE.command
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.", show_default=False)],
     out: Annotated[

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
+from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import say, show, table
-from stages.contract.run import Result, Run, open_run
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
 from stages.inputs.photo_folders import expect_same, places
 from stages.inputs.segmentation import open_photos, variant_of
@@ -32,6 +34,18 @@ PROTOCOL_HELP = (
 )
 
 
+STAGE = Stage(
+    name="segment",
+    help="Evaluate attention and patches by object masks.",
+    order=80,
+    folder="segment",
+    title="segmentation",
+    evaluates=True,
+    metrics={"jaccard": "Jaccard", "ncut": "Jaccard of the cut", "miou": "mIoU"},
+)
+
+
+@STAGE.command
 @takes_encoder
 def segment(
     run: RunArgument,
@@ -76,7 +90,7 @@ def segment(
     here = open_run(run) if photos else encoder.open(run)
     # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
     source = encoder.source(here)
-    inputs = dict(source.files) if photos else {**source.files, "data": here.need(here.manifest, "prepare")}
+    inputs = dict(source.files) if photos else {**source.files, "data": here.need(here.manifest)}
 
     where, bits = encoder.place()
     config: Result = {
@@ -91,14 +105,16 @@ def segment(
     if images and photos and not force:
         expect_same(here, stage, images, lambda record: record["config"]["photos"] == photos.digest)
     job = Job(here, stage, source, config, where, photos)
-    results = here.perform(
-        stage,
-        job.work,
+    results = perform(
+        here,
+        STAGE,
+        variant=stage.partition(":")[2],
+        prepare=job.check,
+        work=lambda folder, _: job.work(folder),
         config=config,
         inputs=inputs,
         how={"device": str(where), **places(images=images, masks=masks)},
         force=force,
-        check=job.check,
     )
     show(results, _lines(results, here.folder(stage)), json)
 

@@ -11,6 +11,10 @@ import pytest
 from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import settings
 
+from stages.contract.layout import Run
+from stages.contract.perform import nothing, perform
+from stages.contract.stage import stages
+
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -72,6 +76,13 @@ def command(*words: object) -> list[str]:
 def spawn(*words: object, **options) -> subprocess.CompletedProcess:
     """Run sslkit in a process of its own."""
     return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, **options)
+
+
+def do(run: Run, stage: str, work: Callable[[Path], dict], check: Callable[[], object] = nothing, **options) -> dict:
+    """Perform a stage, or a variant such as "linear:augment", by the contract."""
+    name, _, variant = stage.partition(":")
+    options = {"config": {}, "inputs": {}, **options}
+    return perform(run, stages()[name], variant=variant, prepare=check, work=lambda folder, _: work(folder), **options)
 
 
 def write_features(run: Path, train: tuple, val: tuple) -> Path:

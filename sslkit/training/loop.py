@@ -216,7 +216,9 @@ class Trainer:
             received = distributed.from_leader(received)
         if received:
             self.save()
-            raise InterruptedRun(f"stopped at step {self.step} of {self.total}; the same command goes on", received)
+            raise InterruptedRun(
+                f"stopped at step {self.step} of {self.total}; rerun the same command to resume", received
+            )
         if clock.checkpoint_due(self.recipe.train.checkpoint_minutes):
             self.save()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.contract.run import Run
+    from stages.contract.layout import Run
 
 
 def say(message: str) -> None:
@@ -18,8 +18,8 @@ def show(results: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> Non
     """Print a stage's results: one JSON object, or the lines a person reads.
 
     Args:
-        results: what ``Run.perform`` returned.
-        lines: the same for a person; "up to date" is added in front when nothing had to be done.
+        results: what ``perform`` returned.
+        lines: what a person reads; "up to date" comes before them when nothing had to be done.
         as_json: ``--json``.
     """
     if as_json:
@@ -27,12 +27,12 @@ def show(results: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> Non
         return
     if results.get("up_to_date"):
         stale = results.get("stale")
-        say(f"up to date, but not with {', '.join(stale)}: see `sslkit status`" if stale else "up to date")
+        say(f"done, but its inputs are stale: {', '.join(stale)} (see `sslkit status`)" if stale else "up to date")
     print("\n".join(lines))
 
 
 def table(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a text table: first row is the header, columns are padded, numbers stand right.
+    """Lines of a text table: first row is the header, columns are padded, numbers are right-aligned.
 
     >>> table([["k", "top1"], [10, 51.5]])
     ['k   top1', '10  51.5']

@@ -10,7 +10,8 @@ from typing import Any
 from sslkit.errors import SslkitError
 from sslkit.files import read_rows
 from sslkit.statistics.intervals import interval
-from stages.contract.run import FOLDERS, Result, Run
+from stages.contract.layout import Result, Run
+from stages.contract.stage import stages
 
 COSTS = {
     "epochs": "epochs",
@@ -57,7 +58,7 @@ class Evaluation:
     @property
     def order(self) -> tuple[Any, ...]:
         """Own data first, then other data by name; in it the pipeline's order."""
-        return self.where, list(FOLDERS).index(self.stage.partition(":")[0]), self.stage, self.metric != "top1"
+        return self.where, list(stages()).index(self.stage.partition(":")[0]), self.stage, self.metric != "top1"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError
-from stages.contract.run import Result
+from stages.contract.layout import Result
 from stages.evaluations.comparison import Column, Evaluation, Member
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.seeds import seed_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sslkit.files import read_json, sha256
-from stages.contract.run import Result, Run
+from stages.contract.layout import Result, Run
 from stages.evaluations.comparison import Evaluation, Member
 
 # What is judged, and what only says how: neither belongs to the protocol.

@@ -5,9 +5,9 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
+from stages.contract.layout import Result
 from stages.contract.output import table
 from stages.contract.record import leaves, value_at
-from stages.contract.run import Result
 from stages.evaluations.comparison import COSTS, Column, Member
 
 LEFT = ("run", "collapse", "recipe key", "accuracy", "over")  # columns of words; figures stand right

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_json
-from stages.contract.run import Result, Run
+from stages.contract.layout import Result, Run
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder, EncoderSpec
@@ -82,12 +82,12 @@ def resolve(
         raise UsageError(f"--weights random needs --arch NAME, or --like RUN: {model.path} has no trained encoder")
     if not weights:
         check_own(run)
-    model.need(info, "pretrain")
+    model.need(info)
     spec = {**_info(info)["spec"], "drop_path": 0.0}
     spec["image_size"] = image_size or spec["image_size"]
     if baseline:
         return EncoderSource("random", spec, spec["image_size"], {}, seed)
-    file = Path(weights) if weights else run.need(run.encoder, "pretrain")
+    file = Path(weights) if weights else run.need(run.encoder)
     kind, files = "file" if weights else "run", {"weights": file, "encoder_info": info}
     return EncoderSource(kind, spec, spec["image_size"], files)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import InterruptedRun, SslkitError
+from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.contract.record import fingerprints
-from stages.contract.run import Result, Run
 from stages.inputs.photo_folders import as_variant, expect_same, folder_name
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sslkit.data.views import Batch, ViewMaker
     from sslkit.methods.base import Method, Preview
     from sslkit.recipe.schema import Recipe
-    from stages.contract.run import Run
+    from stages.contract.layout import Run
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sslkit.errors import SslkitError
-from stages.contract.run import Result, Run
+from stages.contract.layout import Result, Run
 
 PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names that tell nothing
 

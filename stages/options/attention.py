@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.contract.run import Result, Run
+from stages.contract.layout import Result, Run
 from stages.inputs.encoder import EncoderSource, resolve
 
 if TYPE_CHECKING:

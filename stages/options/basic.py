@@ -1,8 +1,9 @@
 """Options that stages share, each defined once."""
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -28,7 +29,7 @@ RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", envvar="SSLKIT_RUN", help="The run directory.", show_default=False)
 ]
 DataOption = Annotated[
-    Optional[Path],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+    Path | None,
     typer.Option(
         "--data", metavar="RUN", help="The data prepared in another run; default: this run's.", show_default=False
     ),
@@ -44,7 +45,7 @@ SeedsOption = Annotated[
 ]
 
 LabelFractionOption = Annotated[
-    Optional[float],  # noqa: UP045
+    float | None,
     typer.Option(
         "--label-fraction",
         metavar="SHARE",
@@ -55,7 +56,7 @@ LabelFractionOption = Annotated[
 
 # Where an encoder comes from; `encoder_source.resolve` reads them.
 WeightsOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         "--weights",
         metavar="FILE|random|pixels",
@@ -64,7 +65,7 @@ WeightsOption = Annotated[
     ),
 ]
 NoPixelsOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         "--weights",
         metavar="FILE|random",
@@ -73,12 +74,12 @@ NoPixelsOption = Annotated[
     ),
 ]
 ArchOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--arch", metavar="NAME", help="timm name of the encoder.", show_default=False),
 ]
 PretrainedOption = Annotated[bool, typer.Option("--pretrained", help="timm's own weights of --arch; downloads.")]
 LikeOption = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--like",
         metavar="RUN",
@@ -89,16 +90,38 @@ LikeOption = Annotated[
 
 # Sizes and photos.
 PatchSizeOption = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--patch-size", min=1, help="Pixels, with --arch; default: the architecture's."),
 ]
 PhotosOption = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--images", metavar="FILE|DIR", help="Your own photos, of any size; default: val.", show_default=False
     ),
 ]
 PhotoSizeOption = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--image-size", min=1, help="Shorter side, pixels; default: the encoder's. At most 8192 patches."),
 ]
+
+
+@dataclass(kw_only=True)
+class RunOptions:
+    """The run directory."""
+
+    run: RunArgument
+
+
+@dataclass(kw_only=True)
+class ResultOptions(RunOptions):
+    """What to print, and what to do with earlier results."""
+
+    json: JsonOption = False
+    force: ForceOption = False
+
+
+@dataclass(kw_only=True)
+class DataOptions(RunOptions):
+    """The data that a stage reads."""
+
+    data: DataOption = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
-from stages.contract.run import Run, transferred
+from stages.contract.layout import Run, transferred
 from stages.inputs.encoder import EncoderSource, resolve
 from stages.options.basic import (
     ArchOption,

@@ -12,8 +12,8 @@ from typing import Any
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
 from sslkit.statistics.intervals import interval, wilson
-from stages.contract.run import Result, Run
-from stages.status import survey
+from stages.contract.layout import Result, Run
+from stages.contract.survey import survey
 
 TITLES = {"knn": "k-NN", "finetune": "fine-tuned", "segment": "segmentation", "attn-viz": "attention"}
 METRICS = {"jaccard": "Jaccard", "ncut": "Jaccard of the cut", "miou": "mIoU"}

@@ -18,9 +18,9 @@ def remarks(stage: Stage) -> list[Notice]:
         found.append(Notice("warn", "stale", words, forced(again)))
     if stage.state == "failed":
         why = f": {stage.record['error']}" if stage.record.get("error") else ""
-        found.append(Notice("bad", "failed", f"{title}{why}. Once that is mended, the same command goes on.", again))
+        found.append(Notice("bad", "failed", f"{title}{why}. Fix that, then rerun the same command.", again))
     if stage.state in ("interrupted", "unfinished"):
-        found.append(Notice("warn", stage.state, f"{title}: the same command goes on.", again))
+        found.append(Notice("warn", stage.state, f"{title}: rerun the same command to resume.", again))
     if stage.state == "running":
         found.append(Notice("warn", "running", f"{title}: the report shows how far it has come."))
     if stage.state == "files missing":

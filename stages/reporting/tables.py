@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sslkit.plots.report.charts import Point
 from sslkit.plots.report.report import Cell, Gallery, Measure, Notice, Picture, Report, Table, Tile
-from stages.contract.run import FOLDERS
+from stages.contract.stage import stages
 from stages.reporting.facts import FEW_SHOT, Accuracy, Facts, Stage, accuracies, scalars
 from stages.reporting.origin import duration, origin, remarks, states, upright
 
@@ -233,7 +233,7 @@ def _galleries(groups: Groups, out: Path) -> list[Gallery]:
     shown = [members[0] for members in groups.values()]
     names = list(dict.fromkeys(stage.id + (f" on {stage.on}" if stage.on else "")
                                for facts in shown for stage in facts.stages))  # fmt: skip
-    order = list(FOLDERS)
+    order = list(stages())
     names.sort(key=lambda name: (" on " in name, order.index(name.partition(" on ")[0].partition(":")[0])))
     galleries = []
     for name in names:

@@ -15,8 +15,8 @@ from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
 from sslkit.weights.read import save_encoder
 from stages import attn_viz as attn_viz_stage
-from stages.cli import app
-from stages.contract.run import Run
+from stages.cli import build
+from stages.contract.layout import Run
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=4, width=48, depth=2, heads=3)
 
@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def attn_viz(run: Run, *words: str) -> dict:
-    result = CliRunner().invoke(app, ["attn-viz", str(run.path), "--json", *words], catch_exceptions=False)
+    result = CliRunner().invoke(build(), ["attn-viz", str(run.path), "--json", *words], catch_exceptions=False)
     if isinstance(result.exception, SystemExit) and result.exception.code:
         raise AssertionError(result.output)
     return json.loads(result.stdout)

@@ -18,7 +18,7 @@ from sslkit.plots.attention.maps import Portrait, nearly_uniform, patch_at, perc
 from sslkit.plots.attention.timeline import masking_tiles, moments
 from sslkit.plots.figure import COLOURS
 from sslkit.weights.read import load_encoder, save_encoder
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 FAST = ["--precision", "fp32", "--device", "cpu"]
 

@@ -107,8 +107,8 @@ def end_with(error: BaseException) -> Callable[..., None]:
     [
         (SslkitError("bad\n  thing"), 1, "sslkit: bad thing"),
         (UsageError("bad word"), 2, "sslkit: bad word"),
-        (KeyboardInterrupt(), 130, "sslkit: interrupted; the same command goes on"),
-        (typer.Abort(), 130, "sslkit: interrupted; the same command goes on"),
+        (KeyboardInterrupt(), 130, "sslkit: interrupted; rerun the same command to resume"),
+        (typer.Abort(), 130, "sslkit: interrupted; rerun the same command to resume"),
         (InterruptedRun("kept", signal.SIGINT), 130, "sslkit: kept"),
         (InterruptedRun("kept", signal.SIGTERM), 143, "sslkit: kept"),
         (FileNotFoundError(2, "No such file or directory", "a/b"), 1, "sslkit: No such file or directory: a/b"),
@@ -119,7 +119,7 @@ def end_with(error: BaseException) -> Callable[..., None]:
 def test_exit_codes(
     error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "app", end_with(error))
+    monkeypatch.setattr(cli, "build", lambda: end_with(error))
     monkeypatch.setattr(sys, "argv", ["sslkit"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as caught:
@@ -136,12 +136,15 @@ def test_ctrl_c_in_a_command_is_told(monkeypatch: pytest.MonkeyPatch, capsys: py
     def wait() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(cli, "build", lambda: app)
     monkeypatch.setattr(sys, "argv", ["sslkit"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    assert (caught.value.code, capsys.readouterr().err) == (130, "sslkit: interrupted; the same command goes on\n")
+    assert (caught.value.code, capsys.readouterr().err) == (
+        130,
+        "sslkit: interrupted; rerun the same command to resume\n",
+    )
 
 
 def test_sigterm_becomes_143() -> None:
@@ -176,11 +179,11 @@ def test_recipes_are_listed_each_with_a_line() -> None:
 def test_recipes_show_merges_and_overrides() -> None:
     # In this process: reading a recipe imports torch.
     words = ["recipes", "show", "attmask", "small32", "--set"]
-    done = CliRunner().invoke(cli.app, [*words, "train.batch_size=32"], catch_exceptions=False)
+    done = CliRunner().invoke(cli.build(), [*words, "train.batch_size=32"], catch_exceptions=False)
     assert "batch_size: 32\n" in done.stdout
     assert "patch_size: 4\n" in done.stdout
     with pytest.raises(UsageError, match=r"unknown key 'optim\.lrr' in the recipe: did you mean 'optim\.lr'\?"):
-        CliRunner().invoke(cli.app, [*words, "optim.lrr=1"], catch_exceptions=False)
+        CliRunner().invoke(cli.build(), [*words, "optim.lrr=1"], catch_exceptions=False)
 
 
 def test_a_hint_names_the_nearest_word_or_all() -> None:

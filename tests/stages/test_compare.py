@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from sslkit.files import sha256, write_json
 from sslkit.statistics.paired import over_images
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 
 def finished(path: Path, knn: float | None, linear: float | None = None, **training) -> Path:

@@ -22,7 +22,7 @@ from sslkit.plots.embedding import PAIRS, groups, map_figure, remarks, sprite
 from sslkit.probes.features.features import Features
 from sslkit.probes.inspect import embedding
 from sslkit.probes.inspect.embedding import Map, chosen_methods, embed, sampled, unit_rows
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 
 def features(rows: np.ndarray) -> Features:

@@ -13,7 +13,7 @@ from sslkit.errors import UsageError
 from sslkit.export.formats.formats import FORMATS, transformers_folder
 from sslkit.files import write_json
 from sslkit.weights.read import load_encoder
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 PACKAGES = {"onnx": "onnxruntime", "transformers": "transformers"}
 

@@ -17,7 +17,7 @@ from sslkit.errors import SslkitError
 from sslkit.probes.features.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays
 from sslkit.weights.read import save_encoder
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 CPU = torch.device("cpu")
 TINY = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=3, heads=3)

@@ -276,7 +276,7 @@ def test_an_error_in_one_worker_stops_all_and_keeps_its_words(photos, tmp_path):
         packed(photos, tmp_path, workers=2, strict=True)
     assert not list(tmp_path.glob(".*.tmp"))
     (tmp_path / "two" / "train-000000.tar").mkdir(parents=True)  # the rename onto it fails
-    with pytest.raises(SslkitError, match=r"cannot write .*train-000000.tar: .*the same command goes on"):
+    with pytest.raises(SslkitError, match=r"cannot write .*train-000000.tar: .*rerun the same command to resume"):
         packed(photos, tmp_path / "two", workers=2)
 
 
@@ -380,7 +380,7 @@ def test_ctrl_c_is_one_line_whatever_the_workers_do(kill, number, sign, tmp_path
     kill(process.pid, number)
     _, err = process.communicate(timeout=120)
     word = "interrupted" if number == signal.SIGINT else "terminated"
-    assert (process.returncode, err) == (128 + number, f"sslkit: {word}; the same command goes on\n")
+    assert (process.returncode, err) == (128 + number, f"sslkit: {word}; rerun the same command to resume\n")
     assert json.loads((data / "stage.json").read_text())["status"] == "interrupted"
     assert not list(data.glob(".*.tmp")) and not (data / "manifest.json").exists()
 

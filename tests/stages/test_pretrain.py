@@ -13,7 +13,7 @@ import torch
 from conftest import command, spawn
 from safetensors.torch import load_file
 
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
 
@@ -115,7 +115,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed
     if number == signal.SIGKILL:
         assert process.returncode == -9
     else:
-        assert process.returncode == 128 + number and "the same command goes on" in err.splitlines()[-1]
+        assert process.returncode == 128 + number and "rerun the same command to resume" in err.splitlines()[-1]
         assert json.loads((run / "pretrain" / "stage.json").read_text())["status"] == "interrupted"
     assert not (run / "pretrain" / "encoder.safetensors").exists()
     code, _, err = sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))

@@ -10,7 +10,7 @@ from PIL import Image
 from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.plots.attention.maps import SHADE
 from sslkit.plots.views import draw_views, unnormalise
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 QUICK = ["--device", "cpu", "--precision", "fp32"]
 

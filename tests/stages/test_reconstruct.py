@@ -18,7 +18,7 @@ from sslkit.recipe import schema as recipes
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint
 from stages import reconstruct as stage
-from stages.contract.run import Run
+from stages.contract.layout import Run
 from stages.inputs.images import in_turns
 
 RECIPES = Path(stage.__file__).parent / "recipes"

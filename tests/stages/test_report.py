@@ -300,7 +300,7 @@ def test_a_run_that_has_not_finished_shows_how_far_it_came(trained_run: Path, ss
     (run / "pretrain" / "stage.json").write_text(json.dumps({**record, "status": "running"}))
     assert sslkit("report", run)[0] == 0
     text = Elements((run / "report.html").read_text()).text
-    assert "Unfinished: pretrain: the same command goes on." in text and "never run" in text
+    assert "Unfinished: pretrain: rerun the same command to resume." in text and "never run" in text
     assert "not finished" in text and "2 of 2" in text and "Loss: dino" in text and "Accuracy on val" not in text
 
 
@@ -321,7 +321,7 @@ def test_what_failed_and_what_is_stale_stand_with_their_commands(trained_run: Pa
     out = trained_run.with_name("broken.html")
     assert sslkit("report", *runs, "--out", out)[0] == 0
     page = Elements(out.read_text())
-    assert "Failed: report-broken-a: linear: no <room> left. Once that is mended" in page.text
+    assert "Failed: report-broken-a: linear: no <room> left. Fix that, then rerun the same command" in page.text
     overview = out.read_text().partition('id="results"')[0]
     assert "<code>sslkit linear RUN</code>" in overview and "<code>sslkit knn RUN --k 5 --force</code>" in overview
     assert "Stale: report-broken-a: k-NN: features changed since" in page.text

@@ -68,7 +68,8 @@ class Packer:
             write_shard(job.path, self._records(job, skipped, tick), skipped)
         except OSError as error:
             raise SslkitError(
-                f"cannot write {job.path}: {error.strerror or error}; whole shards are kept, the same command goes on"
+                f"cannot write {job.path}: {error.strerror or error}; complete shards are kept, "
+                "rerun the same command to resume"
             ) from error
 
     def _records(self, job: Job, skipped: list[dict[str, str]], tick: Callable[[], None]) -> Iterator[Record]:

@@ -88,7 +88,7 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
                     future.result()
         except BrokenProcessPool as error:
             raise SslkitError(
-                "a worker process died (out of memory?); try fewer --workers, the same command goes on"
+                "a worker process died (out of memory?); try fewer --workers, rerun the same command to resume"
             ) from error
         except BaseException:
             with HeldSignals():

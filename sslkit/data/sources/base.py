@@ -15,7 +15,7 @@ PACKAGE = "sslkit.data.sources"
 
 
 class FetchError(SslkitError):
-    """A source could not be fetched to its end; what was fetched is kept, and the same command goes on."""
+    """A source could not be fetched to its end; what was fetched is kept, and rerun the same command to resume."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from sslkit.plots.report import report
 from sslkit.plots.sheet import Tile
 from sslkit.plots.template import render_template
 from sslkit.probes.inspect.embedding import Map
+from stages.contract.layout import Run
 from stages.contract.output import tab
-from stages.contract.run import Run
 
 PICTURE = Image.effect_noise((80, 80), 80).convert("RGB")
 VOID = {"meta", "link", "img", "input", "line", "br", "path", "circle"}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 pytest.importorskip("tensorboard")
 QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", 0]

@@ -108,7 +108,7 @@ def test_one_draw_has_no_interval(tmp_path, sslkit):
     [
         (["--shots", "none"], 2, "such as 1,5,10"),
         (["--shots", "0,1"], 2, "such as 1,5,10"),
-        (["--shots", "1", "--k", 5], 2, "leave --k and --label-fraction out"),
+        (["--shots", "1", "--k", 5], 2, "leave out --k and --label-fraction"),
         (["--shots", "50"], 1, "has only 40 labelled images"),
     ],
 )

@@ -33,7 +33,7 @@ from sslkit.probes.finetuning.prediction import Classifier, Judged, Picked, pred
 from sslkit.probes.finetuning.self_training import confident
 from sslkit.schedules import Moment
 from sslkit.weights import read as weights
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 CPU = torch.device("cpu")
 SPEC = EncoderSpec("vit_tiny_patch16_224", 32, 8, width=24, depth=3, heads=3)
@@ -259,7 +259,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(tuned, model, sslkit
     with monkeypatch.context() as patch:
         patch.setattr(FineTune, "after_step", terminated)
         code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 128 + signal.SIGTERM and "the same command goes on" in err
+    assert code == 128 + signal.SIGTERM and "rerun the same command to resume" in err
     assert (model / "finetune" / "checkpoint.pt").exists() and not (model / "finetune" / "results.json").exists()
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
     assert code == 0 and "going on at step 5 of 10" in err

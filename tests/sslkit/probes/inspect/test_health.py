@@ -25,7 +25,7 @@ from sslkit.probes.inspect.health import (
     representation,
 )
 from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 SIZES = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 3}
 ARCHS = ("vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_siglip_224")

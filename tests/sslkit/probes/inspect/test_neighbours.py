@@ -16,7 +16,7 @@ from sslkit.plots.neighbours import RIGHT, WRONG, classes_shown, confusion_figur
 from sslkit.probes.features.features import Features
 from sslkit.probes.inspect.neighbours import choose_queries, most_confused, nearest
 from sslkit.probes.segmentation.confusion import confusion
-from stages.contract.run import Run
+from stages.contract.layout import Run
 
 
 def split(features: np.ndarray, labels: np.ndarray) -> Features:

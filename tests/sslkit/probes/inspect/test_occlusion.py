@@ -17,7 +17,7 @@ from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.linear_classifier import LinearClassifier, check, patch_size, reads
 from sslkit.probes.inspect.occlusion import Part, Plan, area, balanced, curve, dropped, judge, without
-from stages.contract.run import Run
+from stages.contract.layout import Run
 from stages.occlusion import parse_shares
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run
 from stages.contract.output import say
-from stages.contract.run import Result, Run
+from stages.contract.perform import perform
+from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
 
 if TYPE_CHECKING:
@@ -57,11 +59,14 @@ class Job:
     precision: Bits
     workers: int
 
-    def perform(self, stage: str, force: bool) -> Result:
+    def perform(self, stage: Stage, variant: str, force: bool) -> Result:
         """Do it under the stage contract."""
-        return self.run.perform(
+        return perform(
+            self.run,
             stage,
-            self.work,
+            variant=variant,
+            prepare=self.check,
+            work=lambda folder, _: self.work(folder),
             config={
                 **self.source.config(),
                 **asdict(self.about),
@@ -72,7 +77,6 @@ class Job:
             inputs={"data": self.run.manifest, **self.source.files},
             how={"device": str(self.device), "workers": self.workers},
             force=force,
-            check=self.check,
         )
 
     def check(self) -> None:

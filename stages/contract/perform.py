@@ -1,0 +1,123 @@
+"""The contract that every stage obeys, whatever it does.
+
+A lock that dies with its process; a ``stage.json`` with what went in and what came out; "up to date" when nothing
+changed; a refusal that names what changed; and a folder that a second attempt finds as the first one left it.
+"""
+
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sslkit.errors import InterruptedRun, SslkitError
+from sslkit.files import write_json
+from stages.contract.layout import RECORD, Result, Run
+from stages.contract.lock import held
+from stages.contract.record import describe_difference, fingerprints, outputs, outputs_intact, peak_memory_mb, versions
+from stages.contract.stage import Stage
+from stages.contract.survey import stale_inputs
+
+P = TypeVar("P")
+
+
+def nothing() -> None:
+    """The ``prepare`` of a stage that has nothing to open or check beforehand."""
+
+
+def perform(
+    run: Run,
+    stage: Stage,
+    *,
+    prepare: Callable[[], P],
+    work: Callable[[Path, P], Result],
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    variant: str = "",
+    how: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Result:
+    """Run a stage in its folder and return its results.
+
+    Args:
+        run: the run directory.
+        stage: the stage's declaration.
+        prepare: opens what the work needs, and raises where it cannot be done. It is called when something is to be
+            done, before anything is written or thrown away: a mistake leaves neither a failed stage nor a gap where
+            results were.
+        work: does the stage in the folder that it is given, which holds what an unfinished attempt left, with what
+            ``prepare`` returned. It returns results that JSON can hold; they are stored in ``stage.json``.
+        config: the settings that the results depend on; another config is refused without ``force``.
+        inputs: the files that the results depend on, by name; compared by SHA-256.
+        variant: does the stage in a folder of its own.
+        how: device, workers, ...: recorded, not compared.
+        force: throw away what the stage wrote before, and start again.
+
+    Returns:
+        The results, with ``"up_to_date": True`` added when nothing had to be done, and then ``"stale": [...]`` where
+        the inputs' own inputs changed.
+
+    Raises:
+        SslkitError: another process writes this run, or the stage ran before with another config or other inputs.
+    """
+    stage_id = stage.id(variant)
+    folder = run.folder(stage_id)
+    wanted = {"config": json.loads(json.dumps(config)), "inputs": fingerprints(inputs, run.path)}
+    with held(run.path, stage_id):
+        old = run.record(stage_id) if not force else None
+        if old is not None:
+            difference = describe_difference(old, wanted)
+            if difference and (old["status"] == "done" or outputs(folder)):
+                raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it")
+            if not difference and old["status"] == "done" and outputs_intact(folder, old):
+                stale = stale_inputs(run, stage_id)
+                return {**old["results"], "up_to_date": True, **({"stale": stale} if stale else {})}
+        prepared = prepare()
+        if force and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {
+            "stage": stage_id,
+            "status": "running",
+            "command": shlex.join(["sslkit", *sys.argv[1:]]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **wanted,
+            "how": dict(how or {}),
+            "versions": versions(),
+        }
+        return _recorded(folder, record, lambda: work(folder, prepared), (old or {}).get("seconds", 0.0))
+
+
+def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds: float) -> Result:
+    """Do the work, and write to ``stage.json`` how it went.
+
+    Args:
+        folder: the stage's.
+        record: what is known beforehand.
+        work: returns the results.
+        seconds: what earlier attempts took.
+    """
+    began = time.time()
+    write_json(folder / RECORD, record)
+    try:
+        record["results"] = work()
+        record["status"] = "done"
+        return record["results"]
+    except (KeyboardInterrupt, InterruptedRun):
+        record["status"] = "interrupted"
+        raise
+    except BaseException as error:
+        record["status"] = "failed"
+        record["error"] = str(error).split("\n")[0]
+        raise
+    finally:
+        record["seconds"] = round(seconds + time.time() - began, 2)
+        record["peak_memory_mb"] = peak_memory_mb()
+        record["outputs"] = outputs(folder)
+        # On a full disk the reason why the work failed is worth more than the failure to record it.
+        with nullcontext() if record["status"] == "done" else suppress(OSError):
+            write_json(folder / RECORD, record)

@@ -1,0 +1,100 @@
+"""What a stage says of itself, once, in its own file; and all stages, found by looking into the folder.
+
+The command line, the run directory, ``status``, ``compare``, ``report`` and the model card iterate over these
+declarations. None of them names a stage, so a new subcommand is one new file in ``stages/``.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from sslkit.errors import SslkitError
+
+PACKAGE = "stages"
+APP = "cli"
+
+
+@runtime_checkable
+class Command(Protocol):
+    """A parsed command line: a keyword-only dataclass whose fields are the arguments and options."""
+
+    def execute(self) -> None:
+        """Do what the command line asks for, and print the result."""
+        ...
+
+
+C = TypeVar("C")
+
+
+@dataclass(kw_only=True, eq=False)
+class Stage:
+    """The declaration of a subcommand.
+
+    Attributes:
+        name: on the command line: the file's name with ``-`` for ``_``.
+        help: its line in ``sslkit --help``.
+        order: where it stands in the pipeline, and so in every list; any number.
+        folder: the folder that it writes below the run; empty for a command that writes none.
+        recorded: whether it writes that folder under the contract of ``perform``, with a ``stage.json``.
+        title: what people call its results.
+        expected: whether every run is expected to have it, so that ``status`` shows it before it ran.
+        home: whose folder it is: the run's, that of the run whose data it uses, or that of the run whose encoder
+            it evaluates (see ``Run.trained``).
+        requires: the options that it cannot do without, for advice such as ``run `sslkit prepare RUN --source ...` ``.
+        evaluates: whether its results evaluate the encoder. Otherwise they prepare or show something.
+        metrics: what people call the numbers that its results list under ``headline``.
+        protocol: the settings of its ``config`` that must be equal for two results to be comparable.
+        parses: the command, set by the decorator ``command``.
+    """
+
+    name: str
+    help: str
+    order: int
+    folder: str = ""
+    recorded: bool = True
+    title: str = ""
+    expected: bool = False
+    home: Literal["run", "data", "encoder"] = "run"
+    requires: str = ""
+    evaluates: bool = False
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    protocol: Sequence[str] = ()
+    parses: Any = field(default=None, init=False)
+
+    def command(self, parses: C) -> C:
+        """Make a class (see ``Command``) or a ``typer.Typer`` the parser of this stage's command line."""
+        self.parses = parses
+        return parses
+
+    def id(self, variant: str = "") -> str:
+        """``"linear"``, or ``"linear:augment"`` for a variant, which has a folder of its own."""
+        return f"{self.name}:{variant}" if variant else self.name
+
+
+@cache
+def stages() -> dict[str, Stage]:
+    """All stages by name, in the pipeline's order. Their files import nothing heavy, so this is quick."""
+    package = importlib.import_module(PACKAGE)
+    files = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name != APP]
+    found = {}
+    for file in files:
+        stage = getattr(importlib.import_module(f"{PACKAGE}.{file}"), "STAGE", None)
+        if not isinstance(stage, Stage) or stage.parses is None:
+            raise SslkitError(f"stages/{file}.py declares no STAGE with a command")
+        if stage.name != file.replace("_", "-"):
+            raise SslkitError(f"stages/{file}.py declares the stage '{stage.name}': the two names must agree")
+        found[stage.name] = stage
+    return dict(sorted(found.items(), key=lambda item: item[1].order))
+
+
+def recorded() -> dict[str, Stage]:
+    """The stages that write a folder with a ``stage.json``."""
+    return {name: stage for name, stage in stages().items() if stage.folder and stage.recorded}
+
+
+def stage_of(stage_id: str) -> Stage:
+    """The declaration behind an id such as ``"linear:augment"``."""
+    return stages()[stage_id.partition(":")[0]]

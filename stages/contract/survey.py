@@ -1,0 +1,81 @@
+"""The state of every stage of a run: when it ran, what it gave, and what is stale."""
+
+from typing import Any
+
+from stages.contract.layout import Result, Run
+from stages.contract.lock import holder
+from stages.contract.record import outputs_intact
+from stages.contract.stage import recorded, stage_of
+
+Facts = dict[str, Any]
+
+
+def survey(run: Run) -> dict[str, Facts]:
+    """By stage: its state, stale inputs, time, seconds, memory, results and command.
+
+    ``state`` is never, running, done, failed, interrupted, ``unfinished`` (its process is gone), or ``files missing``.
+    The stages that every run is expected to have are there before they ran; ``run`` is where another run holds one.
+    """
+    found: dict[str, Facts] = {}
+    for stage in _listed(run):
+        home = run.home(stage_of(stage))
+        record = home.record(stage)
+        if record is None:
+            found[stage] = {"state": "never", "stale": []}
+            continue
+        found[stage] = {
+            "state": _state(home, stage, record),
+            "stale": home.stale(stage),
+            "when": record.get("started"),
+            "seconds": record.get("seconds"),
+            "peak_memory_mb": record.get("peak_memory_mb"),
+            "results": record.get("results", {}),
+            "error": record.get("error"),
+            "command": record.get("command"),
+        }
+        if home is not run:
+            found[stage]["run"] = str(home.path)
+        found[stage]["stale"] += _stale_sources(run, home, record, found)
+    return found
+
+
+def begun(run: Run) -> dict[str, Facts]:
+    """The survey of the stages begun in this very directory; below ``on/`` data and training are other runs'."""
+    own = run.stages()
+    return {stage: facts for stage, facts in survey(run).items() if stage in own}
+
+
+def stale_inputs(run: Run, stage: str) -> list[str]:
+    """What is stale in a stage's inputs: files that changed, and stages that are stale themselves."""
+    return survey(run).get(stage, {}).get("stale", [])
+
+
+def _listed(run: Run) -> list[str]:
+    """The expected stages, done or not, and whatever else was begun; in the pipeline's order."""
+    own = run.stages()
+    listed = []
+    for name, stage in recorded().items():
+        listed += [name] if stage.expected or name in own else []
+        listed += [variant for variant in own if variant.startswith(f"{name}:")]
+    return listed
+
+
+def _state(run: Run, stage: str, record: Result) -> str:
+    state = record["status"]
+    if state == "running" and holder(run.path) != stage:
+        return "unfinished"
+    if state == "done" and not outputs_intact(run.folder(stage), record):
+        return "files missing"
+    return state
+
+
+def _stale_sources(run: Run, home: Run, record: Result, found: dict[str, Facts]) -> list[str]:
+    """Stages that wrote this stage's inputs and are stale themselves, though the files have not changed yet."""
+    stage_in = {run.home(stage_of(stage)).folder(stage).resolve(): stage for stage in found}
+    sources = []
+    for was in record["inputs"].values():
+        folders = (home.path / was["path"]).resolve().parents
+        source = next((stage_in[folder] for folder in folders if folder in stage_in), None)
+        if source and found[source]["stale"] and f"stage {source}" not in sources:
+            sources.append(f"stage {source}")
+    return sources

@@ -1,0 +1,45 @@
+"""The features that probes read, and the predictions that they leave behind."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.contract.layout import Run
+
+if TYPE_CHECKING:
+    from sslkit.probes.features.features import Features
+
+SPLITS = ("train", "val")
+
+
+def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:
+    """The inputs of a probe, by name: ``features.json`` vouches for its arrays; features of another program have none.
+
+    Raises:
+        SslkitError: a file is missing.
+    """
+    files = {f"{split}/{name}": run.feature(split, name) for split in SPLITS for name in [*arrays, "labels"]}
+    for path in files.values():
+        run.need(path)
+    return {"features": run.features_info} if run.features_info.exists() else files
+
+
+def open_splits(run: Run) -> "tuple[Features, Features]":
+    """CLS features of train and val.
+
+    Raises:
+        SslkitError: the arrays do not fit each other.
+    """
+    from sslkit.probes.features.features import open_features
+
+    train, val = (open_features([run.feature(split, "cls")], run.feature(split, "labels")) for split in SPLITS)
+    return train, val
+
+
+def save_predictions(path: Path, val: "Features", predicted: Any) -> None:
+    """Write ``predictions.npz``: what a probe predicts for every labelled val image."""
+    import numpy as np
+
+    from sslkit.files import atomic
+
+    with atomic(path) as handle:
+        np.savez(handle, rows=val.rows, labels=val.labels, predicted=predicted)
