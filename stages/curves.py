@@ -51,12 +51,13 @@ def curves(
             words = {*known, *(key.rpartition("/")[2] for key in known)}
             raise UsageError(f"no run logged '{name}': {did_you_mean(name, words)}")
     time = plot.clock(every)
-    panels = [plot.panel(name, logs, time) for name in wanted]
-    for name, panel in zip(wanted, panels, strict=True):
-        for absent in [run for number, run in enumerate(logs) if number not in {line.colour for line in panel.lines}]:
+    contents = [plot.curves_of(name, logs, time) for name in wanted]
+    for name, content in zip(wanted, contents, strict=True):
+        drawn = {line.colour for line in content.lines}
+        for absent in [run for number, run in enumerate(logs) if number not in drawn]:
             say(f"note: {absent} logged no {name}; it has no line there")
     out.parent.mkdir(parents=True, exist_ok=True)
-    plot.draw(panels, time, out)
+    plot.draw(contents, time, out)
     results = {"picture": str(out), "metrics": wanted, "runs": {name: len(group) for name, group in logs.items()}}
     show(results, [str(out)], json)
 

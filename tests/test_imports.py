@@ -31,6 +31,7 @@ PLUG_INS = (
     "sslkit.data.augmentations",
     "sslkit.weights.layouts",
     "sslkit.export.formats",
+    "sslkit.plots.panels",
 )
 HEAVY = {"torch", "torchvision", "numpy", "timm", "pydantic", "matplotlib", "webdataset", "faiss", "sklearn", "PIL"}
 FILES = sorted([*(ROOT / "sslkit").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])

@@ -1,6 +1,5 @@
 """The report: one file of one or several runs, read as text and opened in a browser."""
 
-import io
 import json
 import re
 import shutil
@@ -15,11 +14,6 @@ import pytest
 from browser_fixture import page_errors
 from PIL import Image
 
-from sslkit.plots import curves
-from sslkit.plots.figure import as_svg
-from sslkit.plots.inline import inline
-from sslkit.plots.report import charts
-from sslkit.plots.report.report import Cell, Gallery, Picture, Report, Table, render
 from sslkit.statistics.intervals import wilson
 
 ODD = '<b>&"x'
@@ -129,86 +123,6 @@ def test_accuracies_stand_with_their_intervals(runs: list[Path], elements: Eleme
     assert "k-NN, with 95\u00a0% intervals" in elements.text
     # What a stage listed, and what the training drew, of both runs.
     assert len(elements.all("img")) == 3
-
-
-def test_pictures_are_made_small_and_what_has_no_room_is_left_out(tmp_path: Path) -> None:
-    names = [tmp_path / f"{n}.png" for n in range(3)]
-    for number, path in enumerate(names):
-        pixels = np.random.default_rng(number).integers(0, 255, (48, 2400, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-    (tmp_path / "broken.png").write_text("no picture")
-    large = inline([*names, tmp_path / "broken.png"])
-    assert list(large) == names and {(p.width, p.height) for p in large.values()} == {(1600, 32)}
-    sizes = [len(picture.uri) * 3 / 4 for picture in large.values()]
-    less = inline(names, budget=int(sum(sizes) / 2))
-    assert list(less) == names and {picture.width for picture in less.values()} <= {1000, 640}
-    assert inline(names, budget=10) == {}
-    with Image.open(io.BytesIO(names[0].read_bytes())) as untouched:
-        assert untouched.width == 2400
-
-
-def test_pictures_with_small_letters_have_the_whole_width(tmp_path: Path) -> None:
-    table = Table("Runs", ["run"], [[Cell("a")]])
-    pictures = []
-    for name, about in {"sheet": {}, "figure": {"dpi": (130, 130)}}.items():
-        Image.new("RGB", (900, 20)).save(tmp_path / f"{name}.png", **about)
-        pictures.append(Picture(tmp_path / f"{name}.png", name, name))
-    text = render(Report("t", "now", "1 run", ["a"], table, table, [], galleries=[Gallery("g", pictures)]))
-    assert re.findall(r"<figure( class=\"broad\")?>\s*<figcaption>(\w+)", text) == [
-        (' class="broad"', "sheet"),
-        ("", "figure"),
-    ]
-
-
-def test_a_thinned_line_keeps_its_ends_and_extremes_and_invents_nothing() -> None:
-    x, y = np.arange(5000.0), np.random.default_rng(0).normal(size=5000)
-    y[100], y[3001], y[4000] = 50, -50, np.nan
-    line = curves.thin(curves.Line("a", x, y, low=y - 1, high=y + 1), 200)
-    assert len(line.x) <= 200 and {0.0, 4999.0, 100.0, 3001.0} <= set(line.x.tolist())
-    assert line.low is not None and line.high is not None
-    for px, py, low, high in zip(line.x, line.y, line.low, line.high, strict=True):
-        assert np.array_equal([py, low, high], [y[int(px)], y[int(px)] - 1, y[int(px)] + 1], equal_nan=True)
-    short = curves.Line("a", x[:10], y[:10])
-    assert curves.thin(short) is short
-
-
-def test_the_frame_is_where_the_data_are_drawn() -> None:
-    panel = curves.Panel("y", [curves.Line("a", np.array([1.0, 2, 3]), np.array([5.0, 9, 7]))])
-    figure = curves.small_figure(panel, "epoch")
-    svg = as_svg(figure, "alt", "one")
-    frame = curves.frame(figure)
-    path = svg[svg.index('id="one-line-0"') :]
-    drawn = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)[:3], float)
-    left, top, right, bottom = frame["box"]
-    told = [
-        (left + (x - frame["x"][0]) / np.subtract(*frame["x"][::-1]) * (right - left),
-         bottom - (y - frame["y"][0]) / np.subtract(*frame["y"][::-1]) * (bottom - top))
-        for x, y in ((1, 5), (2, 9), (3, 7))
-    ]  # fmt: skip
-    assert drawn == pytest.approx(np.array(told), abs=0.05)
-    assert "<style" not in svg and "currentColor" in svg and "var(--series-0, #0072B2)" in svg
-
-
-def test_groups_of_curves_leave_out_what_repeats_and_list_what_came_once() -> None:
-    log = [
-        {"step": s, "epoch": s, "loss": 1.0 / s, "dino/loss": 1.0 / s, "dino/ln_k": 4.0, "age": s} for s in (1, 2, 3)
-    ]
-    log[2] |= {"knn": 30.0}
-    groups = charts.training({"random": [], "a": [log]})
-    assert [group.title for group in groups] == ["Losses", "Accuracy while it trains", "More that was logged"]
-    assert [chart.title for chart in groups[0].charts] == ["Loss"]
-    assert groups[1].charts == [] and groups[1].once == [("k-NN while it trains", {"a": 30.0})]
-    data = groups[0].charts[0].data
-    assert data is not None
-    # The run that did not train keeps its place among the colours.
-    assert data["lines"][0] | {"x": [1, 2, 3], "run": 1, "name": "a"} == data["lines"][0]
-    assert data["lines"][0]["y"] == pytest.approx([1, 1 / 2, 1 / 3], rel=1e-5)
-
-
-def test_an_empty_report_is_a_page() -> None:
-    table = Table("Runs", ["run"], [[Cell("a")]])
-    page = render(Report("t", "now", "1 run", ["a"], table, table, []))
-    assert "Training" not in page and "Results" not in page and "Pictures" not in page
 
 
 def copied(trained_run: Path, name: str) -> Path:

@@ -4,58 +4,19 @@ Each is an SVG for a page. A curve comes with the points that a reader may ask i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from sslkit.plots import curves
-from sslkit.plots.curves import Line, Log, Panel
+from sslkit.plots.curves import Curves, Line, Log, last_part
 from sslkit.plots.figure import MARKERS, as_svg, colour, label
+from sslkit.plots.panels.base import OTHERS, panel_of, panels
 
-# Heading -> last parts of the metrics below it, in order. What is named nowhere comes last.
-GROUPS = {
-    "Losses": ("loss",),
-    "Targets and collapse": (
-        "teacher_entropy",
-        "kl",
-        "marginal_entropy",
-        "prototypes_in_use",
-        "feature_std",
-        "effective_rank",
-        "center_norm",
-    ),
-    "Accuracy while it trains": ("knn", "accuracy"),
-    "Optimisation": ("lr", "weight_decay", "momentum", "gradient_norm", "encoder_gradient", "cosine"),
-    "Speed": ("images_per_second", "data_wait"),
-}
-REST = "More that was logged"
-# Metric -> what its figure is called, and what to look for in it.
-TITLES = {
-    "loss": ("Loss", ""),
-    "teacher_entropy": ("Entropy of the teacher", "To 0: one prototype for all images. To ln K: uniform targets."),
-    "kl": ("KL divergence, teacher to student", "To 0: the targets carry no information any more."),
-    "marginal_entropy": ("Entropy of the mean target", "Low: few prototypes serve all images."),
-    "prototypes_in_use": ("Prototypes in use", ""),
-    "feature_std": ("Spread of features", "1: spread evenly over all directions. To 0: collapse."),
-    "effective_rank": ("Effective rank", "Dimensions that the features fill."),
-    "center_norm": ("Norm of the centre", ""),
-    "knn": ("k-NN while it trains", "On a held-out part of train, never on val."),
-    "accuracy": ("Accuracy of the training task", ""),
-    "lr": ("Learning rate", ""),
-    "weight_decay": ("Weight decay", ""),
-    "momentum": ("Momentum of the teacher", ""),
-    "gradient_norm": ("Gradient norm", ""),
-    "encoder_gradient": ("Gradient on the encoder", ""),
-    "cosine": ("Cosine between gradients", "Below 0: the objectives pull in different directions."),
-    "images_per_second": ("Images per second", ""),
-    "data_wait": ("Waiting for data", "Near 0: data come as fast as they are used."),
-    "masked_on_object": ("Masked tokens on the object", ""),
-    "tokens_on_object": ("All tokens on the object", ""),
-}
-TOLD = 6  # lines whose figures a text alternative tells
-NAME = 26  # letters of a run's name beside an axis
+DESCRIBED = 6  # lines whose values the text alternative of a figure gives
+NAME = 26  # letters of a run's name next to an axis
 
 
 @dataclass(frozen=True)
@@ -63,11 +24,12 @@ class Chart:
     """One figure of the page.
 
     Attributes:
-        name: its own in the page; letters, digits and hyphens.
+        name: unique in the page; letters, digits and hyphens.
         title: its caption.
         note: what to look for; may be empty.
         svg: the element.
-        data: what a reading cursor needs: ``frame``'s, ``time``, ``unit`` and ``lines``; None where there is none.
+        data: for the cursor that reads off values: ``curves.frame``'s, ``time``, ``unit`` and ``lines``; None without
+            one.
     """
 
     name: str
@@ -78,8 +40,8 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Charts under one heading; ``once`` are metrics of which every run logged a single value: (name, by run)."""
+class ChartSection:
+    """Charts under one heading; ``once`` are the metrics of which every run logged a single value: (name, by run)."""
 
     title: str
     charts: Sequence[Chart]
@@ -107,33 +69,43 @@ class Point:
     seeds: Sequence[float] = ()
 
 
-def training(runs: Mapping[str, Sequence[Log]]) -> list[Group]:
-    """A chart for every metric that some run logged more than once, all runs in the same axes.
+def training(runs: Mapping[str, Sequence[Log]]) -> list[ChartSection]:
+    """A chart for every metric that some run logged more than once, with all runs in the same axes.
 
     Args:
-        runs: by name the logs of a run's seeds; a run that did not train has none, and keeps its colour.
+        runs: the logs of a run's seeds by the run's name; a run without training has none, and keeps its colour.
     """
     every = [rows for logs in runs.values() for rows in logs]
-    keys = [key for key in curves.metrics(every) if _last(key) != "ln_k" and not _repeats_loss(key, every)]
+    bounds = {metric for panel in panels().values() for metric in (panel.bounds or {}).values()}
+    keys = [key for key in curves.metrics(every) if last_part(key) not in bounds and not _repeats_loss(key, every)]
     time = curves.clock(every)
-    named = {metric for metrics in GROUPS.values() for metric in metrics}
-    groups, number = [], 0
-    for title, metrics in {**GROUPS, REST: [k for k in keys if _last(k) not in named]}.items():
-        wanted = [k for k in keys if k in metrics] if title == REST else _of(keys, metrics)
+    found, number = [], 0
+    for title, wanted in _sections(keys).items():
         charts, once = [], []
         for key in wanted:
-            panel = curves.panel(key, runs, time)
-            if all(len(line.x) < 2 for line in panel.lines):
-                names = list(runs)
-                once.append(
-                    (heading(key)[0], {names[line.colour]: float(line.y[0]) for line in panel.lines if len(line.y)})
-                )
+            content = curves.curves_of(key, runs, time)
+            if all(len(line.x) < 2 for line in content.lines):
+                values = {list(runs)[line.colour]: float(line.y[0]) for line in content.lines if len(line.y)}
+                once.append((heading(key)[0], values))
                 continue
             number += 1
-            charts.append(curve(panel, time, key, f"curve-{number}", list(runs)))
-        if charts or once:
-            groups.append(Group(title, charts, once))
-    return groups
+            charts.append(curve(content, time, key, f"curve-{number}", list(runs)))
+        found.append(ChartSection(title, charts, once))
+    return found
+
+
+def _sections(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Keys by the section of their panel: panels in order, a metric as a whole before its objectives' parts.
+
+    Metrics without a section keep the order in which they were logged, and come last.
+    """
+    sections: dict[str, list[str]] = {}
+    for metric, panel in panels().items():
+        if panel.section != OTHERS:
+            found = sorted((key for key in keys if last_part(key) == metric), key=lambda key: "/" in key)
+            sections.setdefault(panel.section, []).extend(found)
+    sections[OTHERS] = [key for key in keys if panel_of(last_part(key)).section == OTHERS]
+    return {title: found for title, found in sections.items() if found}
 
 
 def heading(key: str) -> tuple[str, str]:
@@ -142,23 +114,22 @@ def heading(key: str) -> tuple[str, str]:
     >>> heading("ibot/kl")[0], heading("loss")[0], heading("queue/age")[0]
     ('KL divergence, teacher to student: ibot', 'Loss', 'Age: queue')
     """
-    part, metric = key.rpartition("/")[0], _last(key)
-    title, note = TITLES.get(metric, (metric.replace("_", " ").capitalize(), ""))
-    return (f"{title}: {part.replace('.', ' and ')}" if part else title), note
+    part, panel = key.rpartition("/")[0], panel_of(last_part(key))
+    return (f"{panel.title}: {part.replace('.', ' and ')}" if part else panel.title), panel.note
 
 
-def curve(panel: Panel, time: str, key: str, name: str, runs: Sequence[str]) -> Chart:
-    """One metric's figure, and the points that its reading cursor stops at."""
-    panel = Panel(panel.label, [curves.thin(line) for line in panel.lines], panel.ceilings)
-    figure = curves.small_figure(panel, time)
+def curve(content: Curves, time: str, key: str, name: str, runs: Sequence[str]) -> Chart:
+    """One metric's figure, and the points at which its reading cursor stops."""
+    content = replace(content, lines=[curves.thin(line) for line in content.lines])
+    figure = curves.small_figure(content, time)
     title, note = heading(key)
-    svg = as_svg(figure, _told(title, panel, time), name)
-    lines = [{"run": line.colour, "name": runs[line.colour], **_points(line)} for line in panel.lines]
-    return Chart(name, title, note, svg, {**curves.frame(figure), "time": time, "unit": panel.label, "lines": lines})
+    svg = as_svg(figure, _described(title, content, time), name)
+    lines = [{"run": line.colour, "name": runs[line.colour], **_points(line)} for line in content.lines]
+    return Chart(name, title, note, svg, {**curves.frame(figure), "time": time, "unit": content.axis, "lines": lines})
 
 
 def dots(title: str, unit: str, points: Sequence[Point], name: str) -> Chart:
-    """Accuracies beside each other: a dot for each run, its interval as a bar, its seeds as small rings."""
+    """A chart of accuracies: a dot for each run, its interval as a bar, its seeds as small rings."""
     figure = Figure(figsize=(4.6, 0.75 + 0.26 * max(len(points), 2)), layout="constrained")
     axes = figure.subplots()
     for row, point in enumerate(points):
@@ -174,8 +145,8 @@ def dots(title: str, unit: str, points: Sequence[Point], name: str) -> Chart:
     label(axes, unit, "")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    told = "; ".join(f"{p.run} {p.value:.1f}{_between(p)}" for p in points)
-    return Chart(name, title, "", as_svg(figure, f"{title}, by run: {told}", name))
+    described = "; ".join(f"{p.run} {p.value:.1f}{_between(p)}" for p in points)
+    return Chart(name, title, "", as_svg(figure, f"{title}, by run: {described}", name))
 
 
 def _between(point: Point) -> str:
@@ -183,21 +154,21 @@ def _between(point: Point) -> str:
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for the axes; its end tells seeds and variants apart."""
+    """A name short enough for the axes; its end is kept, which tells seeds and variants apart."""
     return name if len(name) <= NAME else f"{name[: NAME // 2 - 1]}…{name[-NAME // 2 :]}"
 
 
-def _told(title: str, panel: Panel, time: str) -> str:
+def _described(title: str, content: Curves, time: str) -> str:
     """The figure in words: where each line begins and ends."""
     parts = []
-    for line in panel.lines[:TOLD]:
+    for line in content.lines[:DESCRIBED]:
         x, y = line.x[np.isfinite(line.y)], line.y[np.isfinite(line.y)]
         if len(y):
             parts.append(f"{line.label} from {y[0]:.4g} to {y[-1]:.4g} at {time} {x[-1]:.4g}")
-    if len(panel.lines) > TOLD:
-        parts.append(f"and {len(panel.lines) - TOLD} more")
-    bounds = "".join(f"; ln K is {value:.2f}" for value in panel.ceilings)
-    return f"{title}, {panel.label}, over {time}s of training: {'; '.join(parts)}{bounds}"
+    if len(content.lines) > DESCRIBED:
+        parts.append(f"and {len(content.lines) - DESCRIBED} more")
+    bounds = "".join(f"; {name} is {value:.2f}" for name, value in content.bounds)
+    return f"{title}, {content.axis}, over {time}s of training: {'; '.join(parts)}{bounds}"
 
 
 def _points(line: Line) -> dict[str, list[float | None]]:
@@ -208,17 +179,8 @@ def _points(line: Line) -> dict[str, list[float | None]]:
     }
 
 
-def _of(keys: Sequence[str], metrics: Sequence[str]) -> list[str]:
-    """The keys of these metrics, in their order; the whole before its parts."""
-    return [key for metric in metrics for key in sorted(keys, key=lambda k: "/" in k) if _last(key) == metric]
-
-
 def _repeats_loss(key: str, logs: Sequence[Log]) -> bool:
-    """Whether an objective's loss is the whole loss wherever it was logged: its figure would be the same."""
+    """Whether an objective's loss equals the whole loss wherever it was logged: its figure would be the same."""
     if not key.endswith("/loss"):
         return False
     return all(row[key] == row.get("loss") for rows in logs for row in rows if key in row)
-
-
-def _last(key: str) -> str:
-    return key.rsplit("/", 1)[-1]

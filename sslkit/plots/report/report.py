@@ -13,7 +13,7 @@ from PIL import Image
 from sslkit.plots.curves import Log
 from sslkit.plots.figure import COLOURS, MARKERS, STYLES, style
 from sslkit.plots.inline import Inline, inline
-from sslkit.plots.report.charts import Chart, Group, Point, dots, training
+from sslkit.plots.report.charts import Chart, ChartSection, Point, dots, training
 from sslkit.plots.template import render_template
 
 HALF = 520  # points; what is wider has captions that half the page's width would make too small
@@ -186,7 +186,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How a run is drawn everywhere: number of its colour, the line's dashes in pixels."""
 
     number: int
@@ -198,14 +198,14 @@ def render(report: Report) -> str:
     """The page as text."""
     from markupsafe import Markup
 
-    groups: list[Group] = training(report.logs)
+    sections: list[ChartSection] = training(report.logs)
     measures: list[Chart] = [dots(m.title, m.unit, m.points, f"dots-{n}") for n, m in enumerate(report.measures)]
     return render_template(
         "report.html.j2",
         report=report,
-        groups=groups,
+        sections=sections,
         measures=measures,
-        looks=[Look(n % len(COLOURS), name, DASHES[style(n)]) for n, name in enumerate(report.names)],
+        styles=[LineStyle(n % len(COLOURS), name, DASHES[style(n)]) for n, name in enumerate(report.names)],
         svg=lambda chart: Markup(chart.svg),
         markers=MARKERS,
         **_pictures(report.galleries),
