@@ -9,10 +9,10 @@ import typer
 
 from sslkit.errors import UsageError
 from stages.contract.layout import Result, Run
-from stages.contract.output import say, show, tab, table
+from stages.contract.output import show, tab, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.encoder import Built, EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build
 from stages.inputs.images import (
     expect_images,
     find_photos,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from sslkit.encoder.encoder import Encoder
+    from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.plots.attention.against import Other
     from sslkit.plots.attention.look import Look
 
@@ -158,13 +159,8 @@ class Job:
             SslkitError: none, weights that do not fit, or no such attention in them.
         """
         expect_images(self.run, self.images, self.photos)
-        built = build(self.source)
-        if built.coverage and self.source.kind == "file":
-            say(built.coverage.line())
-        self.encoder, self.look = (
-            built.encoder.to(self.device).eval(),
-            _look(self.config, built, self.more, self.device),
-        )
+        frozen = build(self.source, self.device, self.config["precision"])
+        self.encoder, self.look = frozen.encoder, _look(self.config, frozen, self.more, self.device)
         self.other = _load_other(self.more, self.look, self.image_size) if self.more.against else None
         _try(self.encoder, self.look)
         if self.other is not None:
@@ -193,7 +189,7 @@ def _try(encoder: "Encoder", look: "Look") -> None:
     masking_look(encoder, look)
 
 
-def _look(config: Mapping[str, Any], built: Built, more: More, device: "torch.device") -> "Look":
+def _look(config: Mapping[str, Any], built: "FrozenEncoder", more: More, device: "torch.device") -> "Look":
     from sslkit.plots.attention.look import Look
 
     return Look(
@@ -225,9 +221,9 @@ def _load_other(more: More, look: "Look", image_size: int | None) -> "Other":
     from sslkit.plots.attention.against import Other
 
     assert more.against is not None
-    built = build(more.against)
-    theirs = replace(look, shorter=image_size or more.against.image_size, mean=built.mean, std=built.std)
-    return Other(more.name, built.encoder.to(look.device).eval(), theirs)
+    frozen = build(more.against, look.device, look.precision)
+    theirs = replace(look, shorter=image_size or more.against.image_size, mean=frozen.mean, std=frozen.std)
+    return Other(more.name, frozen.encoder, theirs)
 
 
 def _lines(results: Result, other: str) -> list[str]:

@@ -14,7 +14,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import nothing, perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, load
 from stages.options.basic import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
 from stages.options.encoder import EncoderChoice, takes_features
 
@@ -185,13 +185,12 @@ class Job:
 
         if self.source.spec is None:
             return PixelEmbedding(self.source.image_size, self.device), {}
-        built = build(self.source)
-        if built.coverage and not self.world.rank and self.source.kind == "file":
-            say(built.coverage.line())
-        last, precision = self.config["last_blocks"], self.config["precision"]
-        embedding = EncoderEmbedding(built.encoder, last, self.device, precision, built.mean, built.std)
-        keys = {"keys": built.coverage.as_json()} if built.coverage else {}
-        return embedding, {"width": built.encoder.width, "mean": list(built.mean), "std": list(built.std), **keys}
+        frozen, coverage = load(self.source, self.device, self.config["precision"])
+        if coverage and not self.world.rank and self.source.kind == "file":
+            say(coverage.line())
+        keys = {"keys": coverage.as_json()} if coverage else {}
+        about = {"width": frozen.encoder.width, "mean": list(frozen.mean), "std": list(frozen.std), **keys}
+        return EncoderEmbedding(frozen, self.config["last_blocks"]), about
 
 
 def _lines(results: Result) -> list[str]:

@@ -102,7 +102,7 @@ class Job:
         Raises:
             SslkitError: weights that do not fit, too few images, or views that patches do not divide.
         """
-        self.built = build(self.source)
+        self.built = build(self.source, self.device, self.config["precision"])
         self.sample = self._sample(self.config["count"])
 
     def work(self, folder: Path) -> Result:

@@ -241,10 +241,8 @@ class Probe:
         from sslkit.probes.classify.augmented_linear import Crops
         from sslkit.probes.features.extraction import EncoderEmbedding
 
-        made, built = read_json(self.run.features_info), build(source)
-        embedding = EncoderEmbedding(
-            built.encoder, made["last_blocks"], self.device, made["precision"], built.mean, built.std
-        )
+        made = read_json(self.run.features_info)
+        embedding = EncoderEmbedding(build(source, self.device, made["precision"]), made["last_blocks"])
         images = open_split(self.run.data, "train")
         scale, layers = self.config["crop_scale"], self.config["layers"]
         return Crops(images, embedding, self.arrays, layers, made["batch_size"], self.loaders, scale)

@@ -12,13 +12,14 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.inputs.encoder import Built, EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
 
 if TYPE_CHECKING:
     import torch
 
+    from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.probes.classify.linear_classifier import LinearClassifier
 
 DEFAULT_SHARES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
@@ -159,7 +160,7 @@ class Job:
         from sslkit.probes.classify.linear_classifier import check
         from sslkit.probes.inspect.occlusion import balanced
 
-        self.built = build(self.source)
+        self.built = build(self.source, self.device, self.config["precision"])
         self.probe = _probe(self.run, self.built, self.config, self.device)
         check(self.probe, self.config["drop"])
         self.split = open_split(self.run.data, "val")
@@ -206,7 +207,7 @@ class Job:
             say(f"no orders by the object: {int((~has).sum())} of the {len(has)} images have no mask of one")
 
 
-def _probe(run: Run, built: Built, config: Result, device: "torch.device") -> "LinearClassifier":
+def _probe(run: Run, built: "FrozenEncoder", config: Result, device: "torch.device") -> "LinearClassifier":
     import safetensors.torch
 
     from sslkit.files import read_json

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sslkit.device import Precision as Bits
     from sslkit.distributed.process_group import World
     from sslkit.encoder.encoder import Encoder
+    from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.recipe.schema import Recipe
     from sslkit.training.loop import Trainer
 
@@ -229,7 +230,6 @@ class _Job:
         from sslkit.weights.read import save_weights
 
         recipe, (encoder, _) = self.recipe, self.method.exported()
-        size, seed = recipe.encoder.image_size, recipe.train.seed
         return Trainer(
             recipe=recipe,
             method=self.method,
@@ -239,7 +239,7 @@ class _Job:
             world=self.world,
             checkpoint_path=folder / self.run.checkpoint.name,
             metrics_path=folder / self.run.metrics.name,
-            evaluate=watcher(encoder, images, recipe.monitor, size, seed, self.device, self.precision),
+            evaluate=watcher(self._frozen(encoder), images, recipe.monitor, recipe.train.seed),
             features=lambda: self._all_features(encoder, images),
             keep=lambda epoch: save_weights(encoder, folder / "kept" / f"{epoch:08.2f}.safetensors"),
             say=say,
@@ -263,6 +263,12 @@ class _Job:
         with torch.no_grad():
             self.opened.draw(self.method.preview(self.opened.batch(6), start), self.run.views)
 
+    def _frozen(self, encoder: Encoder) -> FrozenEncoder:
+        """The encoder as evaluation takes it."""
+        from sslkit.encoder.frozen import FrozenEncoder
+
+        return FrozenEncoder(encoder, self.recipe.encoder.image_size, self.device, self.precision)
+
     def _all_features(self, encoder: Encoder, images: Images) -> torch.Tensor:
         """CLS of all training images, in the order of the dataset; each process computes its share."""
         import numpy as np
@@ -272,8 +278,7 @@ class _Job:
 
         distributed.same_buffers(encoder)
         mine = np.arange(self.world.rank, len(images), self.world.size)
-        size = self.recipe.encoder.image_size
-        rows = features_of(encoder, images, mine, size, self.device, self.precision)
+        rows = features_of(self._frozen(encoder), images, mine)
         return distributed.gathered_rows(rows, len(images))
 
     def describe(self) -> dict[str, Any]:

@@ -215,9 +215,9 @@ def open_painter(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedA
 
 
 def _of_val(run: Run, size: int, count: int) -> "Iterator[Shown]":
+    from sslkit.data.evaluation_crop import evaluation_crop
     from sslkit.data.shards import open_split
     from sslkit.plots.reconstruction import Shown
-    from sslkit.probes.features.extraction import evaluation_crop
 
     split = open_split(run.data, "val")
     for index in in_turns(split.labels.tolist())[: max(count, JUDGED)]:
@@ -226,15 +226,15 @@ def _of_val(run: Run, size: int, count: int) -> "Iterator[Shown]":
 
 
 def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None":
-    from sslkit.probes.features.extraction import evaluation_crop
+    from sslkit.data.evaluation_crop import evaluation_crop
 
     mask = split.object_mask(index)
     return None if mask is None else evaluation_crop(mask[None], size)[0]
 
 
 def _of_photos(photos: Mapping[str, Path], size: int) -> "Iterator[Shown]":
+    from sslkit.data.evaluation_crop import evaluation_crop
     from sslkit.plots.reconstruction import Shown
-    from sslkit.probes.features.extraction import evaluation_crop
 
     for number, (name, image) in enumerate(read_photos(photos)):
         yield Shown(name, evaluation_crop(image, size), number)

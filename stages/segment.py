@@ -203,10 +203,8 @@ class Job:
         sources = {"random": baseline} if self.source.kind == "random" else {"trained": self.source, "random": baseline}
         looks = {}
         for name, source in sources.items():
-            built = build(source)
-            if built.coverage and source.kind == "file":
-                say(built.coverage.line())
             size, precision = self.config["image_size"], self.config["precision"]
+            built = build(source, self.device, precision)
             looks[name] = PatchTokens(built.encoder, size, self.device, precision, built.mean, built.std)
         return looks
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.views import PHOTOMETRIC
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 COLUMN = {name: index for index, name in enumerate(PHOTOMETRIC)}
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): jitter's operations in the order they are applied

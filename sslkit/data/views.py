@@ -301,22 +301,3 @@ def patch_coverage(objects: Tensor, patch_size: int) -> Tensor:
         (V x B, N) float32 in [0, 1] on the same device, view by view, patches row by row.
     """
     return F.avg_pool2d(objects.flatten(0, 1)[:, None].float(), patch_size).flatten(1).div_(255)
-
-
-def center_crop(image: Tensor, size: int) -> Tensor:
-    """The view that evaluation sees: shorter side resized, then the centre.
-
-    From 128 pixels on 1/8 of the side is cut away (256 -> 224, as the papers do); smaller images are kept whole.
-
-    Args:
-        image: (3, H, W) uint8.
-        size: pixels.
-    """
-    shorter = round(size / 0.875) if size >= 128 else size
-    height, width = image.shape[1:]
-    factor = shorter / min(height, width)
-    if factor != 1:
-        new = (max(size, round(height * factor)), max(size, round(width * factor)))
-        image = F.interpolate(image[None], new, mode="bicubic", antialias=True, align_corners=False)[0]
-    top, left = (image.shape[1] - size) // 2, (image.shape[2] - size) // 2
-    return image[:, top : top + size, left : left + size]

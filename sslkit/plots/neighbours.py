@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.plots.figure import COLOURS
 from sslkit.plots.inline import picture_uri
 from sslkit.plots.reconstruction import shortened
 from sslkit.plots.sheet import GAP, PAPER, Tile, compose, fit, to_picture
 from sslkit.plots.template import render_template
-from sslkit.probes.features.extraction import evaluation_crop
 
 TILE = 112  # pixels, the side of a picture in its frame
 FRAME, DASH = 5, 9  # pixels: the width of a frame, and the length of a dash and of the gap after it

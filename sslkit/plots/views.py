@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.files import atomic
 from sslkit.plots.attention.maps import shade
 from sslkit.plots.sheet import INK, PAPER, TITLE_SIZE, Tile, bounded, compose, fit, to_picture

@@ -13,12 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit import rng
-from sslkit.data.augment import normalise
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.loader import Images
-from sslkit.data.views import center_crop
-from sslkit.device import Precision, autocast
 from sslkit.diagnostics import effective_rank
-from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.recipe.sections import MonitorSection
 from sslkit.workers import cores
 
@@ -27,31 +25,22 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 
 
 def watcher(
-    encoder: Encoder,
-    images: Images,
-    section: MonitorSection,
-    image_size: int,
-    seed: int,
-    device: torch.device,
-    precision: Precision,
+    frozen: FrozenEncoder, images: Images, section: MonitorSection, seed: int
 ) -> Callable[[], dict[str, float]]:
-    """A function that looks at the encoder as it is and returns ``knn`` (percent) and ``effective_rank``.
+    """A function that evaluates the encoder as it is and returns ``knn`` (percent) and ``effective_rank``.
 
     Args:
-        encoder: looked at, not changed.
+        frozen: the encoder being trained; evaluated, not changed.
         images: the training images; without labels only the rank is given.
         section: how many images.
-        image_size: pixels of the centre crop.
         seed: which images.
-        device: where the encoder is.
-        precision: of the forward pass.
     """
     chosen = rng.generator(seed, "monitor").permutation(len(images))[: section.queries + section.bank]
     labels = torch.from_numpy(images.labels[chosen])
     queries = min(section.queries, len(chosen) // 2)
 
     def look() -> dict[str, float]:
-        features = F.normalize(features_of(encoder, images, chosen, image_size, device, precision), dim=-1)
+        features = F.normalize(features_of(frozen, images, chosen), dim=-1)
         seen = {"effective_rank": round(effective_rank(features[:queries]), 2)}
         if bool((labels >= 0).all()) and queries:
             accuracy = _nearest(features[queries:], labels[queries:], features[:queries], labels[:queries])
@@ -62,21 +51,18 @@ def watcher(
 
 
 @torch.inference_mode()
-def features_of(
-    encoder: Encoder, images: Images, chosen: np.ndarray, size: int, device: torch.device, precision: Precision
-) -> Tensor:
-    """(n, D) float32 on the host: CLS features of the centre crops of the chosen images."""
-    was_training = encoder.training
-    encoder.eval()
+def features_of(frozen: FrozenEncoder, images: Images, chosen: np.ndarray) -> Tensor:
+    """(n, D) float32 on the host: CLS features of the chosen images, cropped as evaluation does."""
+    was_training = frozen.encoder.training
+    frozen.encoder.eval()
     parts = []
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(chosen), BATCH):
             part = chosen[start : start + BATCH]
-            crops = torch.stack(list(pool.map(lambda i: center_crop(images.image(int(i)), size), part)))
-            pixels = normalise(crops.to(device).float().div_(255))
-            with autocast(device, precision):
-                parts.append(encoder(pixels).cls.float())
-    encoder.train(was_training)
+            crops = torch.stack(list(pool.map(lambda i: evaluation_crop(images.image(int(i)), frozen.size), part)))
+            with frozen.autocast():
+                parts.append(frozen.encoder(frozen.normalise(crops)).cls.float())
+    frozen.encoder.train(was_training)
     return torch.cat(parts).cpu()
 
 

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_json
 from stages.contract.layout import Result, Run
+from stages.contract.output import say
 
 if TYPE_CHECKING:
+    import torch
+
+    from sslkit.device import Precision
     from sslkit.encoder.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.weights.read import Coverage
 
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
@@ -147,38 +152,40 @@ def _info(path: Path) -> Result:
         raise SslkitError(f"{path} is no encoder.json of sslkit; pretrain writes it, or name the --arch") from error
 
 
-@dataclass(frozen=True)
-class Built:
-    """An encoder with its weights, the normalisation they were trained with, and what filled it."""
-
-    encoder: "Encoder"
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    coverage: "Coverage | None" = None
-
-
-def build(source: EncoderSource) -> Built:
-    """The encoder of a source; not for pixels.
+def build(source: EncoderSource, device: "torch.device", precision: "Precision") -> "FrozenEncoder":
+    """The encoder of a source on a device, in eval mode; says on standard error what a checkpoint file filled.
 
     Raises:
-        SslkitError: weights that do not fill it, or cannot be fetched.
+        SslkitError: weights that do not fill it, or cannot be fetched; pixels, which have no encoder.
     """
+    frozen, coverage = load(source, device, precision)
+    if coverage and source.kind == "file":
+        say(coverage.line())
+    return frozen
+
+
+def load(
+    source: EncoderSource, device: "torch.device", precision: "Precision"
+) -> "tuple[FrozenEncoder, Coverage | None]":
+    """The same without a word, and which keys of the weights filled it; None where nothing was read from a file."""
     import torch
 
-    from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+    from sslkit.encoder.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.weights.read import load_checkpoint
 
     spec = EncoderSpec(**source.spec or {})
     if source.kind == "timm":
-        encoder = _pretrained(spec)
+        encoder = _pretrained(spec).to(device).eval()
         about = encoder.model.pretrained_cfg
-        return Built(encoder, tuple(about["mean"]), tuple(about["std"]))
+        mean, std = tuple(about["mean"]), tuple(about["std"])
+        return FrozenEncoder(encoder, source.image_size, device, precision, mean, std), None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed or 0)
         encoder = Encoder(spec)
     coverage = load_checkpoint(encoder, source.files["weights"]) if "weights" in source.files else None
-    # All of the published checkpoints that are read here were trained with ImageNet's statistics.
-    return Built(encoder, IMAGENET_MEAN, IMAGENET_STD, coverage)
+    # All of the published checkpoints that are read here were trained with ImageNet's mean and standard deviation.
+    return FrozenEncoder(encoder.to(device).eval(), source.image_size, device, precision), coverage
 
 
 def _pretrained(spec: "EncoderSpec") -> "Encoder":

@@ -142,13 +142,14 @@ class Job:
 
     def _encoder(self) -> Encoder:
         """The encoder at the start, for images normalised by ImageNet's statistics."""
+        import torch
+
         from sslkit.probes.finetuning.finetune import expect_imagenet_statistics
 
-        built = build(self.source)
-        if built.coverage and self.source.kind == "file":
-            say(built.coverage.line())
-        expect_imagenet_statistics(built.encoder, built.mean, built.std)
-        return built.encoder
+        # On the CPU: training copies it to the device.
+        start = build(self.source, torch.device("cpu"), self.precision)
+        expect_imagenet_statistics(start.encoder, start.mean, start.std)
+        return start.encoder
 
     def _choose(self, folder: Path, images: Picked) -> tuple[Choice, list[Result]]:
         """The learning rate and the end that are best on a held-out tenth of the labelled images; never on val."""

@@ -14,6 +14,7 @@ from timing import interleave, ratio, show, verdict
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.device import autocast, pick_device, resolve_precision
 from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.files import write_json
 from sslkit.probes.features.extraction import EncoderEmbedding, extract_batches, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays
@@ -35,7 +36,9 @@ def main() -> None:
     device = pick_device(arguments.device)
     precision = resolve_precision(arguments.precision, device)
     workers = worker_count(arguments.workers, device)
-    embedding = EncoderEmbedding(Encoder(EncoderSpec(arguments.arch)), 4, device, precision)
+    spec = EncoderSpec(arguments.arch)
+    encoder = Encoder(spec).to(device).eval()
+    embedding = EncoderEmbedding(FrozenEncoder(encoder, spec.image_size, device, precision), 4)
     size, batch = embedding.image_size, arguments.batch_size
     files = photos(arguments.images, arguments.count)
     with tempfile.TemporaryDirectory() as name:

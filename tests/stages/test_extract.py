@@ -12,9 +12,11 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import SslkitError
-from sslkit.probes.features.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, evaluation_crop, row_shapes
+from sslkit.probes.features.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays
 from sslkit.weights.read import save_encoder
 from stages.contract.layout import Run
@@ -121,9 +123,10 @@ def test_workers_change_nothing(tmp_path, prepared, sslkit):
 KILLED = """
 import os, signal, sys, torch
 from stages import cli, extract
-from sslkit.probes import extraction, features, knn, partial
 from sslkit.data import shards
-import sslkit.encoder, sslkit.weights
+from sslkit.encoder import frozen
+from sslkit.probes.features import extraction, resumable_arrays as partial
+from sslkit.weights import read
 words = sys.argv[1:]
 extraction.COMMIT_SECONDS = -1.0
 
@@ -220,17 +223,6 @@ def test_a_full_disk_is_found_before_the_work(tmp_path, prepared, sslkit, monkey
     assert not list((tmp_path / "run").rglob("*.npy"))
 
 
-def test_evaluation_crop():
-    image = torch.randint(0, 256, (3, 300, 400), dtype=torch.uint8)
-    assert evaluation_crop(image, 224).shape == (3, 224, 224)
-    assert evaluation_crop(image, 96).shape == (3, 96, 96)
-    exact = torch.randint(0, 256, (3, 256, 300), dtype=torch.uint8)
-    assert torch.equal(evaluation_crop(exact, 224), exact[:, 16:240, 38:262])
-    small = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    assert torch.equal(evaluation_crop(small, 32), small)
-    assert evaluation_crop(small[:, :1], 8).shape == (3, 8, 8)
-
-
 def test_an_error_in_a_worker_is_still_one_line():
     class Broken:
         def __len__(self):
@@ -243,8 +235,8 @@ def test_an_error_in_a_worker_is_still_one_line():
 
 
 def test_models_that_are_no_vit_give_their_pooled_output():
-    encoder = Encoder(EncoderSpec("resnet18", image_size=32))
-    assert row_shapes(EncoderEmbedding(encoder, 4, CPU, "fp32")) == {"cls": (512,)}
+    encoder = Encoder(EncoderSpec("resnet18", image_size=32)).eval()
+    assert row_shapes(EncoderEmbedding(FrozenEncoder(encoder, 32, CPU, "fp32"), 4)) == {"cls": (512,)}
     assert row_shapes(PixelEmbedding(8, CPU)) == {"cls": (192,)}
 
 

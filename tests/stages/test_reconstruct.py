@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.shards import open_split
 from sslkit.files import atomic
 from sslkit.methods.mae import MaskedAutoencoder, denormalised, normalised, patchify
 from sslkit.plots.reconstruction import Shown, _batch, paint, shortened
-from sslkit.probes.features.extraction import evaluation_crop
 from sslkit.recipe import schema as recipes
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint

@@ -16,10 +16,11 @@ import torch
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.data.evaluation_crop import CROP_RATIO, SMALLEST_CROPPED
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
-from sslkit.probes.features.extraction import CROP_RATIO, SMALLEST_CROPPED
 
 
 class Features(nn.Module):

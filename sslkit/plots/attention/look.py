@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.device import Precision, autocast
 from sslkit.encoder.attention import model_size
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError, UsageError
 from sslkit.plots.attention.maps import Query, patch_at
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.loader import Images, batches, in_memory
 from sslkit.data.order import Order
 from sslkit.data.views import Batch, ViewMaker
@@ -32,7 +33,7 @@ from sslkit.probes.classify.linear import (
     statistics,
 )
 from sslkit.probes.classify.stacked import Heads, cosine
-from sslkit.probes.features.extraction import EncoderEmbedding, evaluation_crop
+from sslkit.probes.features.extraction import EncoderEmbedding
 from sslkit.probes.features.features import Features, check_pair
 from sslkit.recipe.sections import ViewsSection
 
@@ -67,7 +68,7 @@ class Crops:
         """What cuts them: a random resized crop and a flip."""
         off = dict.fromkeys(("jitter", "gray", "blur", "solarize"), 0.0)
         section = {"global": {"count": 1, "scale": self.scale}, "augment": {"flip": 0.5, **off}}
-        encoder = self.embedding.encoder
+        encoder = self.embedding.frozen.encoder
         patch = encoder.patch_size if encoder.vit else 1
         return ViewMaker(ViewsSection.model_validate(section), self.embedding.image_size, patch, seed)
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sslkit.probes.features.extraction import Images, evaluation_crop, normaliser
+from sslkit.data.evaluation_crop import evaluation_crop
+from sslkit.data.normalise import normalise
+from sslkit.probes.features.extraction import Images
 from sslkit.workers import cores
 
 BATCH = 64  # images per forward pass
@@ -40,7 +42,6 @@ def crops(
     Raises:
         SslkitError: an image cannot be read.
     """
-    normalise = normaliser(mean, std, device)
     with ThreadPoolExecutor(cores()) as pool:
 
         def begin(part: np.ndarray) -> list[Future[Tensor]]:
@@ -51,7 +52,7 @@ def crops(
         for part in batches(rows, title):
             pixels = torch.stack([crop.result() for crop in begun])
             begun = begin(next(following, rows[:0]))
-            yield part, normalise(pixels.to(device))
+            yield part, normalise(pixels.to(device), mean, std)
 
 
 def batches(rows: np.ndarray, title: str = "") -> Iterator[np.ndarray]:

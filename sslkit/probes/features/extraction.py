@@ -7,24 +7,21 @@ and the encoder run on the device, one batch behind the writing.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
-from sslkit.device import Precision, autocast
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.data.evaluation_crop import evaluation_crop
+from sslkit.data.normalise import normalise
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import SslkitError
 from sslkit.probes.features.resumable_arrays import PartialArrays
 from sslkit.workers import leave_signals_to_parent
 
-CROP_RATIO = 0.875  # 224 out of 256, the field's evaluation crop
-SMALLEST_CROPPED = 128  # pixels; below, borders are too precious and the shorter side becomes the crop
 COMMIT_SECONDS = 5.0  # work that a kill may cost
 
 
@@ -36,15 +33,6 @@ class Images(Protocol):
     def image(self, i: int) -> Tensor:
         """Uint8 (3, H, W)."""
         ...
-
-
-def evaluation_crop(image: Tensor, size: int) -> Tensor:
-    """Shorter side resized (bicubic, antialias), centre cut out: uint8 (3, H, W) -> uint8 (3, size, size)."""
-    shorter = round(size / CROP_RATIO) if size >= SMALLEST_CROPPED else size
-    if min(image.shape[-2:]) != shorter:
-        image = TF.resize(image, [shorter], interpolation=InterpolationMode.BICUBIC, antialias=True)
-    top, left = (round((side - size) / 2) for side in image.shape[-2:])
-    return image[:, top : top + size, left : left + size]
 
 
 class CropBatches(Dataset):
@@ -85,56 +73,38 @@ class PixelEmbedding:
 
     def __init__(self, image_size: int, device: torch.device):
         self.image_size, self.device = image_size, device
-        self._normalise = normaliser(IMAGENET_MEAN, IMAGENET_STD, device)
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
         """(B, 3, S, S) -> cls (B, 3 S S)."""
-        return {"cls": self._normalise(pixels).flatten(1)}
+        return {"cls": normalise(pixels).flatten(1)}
 
 
 class EncoderEmbedding:
-    """A frozen encoder.
+    """Features of a frozen encoder.
 
     Args:
-        encoder: moved to the device, in eval mode.
+        frozen: the encoder.
         last: blocks whose CLS is kept; None keeps 4, or all of fewer.
-        device: where.
-        precision: of the matrix products; features are float32 all the same.
-        mean: of the normalisation, per channel, of pixels in 0 ... 1.
-        std: the same.
+
+    Raises:
+        SslkitError: the encoder has fewer blocks.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        last: int | None,
-        device: torch.device,
-        precision: Precision,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-    ):
+    def __init__(self, frozen: FrozenEncoder, last: int | None):
+        encoder = frozen.encoder
         depth = encoder.depth if encoder.vit else 1
         last = min(4, depth) if last is None else last
         if encoder.vit and not 1 <= last <= depth:
             raise SslkitError(f"--last-blocks {last}: {encoder.spec.arch} has {depth} blocks")
-        self.encoder, self.last, self.device = encoder.to(device).eval(), last, device
-        self.precision: Precision = precision
-        self.image_size = encoder.spec.image_size
-        self._normalise = normaliser(mean, std, device)
+        self.frozen, self.last = frozen, last
+        self.image_size, self.device = frozen.size, frozen.device
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
         """(B, 3, S, S) -> cls (B, D), and of a ViT blocks (B, L, D) and patch_mean (B, D)."""
-        with autocast(self.device, self.precision):
-            blocks, patch_mean = self.encoder.last_cls(self._normalise(pixels), self.last)
+        with self.frozen.autocast():
+            blocks, patch_mean = self.frozen.encoder.last_cls(self.frozen.normalise(pixels), self.last)
         found = {"cls": blocks[:, -1].float()}
         return found if patch_mean is None else {**found, "blocks": blocks.float(), "patch_mean": patch_mean.float()}
-
-
-def normaliser(mean: Sequence[float], std: Sequence[float], device: torch.device) -> Callable[[Tensor], Tensor]:
-    """A function that takes uint8 (B, 3, H, W) to float32 without the mean and deviation of pixels in 0 ... 1."""
-    shift = torch.tensor(mean, device=device)[:, None, None] * 255
-    scale = 1 / (torch.tensor(std, device=device)[:, None, None] * 255)
-    return lambda pixels: pixels.float().sub_(shift).mul_(scale)
 
 
 @torch.inference_mode()

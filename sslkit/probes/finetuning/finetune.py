@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from sslkit import ema
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.views import Batch
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sslkit.data.loader import Images
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.device import Precision, autocast
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Tokens
+from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.probes.features.crops import crops
 from sslkit.probes.features.features import ranks_of_truth

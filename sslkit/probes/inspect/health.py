@@ -18,12 +18,13 @@ from torch import Tensor
 
 from sslkit import rng
 from sslkit.data.augment import photometric
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import alignment, effective_rank, uniformity
 from sslkit.encoder.attention import project, rows
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import feature_std
 from sslkit.probes.features.crops import batches, crops
 from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection

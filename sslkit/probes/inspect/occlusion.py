@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from sslkit import rng
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.labels import by_class, in_turns
 from sslkit.data.shards import Split
 from sslkit.data.views import patch_coverage
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear_classifier import Drop, LinearClassifier
 from sslkit.probes.features.crops import crops
-from sslkit.probes.features.extraction import evaluation_crop
 from sslkit.probes.features.features import ranks_of_truth
 from sslkit.statistics.intervals import wilson
 

@@ -9,8 +9,8 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from sslkit.data import augment
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.views import PHOTOMETRIC
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.fixture

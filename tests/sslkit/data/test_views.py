@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sslkit.data import views as views_module
 from sslkit.data.loader import DecodedImages, ViewBatches, batches, in_memory
 from sslkit.data.order import Order
-from sslkit.data.views import PHOTOMETRIC, SLOTS, ViewMaker, boxes_from, center_crop, cut
+from sslkit.data.views import PHOTOMETRIC, SLOTS, ViewMaker, boxes_from, cut
 from sslkit.errors import UsageError
 from sslkit.recipe.schema import validated
 from sslkit.recipe.sections import ViewsSection
@@ -192,16 +192,6 @@ def test_a_flipped_cut_is_the_mirror_image():
     image = images(1).pixels[0]
     assert torch.equal(cut(image, (2, 3, 20, 18), True, 16), cut(image, (2, 3, 20, 18), False, 16).flip(-1))
     assert torch.equal(cut(image, (2, 3, 16, 16), False, 16), image[:, 2:18, 3:19])
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "size"), [(40, 40, 32), (60, 40, 32), (300, 500, 224), (20, 90, 32), (32, 32, 32)]
-)
-def test_center_crop_has_its_size_and_its_middle(height, width, size):
-    ramp = torch.arange(width, dtype=torch.float32).mul(255 / width).to(torch.uint8).expand(3, height, width)
-    crop = center_crop(ramp.contiguous(), size)
-    assert crop.shape == (3, size, size)
-    assert abs(float(crop.float().mean()) - float(ramp.float().mean())) < 4
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ import torch
 from torch.nn import functional as F
 
 from sslkit import rng
+from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.augmented_linear import SCALE, Crops, PiecewiseOrder, augmented, check_encoder, joined
 from sslkit.probes.classify.linear import Settings, hold_out, statistics
-from sslkit.probes.features.extraction import EncoderEmbedding, evaluation_crop
+from sslkit.probes.features.extraction import EncoderEmbedding
 from sslkit.probes.features.features import Features, open_features
 
 CPU = torch.device("cpu")
@@ -45,7 +47,7 @@ class Noise:
 def embedding(seed: int = 0) -> EncoderEmbedding:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return EncoderEmbedding(Encoder(TINY), None, CPU, "fp32")
+        return EncoderEmbedding(FrozenEncoder(Encoder(TINY).eval(), TINY.image_size, CPU, "fp32"), None)
 
 
 def crops_of(images: Noise, **options) -> Crops:

@@ -15,10 +15,11 @@ from torch import nn
 from sslkit import optim
 from sslkit.data import labels as few
 from sslkit.data.loader import batches
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.order import Order
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.methods.base import DataFacts
 from sslkit.probes.finetuning import finetune as library
 from sslkit.probes.finetuning.finetune import (

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from sslkit.data import shards
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.shards import open_split
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.probes.inspect import health as probe
 from sslkit.probes.inspect.health import (
     STANDARD_VIEWS,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.encoder.attention import threshold
-from sslkit.encoder.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation import patch_probe
 from sslkit.probes.segmentation.confusion import confusion

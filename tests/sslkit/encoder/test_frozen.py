@@ -1,0 +1,26 @@
+"""A frozen encoder normalises by its own statistics and computes in its own precision."""
+
+import pytest
+import torch
+
+from sslkit.data.normalise import normalise
+from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.frozen import FrozenEncoder
+
+CPU = torch.device("cpu")
+TINY = EncoderSpec("vit_tiny_patch16_224", image_size=16, patch_size=8, width=24, depth=1, heads=3)
+
+
+def test_it_normalises_by_its_own_mean_and_deviation():
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
+    frozen = FrozenEncoder(Encoder(TINY), 16, CPU, "fp32", mean, std)
+    assert torch.equal(frozen.normalise(images), normalise(images, mean, std))
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_matrix_products_run_in_its_precision(precision, expected):
+    frozen = FrozenEncoder(Encoder(TINY), 16, CPU, precision)
+    with frozen.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == expected
