@@ -40,6 +40,12 @@ STAGE = Stage(
     folder="finetune",
     title="fine-tuned",
     evaluates=True,
+    protocol=(
+        *("lr", "epochs", "batch_size", "weight_decay", "layer_decay", "drop_path", "mixup", "cutmix", "smoothing"),
+        *("ema", "clip", "warmup", "crop", "jitter", "pool", "unfreeze"),
+        *("label_fraction", "self_train", "confidence", "early_stop"),
+    ),
+    variants={"random": "random weights, fine-tuned"},
 )
 
 

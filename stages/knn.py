@@ -4,22 +4,35 @@ Two variants measure what few labels give: ``knn:labels-0.01`` has only that sha
 ``knn:shots`` compares val with the mean of a handful of images per class.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
-from stages.contract.stage import Stage
+from stages.contract.stage import Draws, Stage
 from stages.inputs.features import feature_files, open_splits, save_predictions
 from stages.inputs.labels import few_labels, labels_variant
 from stages.options.basic import DataOptions, LabelFractionOption, ResultOptions, SeedOption
 
 if TYPE_CHECKING:
     from sslkit.probes.features.features import Features
+
+SHOTS = "shots"
+
+
+def _draws(results: Mapping[str, Any]) -> Draws | None:
+    """Few-shot results are a mean over draws of the labelled images; the most shots are their headline."""
+    if SHOTS not in results:
+        return None
+    most = results[SHOTS][-1]
+    setting = f"{most['shots']} shot{'s' if most['shots'] > 1 else ''}"
+    return Draws(setting, most["draws"], most["interval"])
+
 
 STAGE = Stage(
     name="knn",
@@ -29,8 +42,11 @@ STAGE = Stage(
     title="k-NN",
     expected=True,
     evaluates=True,
+    protocol=("k", "temperature", "label_fraction", "shots", "draws"),
+    settled=("k",),
+    variants={SHOTS: "few-shot"},
+    draws=_draws,
 )
-SHOTS = "shots"
 
 
 @STAGE.command

@@ -53,6 +53,10 @@ STAGE = Stage(
     folder="linear",
     expected=True,
     evaluates=True,
+    protocol=(
+        *("layers", "patch_mean", "standardize", "lr", "weight_decay"),
+        *("epochs", "batch_size", "label_fraction", "crop_scale"),
+    ),
 )
 
 

@@ -40,6 +40,14 @@ STAGE = Stage(
     expected=True,
     home="encoder",
     requires="--recipe ...",
+    gallery="What the model sees",
+    pictures=[
+        {
+            "file": "views.png",
+            "title": "Views of training images",
+            "alt": "Crops as the model sees them, a row for each training image, and what a mask hides of them",
+        }
+    ],
 )
 
 

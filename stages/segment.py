@@ -42,6 +42,7 @@ STAGE = Stage(
     title="segmentation",
     evaluates=True,
     metrics={"jaccard": "Jaccard", "ncut": "Jaccard of the cut", "miou": "mIoU"},
+    protocol=("photos", "count", "mass", "tau", "binary", "void"),
 )
 
 

@@ -164,7 +164,11 @@ class Run:
 
     def record(self, stage: str) -> Result | None:
         """The ``stage.json`` of a stage, or None when it never ran."""
-        path = self.folder(stage) / RECORD
+        return self.record_in(self.folder(stage))
+
+    def record_in(self, folder: Path) -> Result | None:
+        """The ``stage.json`` in a folder of the run, such as ``pretrain`` or ``features``; None when there is none."""
+        path = folder / RECORD
         try:
             return read_json(path)
         except FileNotFoundError:

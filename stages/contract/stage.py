@@ -6,7 +6,7 @@ declarations. None of them names a stage, so a new subcommand is one new file in
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -29,6 +29,21 @@ class Command(Protocol):
 C = TypeVar("C")
 
 
+@dataclass(frozen=True)
+class Draws:
+    """How a result was averaged over random draws, such as draws of the labelled images.
+
+    Attributes:
+        setting: what was drawn, as in ``"10 shots"``.
+        count: number of draws.
+        half: half width of the 95 % interval over draws, in percentage points; None for a single draw.
+    """
+
+    setting: str
+    count: int
+    half: float | None
+
+
 @dataclass(kw_only=True, eq=False)
 class Stage:
     """The declaration of a subcommand.
@@ -47,6 +62,11 @@ class Stage:
         evaluates: whether its results evaluate the encoder. Otherwise they prepare or show something.
         metrics: what people call the numbers that its results list under ``headline``.
         protocol: the settings of its ``config`` that must be equal for two results to be comparable.
+        settled: those of them whose value its results state, because the stage settles them when it runs.
+        variants: titles of variants, by the first word of a variant's name; others are the title and their name.
+        draws: reads from results over how many draws they are a mean; None in return, where they are not.
+        gallery: heading of its pictures in the report; the title by default.
+        pictures: the files that it always draws, besides those that its results list: ``file``, ``title``, ``alt``.
         parses: the command, set by the decorator ``command``.
     """
 
@@ -62,6 +82,11 @@ class Stage:
     evaluates: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
     protocol: Sequence[str] = ()
+    settled: Sequence[str] = ()
+    variants: Mapping[str, str] = field(default_factory=dict)
+    draws: Callable[[Mapping[str, Any]], Draws | None] = lambda results: None
+    gallery: str = ""
+    pictures: Sequence[Mapping[str, str]] = ()
     parses: Any = field(default=None, init=False)
 
     def command(self, parses: C) -> C:
@@ -72,6 +97,13 @@ class Stage:
     def id(self, variant: str = "") -> str:
         """``"linear"``, or ``"linear:augment"`` for a variant, which has a folder of its own."""
         return f"{self.name}:{variant}" if variant else self.name
+
+    def titled(self, variant: str = "") -> str:
+        """What people call its results, or those of a variant: ``"linear, augment"``."""
+        first, _, rest = variant.partition("-")
+        title = self.variants.get(first)
+        words = [title, rest] if title else [self.title or self.name, variant]
+        return ", ".join(filter(None, words))
 
 
 @cache
