@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from sslkit import registry
 from stages.contract.stage import stages
 
-PIPELINES = Path(__file__).parents[1] / "stages" / "pipelines"
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PIPELINES = ROOT / "stages" / "pipelines"
+README = (ROOT / "README.md").read_text()
+PAGES = (ROOT / "README.md", ROOT / ".readme" / "measured.md")
 BLOCKS = re.findall(r"```python\n# (sslkit/\S+\.py)\n(.*?)```", README, re.DOTALL)
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
@@ -38,10 +40,6 @@ def dropped(tmp_path, monkeypatch):
         return name
 
     return drop
-
-
-def test_no_place_is_held_for_a_figure_to_come():
-    assert "@@" not in README
 
 
 def test_every_run_that_is_named_is_made_or_is_a_stand_in():
@@ -157,6 +155,15 @@ def test_the_help_and_the_readme_list_every_stage(sslkit):
         assert f"sslkit {name}" in README
 
 
-def test_pictures_of_the_readme_exist():
-    pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", README)
-    assert pictures and all((Path(__file__).parents[1] / path).is_file() and text for text, path in pictures)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_what_a_page_links_to_exists_and_pictures_have_a_text(page):
+    text = page.read_text()
+    for alternative, target in re.findall(r"(!?\[[^\]]*\])\(([^)]+)\)", text):
+        assert (page.parent / target).exists()
+        assert len(alternative) > len("![]")
+    for script in re.findall(r"stages/pipelines/\w+\.sh", text):
+        assert (ROOT / script).is_file()
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 220
