@@ -1,4 +1,4 @@
-# The two commands of a newcomer are `make demo` and `make test`; `make check` is what CI asks for besides.
+# A newcomer needs `make demo` and `make test`; CI also runs `make check`.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,11 +8,11 @@ BIN    := $(VENV)/bin
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	# One resolution for all, so that torch and torchvision fit each other.
+	# Everything in one resolution, so that torch and torchvision fit each other.
 	$(BIN)/python -m pip install -qq --editable '.[test,check]'
 	touch $@
 
-# Six stages on images made on the fly, two baselines beside them, a table and pictures at the end.
+# Six stages on generated images, two baselines, and a table and pictures at the end.
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash stages/pipelines/demo.sh runs/demo
 
@@ -24,7 +24,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# Ratios of the README; lightly is the PIL pipeline they are measured against.
+# The ratios in .readme/measured.md; lightly is the PIL pipeline that they compare with.
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pip install -qq --editable '.[benchmark]'
 	for script in cli data step extract knn linear; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done

@@ -1,4 +1,4 @@
-"""The lock of a run directory: one writer at a time, and none that is dead."""
+"""The lock of a run directory: one writer at a time. The kernel releases it when its process dies."""
 
 import fcntl
 import os
@@ -10,8 +10,8 @@ from typing import IO
 from sslkit.errors import SslkitError
 
 LOCK = ".lock"
-# Lock files that this process holds. A forked loader process would share the lock and keep it for as long as it
-# outlives a killed parent; it closes its copy instead, which frees nothing while the parent lives.
+# Lock files that this process holds. A forked loader process would share the lock and keep it if it outlived a killed
+# parent, so it closes its copy; that releases nothing while the parent lives.
 _held: set[IO[str]] = set()
 
 
@@ -25,14 +25,14 @@ os.register_at_fork(after_in_child=_let_go)
 
 @contextmanager
 def held(path: Path, stage: str, made: Sequence[Path] | None = None) -> Iterator[None]:
-    """Hold the run for writing; the lock is the kernel's, so it dies with the process.
+    """Hold the run for writing.
 
-    A run in which nothing was written is taken away again.
+    A run directory in which nothing was written is removed again.
 
     Args:
         path: the run.
         stage: who holds it.
-        made: what may go when nothing is written; None: what this call makes. See ``missing``.
+        made: what may be removed when nothing is written; None: what this call creates. See ``missing``.
 
     Raises:
         SslkitError: another process holds it, or the directory cannot be written.
@@ -51,12 +51,12 @@ def held(path: Path, stage: str, made: Sequence[Path] | None = None) -> Iterator
 
 
 def missing(path: Path) -> list[Path]:
-    """Of the run's lock, its directory and those around that, the ones that are not there, innermost first."""
+    """Which of the run's lock file, its directory and its parents do not exist yet, innermost first."""
     return [each for each in (path / LOCK, path, *path.parents) if not each.exists()]
 
 
 def _locked(path: Path) -> IO[str]:
-    """The lock file, locked."""
+    """The open lock file, with the lock held."""
     while True:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -74,25 +74,25 @@ def _locked(path: Path) -> IO[str]:
             raise SslkitError(f"{path} is being written by {other}; wait for it or use another run") from error
         if os.fstat(handle.fileno()).st_nlink:
             return handle
-        handle.close()  # its holder took it away between the two calls
+        handle.close()  # its holder removed it between the two calls
 
 
 def _take_away(path: Path, made: Sequence[Path]) -> None:
-    with suppress(OSError):  # what is not empty stays, and with it all around it
+    with suppress(OSError):  # a directory that is not empty stays, and so do its parents
         if [each.name for each in path.iterdir()] == [LOCK]:
             for each in made:
                 each.unlink() if each.name == LOCK else each.rmdir()
 
 
 def holder(path: Path) -> str | None:
-    """The stage that a living process is performing on the run at ``path`` now; None when nobody holds the lock."""
+    """The stage that a live process is performing on the run now; None when nobody holds the lock."""
     try:
         handle = (path / LOCK).open("r")
     except OSError:
         return None
     with handle:
         try:
-            # A shared lock for the length of one call: it can be had only where there is no writer to disturb.
+            # A shared lock, for one call only: it is granted only where there is no writer to disturb.
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return handle.read().rpartition("(sslkit ")[2].rstrip(")")

@@ -1,4 +1,4 @@
-"""What ``stage.json`` records of a stage: what went in, what came out, with which versions, at what cost."""
+"""What ``stage.json`` records: inputs, outputs, versions and cost of a stage."""
 
 import importlib.metadata
 import json
@@ -24,7 +24,7 @@ def fingerprints(inputs: Mapping[str, Path], relative_to: Path) -> dict[str, dic
 
 
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two records' config and inputs, in words; empty when nothing does."""
+    """The differences between the config and inputs of two records, in words; empty when there are none."""
     words = [
         f"{key} was {_shown(value_at(old['config'], key))}, now {_shown(value_at(new['config'], key))}"
         for key in sorted(leaves(old["config"]) | leaves(new["config"]))
@@ -38,26 +38,26 @@ def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON; of a fingerprint as much as tells it from another."""
+    """A value as JSON; a fingerprint shortened."""
     return json.dumps(f"{value[:8]}..." if isinstance(value, str) and len(value) == SHA256 else value)
 
 
 def leaves(value: Any, prefix: str = "") -> set[str]:
-    """Dotted keys of all that a nested mapping holds; an empty one is a value."""
+    """The dotted keys of a nested mapping's values; an empty mapping is a value."""
     if isinstance(value, dict) and value:
         return set().union(*(leaves(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()))
     return {prefix}
 
 
 def value_at(value: Any, key: str) -> Any:
-    """What a nested mapping holds at a dotted key; None where it holds nothing."""
+    """The value at a dotted key of a nested mapping; None where there is none."""
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
 
 def outputs(folder: Path) -> dict[str, int]:
-    """Size in bytes of every file a stage wrote."""
+    """Size in bytes of every file in a stage's folder, by relative path."""
     return {
         str(path.relative_to(folder)): path.stat().st_size
         for path in sorted(folder.rglob("*"))
@@ -73,9 +73,9 @@ def outputs_intact(folder: Path, record: Mapping[str, Any]) -> bool:
 
 
 def peak_memory_mb() -> int:
-    """The most memory that this process held resident so far."""
+    """Peak resident memory of this process so far, in MB."""
     try:
-        # On Linux ru_maxrss is inherited from the process that started this one; the high-water mark is not.
+        # On Linux ru_maxrss is inherited from the parent process; the high-water mark is not.
         words = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()
         return int(words[0]) // 1024
     except (OSError, IndexError, ValueError):

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Every method for the same minutes on a fifth of CIFAR-10, judged alike, beside raw pixels and the untrained encoder.
+# Train every method for the same time on a fifth of CIFAR-10; evaluate all alike, with raw pixels and random weights.
 #
 # Usage: all_methods.sh CIFAR [FOLDER] [MINUTES] [JOBS]
 #   CIFAR    a folder or archive with train/ and test/ (or val/) class folders
-#   MINUTES  of training for each recipe; the epochs that fit are measured first
-#   JOBS     trainings at the same time, with as many cores each as there are cores / JOBS
-# A ranking of early learning: minutes on a CPU say little about what a method reaches in the end.
-# The same command again goes on where it stopped.
+#   MINUTES  of training per recipe; how many epochs fit is measured first
+#   JOBS     training runs at the same time; each gets cores / JOBS threads
+# This ranks early learning: minutes on a CPU say little about what a method reaches in the end.
+# Rerun the same command to resume.
 set -euo pipefail
 cifar=${1:?usage: all_methods.sh CIFAR [FOLDER] [MINUTES] [JOBS]}
 export out=${2:-runs/all-methods} minutes=${3:-10} jobs=${4:-1}
-# nproc itself obeys the variable.
+# nproc itself obeys OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
 
@@ -25,14 +25,14 @@ sslkit prepare "$out/data" --source folder --root "$cifar" --fraction 0.2
 learn() {
   local run="$out/$1"
   local words=(--data "$out/data" --recipe "$1" --recipe small32)
-  # 192 wide as all of small32, but 4 blocks deep: more epochs in the same minutes.
+  # 192 wide, as all of small32, but only 4 blocks deep: more epochs in the same time.
   words+=(--set encoder.depth=4 --set monitor.every_epochs=5)
-  # Barlow's first weight in a mixture is ln K / D, of this scale's K and D.
+  # In a mixture, Barlow Twins' weight is ln K / D, with this scale's K and D.
   case $1 in
     dino-barlow-joint) words+=(--set objectives.barlow_twins.weight=0.0135) ;;
     dino-barlow-shared) words+=(--set objectives.barlow_twins.weight=0.0542) ;;
   esac
-  # Measured once and kept, so that the recipe is the same when this script goes on where it stopped.
+  # Measured once and kept, so that the recipe stays the same when this script resumes.
   local fits="$run.epochs-in-$minutes-min"
   if [ ! -s "$fits" ]; then
     sslkit pretrain "$run" "${words[@]}" --dry-run --minutes "$minutes" --json |
@@ -40,18 +40,18 @@ learn() {
   fi
   sslkit pretrain "$run" "${words[@]}" --epochs "$(cat "$fits")"
   sslkit extract "$run"
-  judge "$1"
+  evaluate "$1"
 }
-judge() {
+evaluate() {
   sslkit knn    "$out/$1"
   sslkit linear "$out/$1"
 }
-export -f learn judge
+export -f learn evaluate
 printf '%s\n' "${recipes[@]}" | xargs -P "$jobs" -I{} bash -c 'set -euo pipefail; learn {}'
 
 for baseline in random pixels; do
   sslkit extract "$out/$baseline" --like "$out/${recipes[0]}" --weights "$baseline"
-  judge "$baseline"
+  evaluate "$baseline"
 done
 
 echo

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# AttMask's mechanism on `shapes`, whose true objects are known, and attention as a loss, with seeds.
+# What AttMask masks on `shapes`, whose true objects are known, and attention as a loss, with seeds.
 #
 # Usage: attmask_study.sh [FOLDER] [EPOCHS] [SEEDS] [JOBS]
 #   SEEDS  as in "0 1 2"
-#   JOBS   trainings at the same time, with as many cores each as there are cores / JOBS
-# Ends in FOLDER/masked.png, the share of the masked tokens that lie on the object over training, and two tables.
+#   JOBS   training runs at the same time; each gets cores / JOBS threads
+# Ends in FOLDER/masked.png, the share of masked tokens on the object during training, and two tables.
 set -euo pipefail
 export out=${1:-runs/attmask-study} epochs=${2:-12}
 seeds=${3:-0 1 2} jobs=${4:-1}
-# nproc itself obeys the variable.
+# nproc itself obeys OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
 
@@ -18,7 +18,7 @@ losses=(attmask-distill attmask-pool attmask-weighted attmask-diversity)
 sslkit prepare "$out/data"
 learn() {
   local recipe=$1 words=()
-  # The true object is hidden as often and as much as AttMask hides: an upper reference, not a method.
+  # The oracle hides the true object, as often and as much as AttMask hides: an upper bound, not a method.
   if [ "$recipe" = oracle ]; then recipe=attmask words=(--set mask.strategy=oracle); fi
   local run="$out/$1-s$2"
   sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe demo --epochs "$epochs" --seed "$2" \
@@ -34,7 +34,7 @@ for seed in $seeds; do printf '%s\n' "${masks[@]}" "${losses[@]}" | sed "s/$/ $s
 named() { for name in "$@"; do for seed in $seeds; do echo "$out/$name-s$seed"; done; done; }
 mapfile -t masked < <(named "${masks[@]}")
 mapfile -t lossy < <(named attmask "${losses[@]}")
-# Without the oracle, which hides nothing but the object.
+# Without the oracle, which hides only the object.
 mapfile -t drawn < <(named attmask attmask-hint attmask-low ibot-random)
 sslkit curves "${drawn[@]}" --seeds --metric masked_on_object --out "$out/masked.png"
 echo

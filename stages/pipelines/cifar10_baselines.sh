@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# DINO, iBOT with random masks and AttMask on a fifth of CIFAR-10, beside raw pixels and the untrained encoder.
+# DINO, iBOT with random masks and AttMask on a fifth of CIFAR-10, with raw pixels and random weights as baselines.
 #
 # Usage: cifar10_baselines.sh CIFAR [FOLDER] [EPOCHS]
 #   CIFAR   a folder or archive with train/ and test/ (or val/) class folders
-#   EPOCHS  of each training; 3 takes minutes on two cores, 100 and more is what the methods are made for
+#   EPOCHS  of each training run; 3 take minutes on two cores, the methods are made for 100 and more
 set -euo pipefail
 cifar=${1:?usage: cifar10_baselines.sh CIFAR [FOLDER] [EPOCHS]} out=${2:-runs/cifar10} epochs=${3:-3}
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The demo: AttMask on `shapes`, judged beside raw pixels and the untrained encoder.
+# The demo: AttMask on `shapes`, with raw pixels and random weights as baselines.
 #
-# Usage: demo.sh [FOLDER]      three runs below FOLDER; the same command again goes on where it stopped
+# Usage: demo.sh [FOLDER]      makes three runs below FOLDER; rerun it to resume
 set -euo pipefail
 out=${1:-runs/demo}
 

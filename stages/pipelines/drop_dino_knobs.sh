@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Drop DINO's hyper-parameters one at a time, without and with Barlow Twins: which combinations collapse?
+# Remove DINO's components one at a time, without and with Barlow Twins: which combinations collapse?
 #
-# Usage: drop_dino_knobs.sh [FOLDER] [EPOCHS] [JOBS]      on the images made on the fly by `shapes`
-#   JOBS   trainings at the same time, with as many cores each as there are cores / JOBS
-# The last column of the table is the monitor's verdict at the end of the training; FOLDER/RECIPE.png shows how it came.
+# Usage: drop_dino_knobs.sh [FOLDER] [EPOCHS] [JOBS]      on generated images (`shapes`)
+#   JOBS   training runs at the same time; each gets cores / JOBS threads
+# The last column of the table is the monitor's final verdict; FOLDER/RECIPE.png shows how training got there.
 set -euo pipefail
 export out=${1:-runs/knobs} epochs=${2:-8}
 jobs=${3:-1}
-# nproc itself obeys the variable.
+# nproc itself obeys OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
 

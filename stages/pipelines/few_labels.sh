@@ -3,8 +3,8 @@
 #
 # Usage: few_labels.sh CIFAR [FOLDER] [ATTMASK_EPOCHS] [MAE_EPOCHS] [EPOCHS]
 #   CIFAR   a folder or archive with train/ and test/ (or val/) class folders
-#   EPOCHS  of fine-tuning with all labels; with fewer, at least 500 steps are taken
-# The same command again goes on where it stopped.
+#   EPOCHS  of fine-tuning with all labels; with fewer labels, at least 500 steps
+# Rerun the same command to resume.
 set -euo pipefail
 cifar=${1:?usage: few_labels.sh CIFAR [FOLDER] [ATTMASK_EPOCHS] [MAE_EPOCHS] [EPOCHS]} out=${2:-runs/few-labels}
 attmask=${3:-9} mae=${4:-15} epochs=${5:-10}

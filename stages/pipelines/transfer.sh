@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Learn on one dataset, judge on several: one table. Rows are what was learnt on, columns what was judged on.
+# Train on one dataset and evaluate on several: rows are the training data, columns the evaluation data.
 #
 # Usage: transfer.sh FOLDER RECIPE NAME:EPOCHS=IMAGES [NAME:EPOCHS=IMAGES ...]
-#   EPOCHS  of the training on these images; of a smaller set more, so that all are trained for as long
+#   EPOCHS  of training on these images; give a smaller set more, so that all train for the same time
 #   IMAGES  a run that holds prepared data, a folder or archive of class folders, or the word digits (scikit-learn's)
-# Images of all sizes are seen at 32 px. The same command again goes on where it stopped.
+# All images are resized to 32 px. Rerun the same command to resume.
 set -euo pipefail
 : "${3:?usage: transfer.sh FOLDER RECIPE NAME:EPOCHS=IMAGES [NAME:EPOCHS=IMAGES ...]}"
 out=$1 recipe=$2
@@ -27,7 +27,7 @@ for pair in "$@"; do
   fi
 done
 # Features and both probes on every dataset; further words name the encoder.
-judge() {
+evaluate() {
   local run=$1
   shift
   for name in "${names[@]}"; do
@@ -39,9 +39,9 @@ judge() {
 for name in "${names[@]}"; do
   sslkit pretrain "$out/$name" --data "${data[$name]}" --recipe "$recipe" --recipe small32 \
     --set encoder.depth=4 --epochs "${epochs[$name]}"
-  judge "$out/$name"
+  evaluate "$out/$name"
 done
-judge "$out/random" --weights random --like "$out/${names[0]}"
+evaluate "$out/random" --weights random --like "$out/${names[0]}"
 
 echo
 sslkit compare "$out/random" "${names[@]/#/$out/}" --no-configs
