@@ -62,6 +62,38 @@ def uniformity(features: Tensor) -> float:
     return math.log(total / (count * (count - 1) / 2))
 
 
+@torch.no_grad()
+def assignment_metrics(
+    targets: Tensor, cross_entropies: Tensor, center: Tensor | None = None, weights: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Metrics of the soft assignment of tokens to K prototypes, from which ``collapses`` reads its verdict.
+
+    With p the teacher's and q the student's distribution, H(p, q) = h(p) + KL(p || q). KL -> 0 is collapse: h -> 0 when
+    one prototype takes all (no centring), h -> ln K when all are alike (no sharpening); arXiv:2104.14294, section 5.3.
+
+    Args:
+        targets: (M, K), the teacher's distributions.
+        cross_entropies: mean H(p, q), 0-dim.
+        center: (K,); None where there is none, and its norm is not logged.
+        weights: (M,) how much each distribution counts in ``cross_entropies``; None: all alike.
+
+    Returns:
+        0-dim tensors on the device; entropies are in nats.
+    """
+    entropies = -(targets * targets.clamp_min(1e-12).log()).sum(-1)
+    entropy = entropies.mean() if weights is None else (entropies * weights).sum() / weights.sum()
+    marginal = targets.mean(0)
+    centring = {} if center is None else {"center_norm": center.norm()}
+    return {
+        "teacher_entropy": entropy,
+        "kl": cross_entropies - entropy,
+        "marginal_entropy": -(marginal * marginal.clamp_min(1e-12).log()).sum(),
+        "prototypes_in_use": targets.new_zeros(targets.shape[-1]).index_fill_(0, targets.argmax(-1), 1.0).sum(),
+        **centring,
+        "ln_k": entropy.new_full((), math.log(targets.shape[-1])),
+    }
+
+
 def collapses(row: Mapping[str, Any]) -> dict[str, str]:
     """What has collapsed in one logged row, and how; empty when nothing has.
 

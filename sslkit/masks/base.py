@@ -8,17 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.errors import UsageError
-from sslkit.recipe.sections import Strict
+from sslkit.recipe.sections import MaskSection
 
 
 @dataclass(frozen=True)
@@ -87,23 +86,11 @@ class Crops:
         return self.grid[0] * self.grid[1]
 
 
-class Masking(Strict, ABC):
+class Masking(MaskSection, ABC):
     """A strategy; its fields are the keys of the recipe's ``mask`` section."""
-
-    strategy: str = ""  # the file's name
-    ratio: tuple[float, float] = (0.1, 0.5)  # share of the patches that is hidden, uniform between the two
-    ratio_per: Literal["crop", "step"] = "crop"  # one draw for each crop, or one for all crops of a step
-    probability: float = Field(default=0.5, ge=0, le=1)  # that a crop is masked at all
 
     needs_attention: ClassVar[bool] = False
     needs_objects: ClassVar[bool] = False
-
-    @model_validator(mode="after")
-    def _ratio_in_order(self) -> "Masking":
-        low, high = self.ratio
-        if not 0 <= low <= high <= 1:
-            raise UsageError(f"mask.ratio {list(self.ratio)} must be two rising numbers in [0, 1]")
-        return self
 
     @abstractmethod
     def choose(self, crops: Crops) -> Masks:

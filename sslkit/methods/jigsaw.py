@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.data.views import Batch
 from sslkit.errors import UsageError
-from sslkit.heads import heads
+from sslkit.heads.base import mlp
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
@@ -53,7 +53,7 @@ class Jigsaw(Classifying):
                 f"{self.cell} pixels of a cell, a third of the {crop} of a crop"
             )
         self.orders = permutation_set(recipe.method.permutations, recipe.train.seed)
-        self.classifier = heads.mlp(TILES * self.encoder.width, recipe.method.hidden, len(self.orders), layers=2)
+        self.classifier = mlp(TILES * self.encoder.width, recipe.method.hidden, len(self.orders), layers=2)
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""

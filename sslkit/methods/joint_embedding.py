@@ -16,7 +16,8 @@ from sslkit import ema, registry
 from sslkit.data.views import Batch, patch_coverage
 from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
-from sslkit.heads import heads
+from sslkit.heads.base import Heads
+from sslkit.heads.base import build as build_heads
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (
     DataFacts,
@@ -28,10 +29,40 @@ from sslkit.methods.base import (
     feature_std,
     masked_on_object,
 )
-from sslkit.objectives.base import Branch, HeadOutput, Objective, PatchOutput, Scene, projected
+from sslkit.objectives.base import BranchOutput, Objective, PatchOutput, Scene
 from sslkit.recipe.schema import Recipe
-from sslkit.recipe.sections import ProjectorSection, PrototypesSection
 from sslkit.schedules import Moment, cosine
+
+
+class Branch(nn.Module):
+    """The student, or the teacher that follows it: an encoder and its heads."""
+
+    def __init__(self, encoder: Encoder, heads: Heads):
+        super().__init__()
+        self.encoder, self.heads = encoder, heads
+
+    def output(
+        self, tokens: Tokens, cls: Tensor, views: int, heads: Iterable[str], hidden: Mapping[str, PatchOutput]
+    ) -> BranchOutput:
+        """What the branch made of its views, with the heads on CLS.
+
+        Args:
+            tokens: of the G x B global crops.
+            cls: (V x B, D) of all crops.
+            views: G.
+            heads: names of those that are applied to CLS.
+            hidden: see ``BranchOutput``.
+        """
+        fold = (-1, len(tokens.cls) // views)  # (V x B, ...) -> (V, B, ...)
+        cls = cls.unflatten(0, fold)
+        return BranchOutput(
+            cls=cls,
+            patches=None if tokens.patches is None else tokens.patches.unflatten(0, fold),
+            attention=None if tokens.attention is None else tokens.attention.unflatten(0, fold),
+            heads={name: self.heads[name](cls) for name in heads},
+            hidden=hidden,
+            modules={name: self.heads[name] for name in self.heads},
+        )
 
 
 class JointEmbedding(Method):
@@ -42,7 +73,7 @@ class JointEmbedding(Method):
         assert recipe.mask is None or isinstance(recipe.mask, Masking)
         self.masking = recipe.mask
         encoder = Encoder.from_section(recipe.encoder)
-        self.student = nn.ModuleDict({"encoder": encoder, "heads": heads.build(encoder.width, recipe.heads)})
+        self.student = Branch(encoder, build_heads(encoder.width, recipe.heads))
         self.objectives = nn.ModuleDict(_build_objectives(recipe))
         self._check()
         # What no objective reaches must not ask for a gradient: data parallelism would wait for it.
@@ -61,7 +92,7 @@ class JointEmbedding(Method):
         scene = Scene(student, teacher, masks, at, len(views[0]))
         terms = {name: objective(scene) for name, objective in self.objectives.items()}
 
-        weighted = {name: term.loss * self.recipe.objectives[name].weight for name, term in terms.items()}  # type: ignore[attr-defined]
+        weighted = {name: term.loss * self.recipe.objectives[name].weight for name, term in terms.items()}
         loss = torch.stack(list(weighted.values())).sum()
         metrics = {"loss": loss.detach(), "feature_std": feature_std(student.cls[0])}
         metrics |= masked_on_object(masks, self._objects(batch))
@@ -73,8 +104,7 @@ class JointEmbedding(Method):
     @torch.no_grad()
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the objectives' state, then the teacher."""
-        for name, objective in self.objectives.items():
-            assert isinstance(objective, Objective)
+        for name, objective in self._objectives().items():
             mine = {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
             objective.after_step(mine)
         if self.teacher is not None and self.recipe.teacher:
@@ -82,11 +112,8 @@ class JointEmbedding(Method):
 
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
         """Last layers of heads in their first epochs."""
-        for name, section in self.recipe.heads.items():
-            head = self._head("student", name)
-            if isinstance(section, PrototypesSection) and at.reached(section.frozen) < 1:
-                assert isinstance(head, heads.PrototypeHead)
-                yield from head.last_layer()
+        for name in self.student.heads:
+            yield from self.student.heads[name].frozen_parameters(at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """Augmented views, and the masks of the global ones."""
@@ -97,8 +124,9 @@ class JointEmbedding(Method):
 
     def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
         """The teacher's encoder, the better one of the two (arXiv:2104.14294, section 5.2)."""
-        branch = "teacher" if self.teacher is not None else "student"
-        return self._encoder(branch), branch
+        if self.teacher is not None:
+            return self.teacher.encoder, "teacher"
+        return self.student.encoder, "student"
 
     # The three parts of a step.
 
@@ -107,13 +135,13 @@ class JointEmbedding(Method):
         """(G, B, 3, S, S) unmasked -> tokens of G x B crops; train mode and no drop path."""
         if self.teacher is None:
             return None
-        return self._encoder("teacher")(crops.flatten(0, 1), attention=self._reads_teacher_attention())
+        return self.teacher.encoder(crops.flatten(0, 1), attention=self._reads_teacher_attention())
 
     def _draw_masks(self, batch: Batch, teacher: Tokens | None, at: Moment) -> Masks | None:
         if self.masking is None:
             return None
         crops = batch.crops[0]
-        grid = self._encoder("student").grid(*crops.shape[-2:])
+        grid = self.student.encoder.grid(*crops.shape[-2:])
         attention = None
         if self.masking.needs_attention and teacher is not None and teacher.attention is not None:
             attention = teacher.attention.mean(1)
@@ -125,120 +153,72 @@ class JointEmbedding(Method):
         """(G x B, N) the share of each patch of the global crops that lies on the object."""
         if batch.objects is None or self.masking is None:
             return None
-        return patch_coverage(batch.objects, self._encoder("student").patch_size)
+        return patch_coverage(batch.objects, self.student.encoder.patch_size)
 
     @torch.no_grad()
-    def _teacher_branch(self, tokens: Tokens | None, masks: Masks | None, views: int) -> Branch | None:
-        if tokens is None:
+    def _teacher_branch(self, tokens: Tokens | None, masks: Masks | None, views: int) -> BranchOutput | None:
+        if tokens is None or self.teacher is None:
             return None
         hidden = {}
         if masks is not None and tokens.patches is not None:
             for name in self._heads_reading("hidden"):
-                head = self._prototypes("teacher", name)
+                head = self.teacher.heads[name]
                 embedding = head.embed(tokens.patches.flatten(0, 1))
                 logits = head.logits(embedding[masks.padded_index])[: len(masks.index)]
                 hidden[name] = PatchOutput(logits, head.mean_logits(embedding))
-        return self._branch("teacher", tokens, views, tokens.cls, hidden)
+        return self.teacher.output(tokens, tokens.cls, views, self._heads_reading("cls"), hidden)
 
-    def _student_branch(self, views: list[Tensor], masks: Masks | None, batch: Batch, at: Moment) -> Branch:
-        encoder = self._encoder("student")
+    def _student_branch(self, views: list[Tensor], masks: Masks | None, batch: Batch, at: Moment) -> BranchOutput:
+        encoder = self.student.encoder
         groups = []
         for group, crops in enumerate(views):
             groups.append(
                 encoder(
                     crops.flatten(0, 1),
                     mask=masks.mask if masks is not None and group == 0 else None,
-                    attention=group == 0 and any(o.reads_attention for o in self._objectives()),
-                    drop=self._drop(batch, group, len(crops), at),
+                    attention=group == 0 and any(o.reads_attention for o in self._objectives().values()),
+                    drop=drop_scales(encoder, batch, len(crops), at, self.recipe.train.seed, group),
                 )
             )
         tokens, hidden = groups[0], {}
         if masks is not None and tokens.patches is not None:
             picked = tokens.patches.flatten(0, 1)[masks.padded_index]
             for name in self._heads_reading("hidden"):
-                head = self._prototypes("student", name)
+                head = self.student.heads[name]
                 hidden[name] = PatchOutput(head.logits(head.embed(picked))[: len(masks.index)])
-        return self._branch("student", tokens, len(views[0]), torch.cat([g.cls for g in groups]), hidden)
-
-    # What they are made of.
-
-    def _branch(
-        self,
-        side: Literal["student", "teacher"],
-        tokens: Tokens,
-        global_views: int,
-        cls: Tensor,
-        hidden: Mapping[str, PatchOutput],
-    ) -> Branch:
-        """Fold (V x B, ...) to (V, B, ...) and run the heads on CLS."""
-        fold = (-1, len(tokens.cls) // global_views)
-        cls = cls.unflatten(0, fold)
-        modules = {name: self._head(side, name) for name in self.recipe.heads}
-        outputs: dict[str, HeadOutput] = {name: projected(modules[name], cls) for name in self._heads_reading("cls")}
-        return Branch(
-            cls=cls,
-            patches=None if tokens.patches is None else tokens.patches.unflatten(0, fold),
-            attention=None if tokens.attention is None else tokens.attention.unflatten(0, fold),
-            heads=outputs,
-            hidden=hidden,
-            modules=modules,
-        )
-
-    def _drop(self, batch: Batch, group: int, views: int, at: Moment) -> Tensor | None:
-        """Scales of the student's residual branches."""
-        return drop_scales(self._encoder("student"), batch, views, at, self.recipe.train.seed, group)
+        cls = torch.cat([g.cls for g in groups])
+        return self.student.output(tokens, cls, len(views[0]), self._heads_reading("cls"), hidden)
 
     def _reads_teacher_attention(self) -> bool:
         masks_need_it = self.masking is not None and self.masking.needs_attention
-        return masks_need_it or any(o.reads_attention or o.reads_teacher_attention for o in self._objectives())
+        return masks_need_it or any(o.reads_attention or o.reads_teacher_attention for o in self._objectives().values())
 
     def _heads_reading(self, what: Literal["cls", "hidden"]) -> list[str]:
-        wanted = {o.head for o in self._objectives() if (o.reads_cls if what == "cls" else o.reads_hidden)}
+        wanted = {o.head for o in self._objectives().values() if (o.reads_cls if what == "cls" else o.reads_hidden)}
         return sorted(wanted - {""})
 
-    def _objectives(self) -> list[Objective]:
-        return [o for o in self.objectives.values() if isinstance(o, Objective)]
-
-    def _encoder(self, side: Literal["student", "teacher"]) -> Encoder:
-        branch = self.student if side == "student" else self.teacher
-        assert branch is not None
-        encoder = branch["encoder"]
-        assert isinstance(encoder, Encoder)
-        return encoder
-
-    def _head(self, side: Literal["student", "teacher"], name: str) -> heads.Head:
-        branch = self.student if side == "student" else self.teacher
-        assert branch is not None
-        head = branch["heads"][name]  # type: ignore[index]
-        assert isinstance(head, heads.PrototypeHead | heads.Projector)
-        return head
-
-    def _prototypes(self, side: Literal["student", "teacher"], name: str) -> heads.PrototypeHead:
-        head = self._head(side, name)
-        assert isinstance(head, heads.PrototypeHead)  # see _check
-        return head
+    def _objectives(self) -> dict[str, Objective]:
+        return {name: o for name, o in self.objectives.items() if isinstance(o, Objective)}
 
     def _freeze_unread_heads(self) -> None:
-        readers = [o for o in self._objectives() if o.reads_cls or o.reads_hidden or o.reads_patches]
-        read = {o.head for o in readers} & set(self.recipe.heads)
-        for name in self.recipe.heads:
-            self._head("student", name).requires_grad_(False)
-        # Afterwards, since an MLP may be shared with a head that is not read.
-        for name in read:
-            head = self._head("student", name).requires_grad_(True)
-            if isinstance(head, heads.PrototypeHead) and not any(o.reads_scores for o in readers if o.head == name):
-                for parameter in head.last_layer():
+        heads, objectives = self.student.heads.requires_grad_(False), self._objectives().values()
+        readers = [o for o in objectives if o.reads_cls or o.reads_hidden or o.reads_patches]
+        # All are frozen first: a head that is read may share its MLP with one that is not.
+        for name in {o.head for o in readers} & set(self.recipe.heads):
+            heads[name].requires_grad_(True)
+            if not any(o.reads_scores for o in readers if o.head == name):
+                for parameter in heads[name].last_layer():
                     parameter.requires_grad_(False)
 
     def _check(self) -> None:
         """Contradictions, before any data is read."""
-        recipe, encoder = self.recipe, self._encoder("student")
+        recipe, encoder = self.recipe, self.student.encoder
         if not self.objectives:
             names = ", ".join(registry.names("sslkit.objectives"))
             raise UsageError(
                 f"the recipe has no objectives: add a method's recipe (--recipe dino), or name some of {names}"
             )
-        for name, objective in zip(self.objectives, self._objectives(), strict=True):
+        for name, objective in self._objectives().items():
             if objective.needs_teacher and recipe.teacher is None:
                 raise UsageError(f"objective {name} needs a teacher: add `teacher: {{momentum: [0.996, 1.0]}}`")
             if objective.reads_hidden and recipe.mask is None:
@@ -252,10 +232,10 @@ class JointEmbedding(Method):
                     f"--set objectives.{name}=null"
                 )
             section = recipe.heads.get(objective.head)
-            if objective.reads_hidden and not isinstance(section, PrototypesSection):
+            if objective.reads_hidden and (section is None or section.prototypes is None):
                 raise UsageError(f"objective {name} needs prototypes, which heads.{objective.head} does not have")
-            if isinstance(section, ProjectorSection) and section.batch_norm and recipe.train.accumulate > 1:
-                raise UsageError(f"heads.{objective.head} has BatchNorm: train.accumulate must be 1")
+            if section is not None and section.couples_batch and recipe.train.accumulate > 1:
+                raise UsageError(f"heads.{objective.head} looks across the batch: train.accumulate must be 1")
         if self._reads_teacher_attention() and encoder.vit and not encoder.has_cls:
             raise UsageError(f"{recipe.encoder.arch} has no CLS token: its attention cannot be read")
         if self.masking is not None:
@@ -272,6 +252,5 @@ def _build_objectives(recipe: Recipe) -> dict[str, Objective]:
     built = {}
     for name, config in recipe.objectives.items():
         kind: type[Objective] = registry.load("sslkit.objectives", name)
-        assert isinstance(config, Objective.Config)
         built[name] = kind(config, recipe.heads.get(config.head or ""))
     return built

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from sslkit.losses.prototypes import cross_entropy
+from sslkit.losses.prototype_cross_entropy import cross_entropy
 from sslkit.objectives.base import Objective, Scene, Term, over_patches, over_peak
 from sslkit.recipe.sections import HeadSection
 

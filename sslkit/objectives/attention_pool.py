@@ -22,8 +22,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.diagnostics import assignment_metrics
 from sslkit.errors import UsageError
-from sslkit.losses.prototypes import assignment_metrics, cross_view_cross_entropy
+from sslkit.losses.prototype_cross_entropy import cross_view_cross_entropy
 from sslkit.objectives.base import PrototypeObjective, Scene, Term, over_patches, over_peak
 from sslkit.recipe.sections import HeadSection
 
@@ -79,13 +80,13 @@ class AttentionPool(PrototypeObjective):
         ours, theirs = scene.student.patches, scene.teacher.patches
         assert ours is not None and theirs is not None
         row = over_patches(scene.teacher.attention.detach().mean(-2))
-        student = scene.student.project(self.head, pooled(ours, row))
-        teacher = scene.teacher.project(self.head, pooled(theirs, row))
+        student = scene.student.modules[self.head](pooled(ours, row))
+        teacher = scene.teacher.modules[self.head](pooled(theirs, row))
         targets = self.targets(teacher.scores, scene.at)
         value = cross_view_cross_entropy(student.scores, targets, self.settings.student_temperature)
         metrics = assignment_metrics(targets.flatten(0, 1), value.detach(), self.center)
         if self.pushing.push:
-            background = scene.teacher.project(self.head, pooled(theirs, complement(row))).embedding
+            background = scene.teacher.modules[self.head](pooled(theirs, complement(row))).embedding
             pushed = push(student.embedding, background, self.pushing.margin)
             metrics["push"] = pushed.detach()
             value = value + self.pushing.push * pushed

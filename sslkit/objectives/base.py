@@ -14,31 +14,14 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from sslkit.diagnostics import assignment_metrics
 from sslkit.errors import UsageError
-from sslkit.heads.heads import Head, PrototypeHead
-from sslkit.losses.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen, sinkhorn
+from sslkit.heads.base import Head, HeadOutput
+from sslkit.losses.centering import moved_center, sharpen, sinkhorn
+from sslkit.losses.prototype_cross_entropy import hidden_cross_entropy
 from sslkit.masks.base import Masks
-from sslkit.recipe.sections import HeadSection, PrototypesSection, Strict
+from sslkit.recipe.sections import HeadSection, ObjectiveSection
 from sslkit.schedules import Duration, Moment, linear
-
-
-@dataclass(frozen=True)
-class HeadOutput:
-    """What a head made of the CLS tokens of all views of a branch.
-
-    Attributes:
-        embedding: (V, B, E), before the L2 normalisation.
-        logits: (V, B, K) float32; None for a projector, which has no prototypes.
-    """
-
-    embedding: Tensor
-    logits: Tensor | None = None
-
-    @property
-    def scores(self) -> Tensor:
-        """``logits`` of a head that is known to have prototypes."""
-        assert self.logits is not None
-        return self.logits
 
 
 @dataclass(frozen=True)
@@ -55,16 +38,16 @@ class PatchOutput:
 
 
 @dataclass(frozen=True)
-class Branch:
-    """The student or the teacher, after it has seen its views; the global crops come first.
+class BranchOutput:
+    """What the student or the teacher made of its views; the global crops come first.
 
     Attributes:
         cls: (V, B, D) CLS tokens.
         patches: (G, B, N, D) patch tokens of the global crops; None for an encoder that is no ViT.
         attention: (G, B, H, N) of the global crops, when some objective or mask reads it.
-        heads: CLS through each head, by name.
+        heads: CLS through each head, by name; (V, B, ...).
         hidden: hidden patch tokens through each head, by name.
-        modules: the heads themselves, for objectives that make tokens of their own, see ``project``.
+        modules: the heads themselves, for objectives that make tokens of their own.
     """
 
     cls: Tensor
@@ -74,20 +57,10 @@ class Branch:
     hidden: Mapping[str, PatchOutput] = field(default_factory=dict)
     modules: Mapping[str, Head] = field(default_factory=dict)
 
-    def project(self, head: str, tokens: Tensor) -> HeadOutput:
-        """(..., B, D) tokens, such as pooled patches, through one of the branch's heads."""
-        return projected(self.modules[head], tokens)
-
 
 def in_float32(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which a loss's own matrix products, on the device of ``x``, are not rounded to bf16."""
     return torch.autocast(x.device.type, enabled=False)
-
-
-def projected(head: Head, tokens: Tensor) -> HeadOutput:
-    """(..., B, D) tokens through a head."""
-    embedding = head.embed(tokens)
-    return HeadOutput(embedding, head.logits(embedding) if isinstance(head, PrototypeHead) else None)
 
 
 def over_patches(attention: Tensor) -> Tensor:
@@ -117,8 +90,8 @@ class Scene:
         global_views: G, how many of the views are global crops.
     """
 
-    student: Branch
-    teacher: Branch | None
+    student: BranchOutput
+    teacher: BranchOutput | None
     masks: Masks | None
     at: Moment
     global_views: int = 2
@@ -162,16 +135,23 @@ class Objective(nn.Module, ABC):
     needs_teacher: bool = False
     couples_batch: bool = False
 
-    class Config(Strict):
+    class Config(ObjectiveSection):
         """Keys of the objective's section in a recipe."""
 
-        weight: float = Field(default=1.0, ge=0)
-        head: str | None = "prototypes"  # one of the recipe's heads; null for an objective that needs none
-
-    def __init__(self, config: Config, head: HeadSection | None):
-        """``head`` is the section of the objective's head."""
+    def __init__(self, config: ObjectiveSection, head: HeadSection | None):
+        """``head`` is the section of the head that ``config.head`` names."""
         super().__init__()
         self.head = config.head or ""
+
+    def prototypes_of(self, head: HeadSection | None) -> int:
+        """K of the objective's head.
+
+        Raises:
+            UsageError: it has no prototypes.
+        """
+        if head is None or head.prototypes is None:
+            raise UsageError(f"{type(self).__name__} needs a head with prototypes, and heads.{self.head} has none")
+        return head.prototypes
 
     @abstractmethod
     def forward(self, scene: Scene) -> Term:
@@ -207,11 +187,9 @@ class PrototypeObjective(Objective):
 
     def __init__(self, config: Config, head: HeadSection | None):
         super().__init__(config, head)
-        if not isinstance(head, PrototypesSection):
-            raise UsageError(f"{type(self).__name__} needs a head with prototypes, and heads.{config.head} has none")
         self.settings = config
         self.couples_batch = config.centering == "sinkhorn"
-        self.register_buffer("center", torch.zeros(head.out))
+        self.register_buffer("center", torch.zeros(self.prototypes_of(head)))
 
     def targets(self, logits: Tensor, at: Moment) -> Tensor:
         """(..., M, K) logits of the teacher -> the same shape, probabilities at the temperature of the moment."""

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.heads import heads
+from sslkit.heads.base import mlp
 from sslkit.objectives.base import EmbeddingObjective
-from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
+from sslkit.recipe.sections import HeadSection
 
 
 def loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -34,13 +34,13 @@ class Byol(EmbeddingObjective):
         """The predictor."""
 
         against: Literal["teacher", "student", "stopped"] = "teacher"
-        predictor_hidden: int | None = Field(default=None, gt=0)  # None: the projector's
+        predictor_hidden: int | None = Field(default=None, gt=0)  # None: the head's hidden width
 
     def __init__(self, config: Config, head: HeadSection | None):
         super().__init__(config, head)
-        assert isinstance(head, ProjectorSection | PrototypesSection)
-        hidden = config.predictor_hidden or head.hidden
-        self.predictor = heads.mlp(head.embedding, hidden, head.embedding, layers=2, batch_norm=True)
+        assert head is not None  # see the base class
+        hidden = config.predictor_hidden or getattr(head, "hidden", head.embedding)
+        self.predictor = mlp(head.embedding, hidden, head.embedding, layers=2, batch_norm=True)
 
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """See the module."""

@@ -8,8 +8,8 @@ prototypes. With P_t = softmax((g_t - c) / tau_t) and P_s = softmax(g_s / tau_s)
 The centre c and the low temperature tau_t together keep both trivial solutions away.
 """
 
-from sslkit.losses.prototypes import assignment_metrics
-from sslkit.losses.prototypes import cross_view_cross_entropy as loss
+from sslkit.diagnostics import assignment_metrics
+from sslkit.losses.prototype_cross_entropy import cross_view_cross_entropy as loss
 from sslkit.objectives.base import PrototypeObjective, Scene, Term
 
 

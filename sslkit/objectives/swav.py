@@ -14,11 +14,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from sslkit.errors import UsageError
-from sslkit.losses.prototypes import assignment_metrics, sinkhorn
-from sslkit.losses.prototypes import cross_view_cross_entropy as loss
+from sslkit.diagnostics import assignment_metrics
+from sslkit.losses.centering import sinkhorn
+from sslkit.losses.prototype_cross_entropy import cross_view_cross_entropy as loss
 from sslkit.objectives.base import Objective, Scene, Term
-from sslkit.recipe.sections import HeadSection, PrototypesSection
+from sslkit.recipe.sections import HeadSection
 
 
 class Swav(Objective):
@@ -41,8 +41,7 @@ class Swav(Objective):
 
     def __init__(self, config: Config, head: HeadSection | None):
         super().__init__(config, head)
-        if not isinstance(head, PrototypesSection):
-            raise UsageError(f"Swav needs a head with prototypes, and heads.{config.head} has none")
+        self.prototypes_of(head)
         self.settings = config
         self.needs_teacher = config.against == "teacher"
 

@@ -4,24 +4,33 @@ Sections that a plug-in file owns (``mask``, each objective) are validated by th
 mask or objective brings its keys with it. An unknown key is an error that names the nearest known one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sslkit import registry
 from sslkit.errors import UsageError, did_you_mean
 from sslkit.recipe.merging import merge, override, read
 from sslkit.recipe.sections import (
-    HEADS,
     EncoderSection,
     HeadSection,
+    MaskSection,
     MethodSection,
     MonitorSection,
+    ObjectiveSection,
     OptimSection,
-    PrototypesSection,
     Strict,
     TeacherSection,
     TrainSection,
@@ -32,17 +41,44 @@ from sslkit.schedules import Duration, in_epochs
 M = TypeVar("M", bound=BaseModel)
 
 
+@dataclass(frozen=True)
+class PlugIns:
+    """Sections whose keys are those of a plug-in.
+
+    Attributes:
+        package: the plug-ins' folder.
+        base: has the keys that all of them share.
+        key: the key that names the plug-in; None where the section's own name does.
+        default: the plug-in of a section that names none.
+    """
+
+    package: str
+    base: type[Strict]
+    key: str | None = None
+    default: str | None = None
+
+
+# Not one discriminated union of all sections: that would import every plug-in, and with deep clustering FAISS.
+PLUG_INS = {
+    "method": PlugIns("sslkit.methods", MethodSection, "name", "joint_embedding"),
+    "mask": PlugIns("sslkit.masks", MaskSection, "strategy"),
+    "heads": PlugIns("sslkit.heads", HeadSection, "kind", "dino"),
+    "objectives": PlugIns("sslkit.objectives", ObjectiveSection),
+    "optim": PlugIns("sslkit.optimizers", OptimSection, "name", "adamw"),
+}
+
+
 class Recipe(Strict):
     """A complete, checked recipe."""
 
-    method: SerializeAsAny[MethodSection] = MethodSection()
+    method: SerializeAsAny[MethodSection] = Field(default_factory=dict, validate_default=True)
     encoder: EncoderSection = EncoderSection()
     views: ViewsSection = ViewsSection()
-    mask: SerializeAsAny[BaseModel] | None = None
+    mask: SerializeAsAny[MaskSection] | None = None
     teacher: TeacherSection | None = None
     heads: dict[str, SerializeAsAny[HeadSection]] = Field(default_factory=dict)
-    objectives: dict[str, SerializeAsAny[BaseModel]] = Field(default_factory=dict)
-    optim: OptimSection = OptimSection()
+    objectives: dict[str, SerializeAsAny[ObjectiveSection]] = Field(default_factory=dict)
+    optim: SerializeAsAny[OptimSection] = Field(default_factory=dict, validate_default=True)
     train: TrainSection = TrainSection()
     monitor: MonitorSection = MonitorSection()
 
@@ -51,95 +87,77 @@ class Recipe(Strict):
     def _without_null_sections(cls, value: Any) -> Any:
         return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
 
-    @field_validator("method", mode="before")
+    @field_validator("method", "mask", "optim", mode="before")
     @classmethod
-    def _method(cls, value: Any) -> Any:
-        section = _named(value)
-        if not isinstance(section, Mapping):
-            return value
+    def _plug_in(cls, value: Any, info: ValidationInfo) -> Any:
+        return _plug_in_section(str(info.field_name), value)
 
-        kind = registry.load("sslkit.methods", str(section.get("name", "joint_embedding")))
-        return validated(kind.Config, section, "method")
-
-    @field_validator("heads", mode="before")
+    @field_validator("heads", "objectives", mode="before")
     @classmethod
-    def _heads(cls, value: Any) -> Any:
+    def _plug_ins(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {name: _head(name, section) for name, section in value.items() if section is not None}
-
-    @field_validator("mask", mode="before")
-    @classmethod
-    def _mask(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-
-        if "strategy" not in value:
-            raise UsageError(f"mask needs a strategy: {', '.join(registry.names('sslkit.masks'))}")
-        return validated(registry.load("sslkit.masks", str(value["strategy"])), value, "mask")
-
-    @field_validator("objectives", mode="before")
-    @classmethod
-    def _objectives(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-
-        return {
-            name: validated(registry.load("sslkit.objectives", name).Config, section, f"objectives.{name}")
-            for name, section in value.items()
-            if section is not None
-        }
+        field = str(info.field_name)
+        return {name: _plug_in_section(field, section, name) for name, section in value.items() if section is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        for name, length in self._durations().items():
+        for name, length in _durations(self):
             if in_epochs(length, self.train.epochs) > self.train.epochs:
                 raise UsageError(
                     f"{name} of {length} epochs exceeds the run of {self.train.epochs:g}: "
                     f"shorten it, or write a share such as '10%'"
                 )
         for name, objective in self.objectives.items():
-            head = getattr(objective, "head", None)
-            if head is not None and head not in self.heads:
-                raise UsageError(f"objectives.{name}.head is '{head}': {did_you_mean(head, self.heads)}")
+            if objective.head is not None and objective.head not in self.heads:
+                raise UsageError(
+                    f"objectives.{name}.head is '{objective.head}': {did_you_mean(objective.head, self.heads)}"
+                )
         for name, head in self.heads.items():
-            trunk = head.trunk if isinstance(head, PrototypesSection) else None
-            lender = self.heads.get(trunk) if trunk else None
-            if trunk and (not isinstance(lender, PrototypesSection) or lender.trunk):
-                raise UsageError(f"heads.{name}.trunk is '{trunk}': name a dino head that has no trunk itself")
+            lender = self.heads.get(head.lender) if head.lender else None
+            if head.lender and (lender is None or lender.kind != head.kind or lender.lender):
+                raise UsageError(
+                    f"heads.{name}.trunk is '{head.lender}': name a {head.kind} head that has no trunk itself"
+                )
         if self.train.batch_size % self.train.accumulate:
-            raise UsageError(f"batch_size {self.train.batch_size} is no multiple of accumulate {self.train.accumulate}")
+            raise UsageError(
+                f"batch_size {self.train.batch_size} is not a multiple of accumulate {self.train.accumulate}"
+            )
         return self
 
-    def _durations(self) -> dict[str, Duration]:
-        found: dict[str, Duration] = {
-            "optim.warmup_epochs": self.optim.warmup_epochs,
-            "monitor.grace": self.monitor.grace,
-        }
-        found |= {
-            f"heads.{name}.frozen": head.frozen
-            for name, head in self.heads.items()
-            if isinstance(head, PrototypesSection)
-        }
-        for name, objective in self.objectives.items():
-            for key in type(objective).model_fields:
-                if key.endswith("warmup_epochs"):
-                    found[f"objectives.{name}.{key}"] = getattr(objective, key)
-        return found
+
+def _plug_in_section(field: str, value: Any, name: str = "") -> Any:
+    """A section, validated by the class of the plug-in that it names.
+
+    Args:
+        field: of the recipe, a key of ``PLUG_INS``.
+        value: of the section.
+        name: of the section, where the field has several.
+    """
+    known, where = PLUG_INS[field], f"{field}.{name}" if name else field
+    if field == "method" and isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        return value
+    if known.key:
+        name = value.get(known.key, known.default)
+        if name is None:
+            raise UsageError(f"{where} needs a {known.key}: {', '.join(registry.names(known.package))}")
+        value = {**value, known.key: str(name)}
+    kind = registry.load(known.package, str(name))
+    # A mask and an optimizer are their own section.
+    return validated(kind if issubclass(kind, Strict) else kind.Config, value, where)
 
 
-def _named(method: Any) -> Any:
-    """A method's section, where only its name may have been written."""
-    return {"name": method} if isinstance(method, str) else method
-
-
-def _head(name: str, section: Any) -> Any:
-    if not isinstance(section, Mapping):
-        return section
-    kind = str(section.get("kind", "dino"))
-    if kind not in HEADS:
-        raise UsageError(f"heads.{name}.kind is '{kind}': {did_you_mean(kind, HEADS)}")
-    return validated(HEADS[kind], section, f"heads.{name}")
+def _durations(section: BaseModel, path: str = "") -> Iterator[tuple[str, Duration]]:
+    """Every duration of a section and of those in it, with the path of its key."""
+    for key, field in type(section).model_fields.items():
+        value, where = getattr(section, key), f"{path}{field.alias or key}"
+        if field.annotation == Duration:
+            yield where, value
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if isinstance(inner, BaseModel):
+                yield from _durations(inner, f"{where}.{name}." if name else f"{where}.")
 
 
 def validated(model: type[M], data: Any, where: str = "") -> M:
@@ -184,35 +202,25 @@ def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
     """
     settings: dict[str, Any] = {}
     for layer in [*map(read, paths), *(override({}, assignment) for assignment in overrides)]:
-        if "method" in layer:
-            layer = {**layer, "method": _named(layer["method"])}
-        settings = merge(_without_other_method(_without_other_strategy(settings, layer), layer), layer)
+        if isinstance(layer.get("method"), str):
+            layer = {**layer, "method": {"name": layer["method"]}}
+        for field in ("method", "mask", "optim"):
+            settings = _without_other_plug_in(settings, layer, field)
+        settings = merge(settings, layer)
     return validated(Recipe, settings)
 
 
-def _without_other_strategy(settings: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` without the keys that only its own mask strategy knows, where ``layer`` chooses another.
+def _without_other_plug_in(settings: dict[str, Any], layer: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """``settings`` without the keys that only a section's own plug-in has, where ``layer`` names another.
 
-    What all strategies share, such as the ratio, stays: only the choice of tokens changes.
+    What all plug-ins of the section share stays: another mask strategy keeps the ratio and only chooses other tokens.
     """
-    old, new = settings.get("mask"), layer.get("mask")
-    if (
-        not isinstance(old, Mapping)
-        or not isinstance(new, Mapping)
-        or new.get("strategy") in (None, old.get("strategy"))
-    ):
+    old, new, known = settings.get(field), layer.get(field), PLUG_INS[field]
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return settings
-    from sslkit.masks.base import Masking
-
-    return {**settings, "mask": {key: value for key, value in old.items() if key in Masking.model_fields}}
-
-
-def _without_other_method(settings: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` without the keys of its method, where ``layer`` chooses another."""
-    old, new = settings.get("method"), layer.get("method")
-    if not isinstance(old, Mapping) or not isinstance(new, Mapping) or new.get("name") in (None, old.get("name")):
+    if new.get(known.key) in (None, old.get(known.key, known.default)):
         return settings
-    return {key: value for key, value in settings.items() if key != "method"}
+    return {**settings, field: {key: value for key, value in old.items() if key in known.base.model_fields}}
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -5,8 +5,9 @@ What a plug-in file owns (a mask, an objective, a method) has its keys in that f
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
+from sslkit.errors import UsageError
 from sslkit.schedules import Duration
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -68,6 +69,28 @@ class ViewsSection(Strict):
     augment: AugmentSection = AugmentSection()
 
 
+class MethodSection(Strict):
+    """The method, a file of ``methods/``, which adds keys of its own; ``method: mae`` is short for ``{name: mae}``."""
+
+    name: str = "joint_embedding"
+
+
+class MaskSection(Strict):
+    """What the student does not see; ``strategy`` names a file of ``masks/``, which adds keys of its own."""
+
+    strategy: str = ""
+    ratio: tuple[float, float] = (0.1, 0.5)  # share of the patches that is hidden, uniform between the two
+    ratio_per: Literal["crop", "step"] = "crop"  # one draw for each crop, or one for all crops of a step
+    probability: float = Field(default=0.5, ge=0, le=1)  # that a crop is masked at all
+
+    @model_validator(mode="after")
+    def _ratio_in_order(self) -> "MaskSection":
+        low, high = self.ratio
+        if not 0 <= low <= high <= 1:
+            raise UsageError(f"mask.ratio {list(self.ratio)} must be two rising numbers in [0, 1]")
+        return self
+
+
 class TeacherSection(Strict):
     """The exponential moving average of the student: momentum at the start and at the end, along a cosine."""
 
@@ -75,58 +98,45 @@ class TeacherSection(Strict):
 
 
 class HeadSection(Strict):
-    """A head of the branch; see ``sslkit.heads.heads``. Its ``kind`` says which."""
+    """A head of the student and of its teacher; ``kind`` names a file of ``heads/``, which adds keys of its own."""
+
+    kind: str
 
     @property
     def embedding(self) -> int:
         """E, the width of the embedding."""
         raise NotImplementedError
 
-
-class PrototypesSection(HeadSection):
-    """DINO's head, which ends in prototypes."""
-
-    kind: Literal["dino"] = "dino"
-    out: int = Field(default=8192, gt=0)  # prototypes K
-    hidden: int = Field(default=2048, gt=0)
-    bottleneck: int = Field(default=256, gt=0)
-    layers: int = Field(default=3, gt=0)
-    norm: Literal["fixed", "free"] = "fixed"  # of each prototype's weight vector
-    frozen: Duration = 1.0  # epochs in which the last layer does not move
-    trunk: str | None = None  # the head whose MLP this one shares
+    @property
+    def prototypes(self) -> int | None:
+        """K; None for a head that ends with its embedding."""
+        return None
 
     @property
-    def embedding(self) -> int:
-        """The bottleneck."""
-        return self.bottleneck
-
-
-class ProjectorSection(HeadSection):
-    """An MLP, mostly with BatchNorm, which ends in an embedding."""
-
-    kind: Literal["projector"] = "projector"
-    out: int = Field(default=2048, gt=0)  # E
-    hidden: int = Field(default=2048, gt=0)
-    layers: int = Field(default=3, gt=0)
-    batch_norm: bool = True
+    def couples_batch(self) -> bool:
+        """Whether an image's output depends on the rest of its batch, as with BatchNorm."""
+        return False
 
     @property
-    def embedding(self) -> int:
-        """Its output."""
-        return self.out
+    def lender(self) -> str | None:
+        """Name of another head some of whose layers are this one's, too."""
+        return None
 
 
-HEADS: dict[str, type[HeadSection]] = {"dino": PrototypesSection, "projector": ProjectorSection}
+class ObjectiveSection(Strict):
+    """A term of the loss; its name in ``objectives`` is a file there, which adds keys of its own."""
+
+    weight: float = Field(default=1.0, ge=0)
+    head: str | None = "prototypes"  # one of the recipe's heads; null for an objective that needs none
 
 
 class OptimSection(Strict):
-    """AdamW."""
+    """The optimizer and its schedule; ``name`` is a file of ``optimizers/``, which adds keys of its own."""
 
-    name: Literal["adamw"] = "adamw"
+    name: str
     lr: float = Field(default=5.0e-4, gt=0)  # per 256 images of the global batch
     final_lr: float = Field(default=1.0e-6, ge=0)
     weight_decay: Range = (0.04, 0.4)  # start and end of a cosine
-    betas: tuple[Share, Share] = (0.9, 0.999)
     clip: float | None = Field(default=3.0, gt=0)  # gradient norm of EACH parameter
     warmup_epochs: Duration = 10.0
 
@@ -154,9 +164,3 @@ class MonitorSection(Strict):
     log_steps: int = Field(default=10, gt=0)
     grace: Duration = "25%"  # no verdict of collapse before this
     gradient_steps: int = Field(default=500, ge=0)  # between looks at each objective's gradient; 0 = never
-
-
-class MethodSection(Strict):
-    """The method; a method's file adds keys of its own. ``method: mae`` is short for ``method: {name: mae}``."""
-
-    name: str = "joint_embedding"

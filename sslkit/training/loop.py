@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sslkit import optim
 from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import verdict
@@ -20,6 +19,7 @@ from sslkit.distributed import process_group as distributed
 from sslkit.distributed.process_group import World
 from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.methods.base import Method
+from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 from sslkit.signals import Signals
@@ -146,8 +146,7 @@ class Trainer:
 
     def _begin_epoch(self, at: Moment, clock: Clock) -> None:
         """Let the method look at the whole dataset; the time it takes is not the step's."""
-        for parameter in self.method.begin_epoch(at, self.features):
-            self.optimizer.state.pop(parameter, None)
+        optim.forget(self.optimizer, self.method.begin_epoch(at, self.features))
         if self.step % self.recipe.monitor.log_steps == 0:
             clock.restart()
 

@@ -13,11 +13,12 @@ from timing import interleave, ratio, show, verdict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkit import optim, registry
+from sslkit import registry
 from sslkit.data.augment import photometric
 from sslkit.data.loader import ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.device import Precision, autocast, pick_device
+from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
 from stages.recipes import find

@@ -11,10 +11,11 @@ from sslkit.data.augment import photometric
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import Batch, ViewMaker
 from sslkit.errors import UsageError
-from sslkit.heads import heads
+from sslkit.heads import base as heads
+from sslkit.heads.dino import PrototypeHead
+from sslkit.methods.base import drop_scales
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.recipe.schema import Recipe, resolve
-from sslkit.recipe.sections import PrototypesSection
 from sslkit.schedules import Moment
 from stages.recipes import find, names
 
@@ -64,14 +65,14 @@ def test_the_shortcuts_change_nothing(build):
     batch = batch_of(method)
     losses = method(batch, AT)
     views = [photometric(c, d) for c, d in zip(batch.crops, batch.photometric, strict=True)]
-    encoder, head = method.teacher["encoder"], method.teacher["heads"]["prototypes"]
+    encoder, head = method.teacher.encoder, method.teacher.heads["prototypes"]
     with torch.no_grad():
         seen = encoder(views[0].flatten(0, 1), attention=True)
         every = head.logits(head.embed(seen.patches.flatten(0, 1)))
     torch.testing.assert_close(losses.statistics["ibot/mean_logits"], every.mean(0))
     masks = method.masking.draw(0, AT.step, np.arange(4), 2, (4, 4), seen.attention.mean(1))
-    student, own = method.student["encoder"], method.student["heads"]["prototypes"]
-    drop = method._drop(batch, 0, 2, AT)
+    student, own = method.student.encoder, method.student.heads["prototypes"]
+    drop = drop_scales(student, batch, 2, AT, 0)
     tokens = student(views[0].flatten(0, 1), mask=masks.mask, drop=drop)
     logits = own.logits(own.embed(tokens.patches)).div(0.1).log_softmax(-1)
     temperature = 0.04 + 0.03 * (0.3 / 3)  # a tenth of the way through the warm-up of 3 epochs
@@ -128,7 +129,7 @@ def test_a_batch_in_which_nothing_is_masked_still_touches_everything(build):
 def test_last_layers_are_frozen_at_first(build):
     method = build("attmask", "heads.prototypes.frozen=2")
     frozen = list(method.frozen_parameters(AT))
-    assert {id(p) for p in frozen} == {id(p) for p in method.student["heads"]["prototypes"].last_layer()}
+    assert {id(p) for p in frozen} == {id(p) for p in method.student.heads["prototypes"].last_layer()}
     assert not list(method.frozen_parameters(Moment(20, 10, 10)))
 
 
@@ -142,14 +143,14 @@ def test_the_teacher_has_no_drop_path_and_ignores_the_mask(build):
 
 def test_heads_that_are_not_shared_share_the_mlp():
     built = heads.build(
-        24, {"b": PrototypesSection(out=8, trunk="a"), "a": PrototypesSection(out=16, hidden=32, bottleneck=8)}
+        24, {"b": PrototypeHead.Config(out=8, trunk="a"), "a": PrototypeHead.Config(out=16, hidden=32, bottleneck=8)}
     )
     assert built["b"].mlp is built["a"].mlp and built["b"].prototypes.shape == (8, 8)
 
 
 @pytest.mark.parametrize(("norm", "learned"), [("fixed", False), ("free", True)])
 def test_prototype_scores_are_cosines_times_a_learned_length(norm, learned):
-    head = heads.PrototypeHead(24, PrototypesSection(out=16, hidden=32, bottleneck=8, norm=norm))
+    head = PrototypeHead(24, PrototypeHead.Config(out=16, hidden=32, bottleneck=8, norm=norm))
     embedding = head.embed(torch.randn(5, 24))
     assert head.logits(embedding).abs().max() <= 1 + 1e-6 and (head.length is not None) == learned
     torch.testing.assert_close(head.mean_logits(embedding), head.logits(embedding).mean(0))
@@ -191,7 +192,7 @@ def test_a_resnet_trains_with_whatever_needs_no_patches_and_refuses_the_rest(nam
     losses = method(batch, AT)
     losses.loss.backward()
     method.after_step(losses.statistics, AT)
-    assert torch.isfinite(losses.loss) and method.student["encoder"].model.conv1.weight.grad.abs().sum() > 0
+    assert torch.isfinite(losses.loss) and method.student.encoder.model.conv1.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("strategy", ["random", "attention"])
@@ -223,8 +224,8 @@ def test_state_survives_a_copy(build):
 
 def test_a_head_that_no_objective_uses_is_not_trained(build):
     method = build("dino", "heads.spare={kind: projector, out: 8, hidden: 8}")
-    assert not any(p.requires_grad for p in method.student["heads"]["spare"].parameters())
-    assert all(p.requires_grad for p in method.student["heads"]["prototypes"].parameters())
+    assert not any(p.requires_grad for p in method.student.heads["spare"].parameters())
+    assert all(p.requires_grad for p in method.student.heads["prototypes"].parameters())
 
 
 def test_one_view_has_nothing_to_be_compared_with(build):
@@ -236,7 +237,7 @@ def test_one_view_has_nothing_to_be_compared_with(build):
 
 def test_prototypes_that_no_objective_looks_at_are_not_trained(build):
     method = build("dino-barlow-shared", "objectives.dino=null")
-    head = method.student["heads"]["prototypes"]
+    head = method.student.heads["prototypes"]
     assert not any(p.requires_grad for p in head.last_layer()) and all(p.requires_grad for p in head.mlp.parameters())
     method(batch_of(method), AT).loss.backward()
     assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
@@ -244,5 +245,5 @@ def test_prototypes_that_no_objective_looks_at_are_not_trained(build):
 
 def test_an_mlp_that_an_unread_head_lends_is_trained(build):
     method = build("dino", "heads.mine={kind: dino, out: 8, trunk: prototypes}", "objectives.dino.head=mine")
-    lender, mine = (method.student["heads"][name] for name in ("prototypes", "mine"))
+    lender, mine = (method.student.heads[name] for name in ("prototypes", "mine"))
     assert all(p.requires_grad for p in mine.parameters()) and not lender.prototypes.requires_grad

@@ -13,20 +13,19 @@ from sslkit.data.views import ViewMaker
 from sslkit.diagnostics import collapses
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import UsageError
-from sslkit.heads.heads import PrototypeHead
+from sslkit.heads.dino import PrototypeHead
 from sslkit.masks.base import Masks
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.objectives import attention_distill, attention_pool, attention_weighted, head_diversity, ibot
-from sslkit.objectives.base import Branch, PatchOutput, Scene
+from sslkit.objectives.base import BranchOutput, PatchOutput, Scene
 from sslkit.recipe.schema import resolve
-from sslkit.recipe.sections import PrototypesSection
 from sslkit.schedules import Moment
 from stages.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 VIEWS, BATCH, HEADS, PATCHES, WIDTH, PROTOTYPES = 2, 3, 4, 9, 6, 5
 CROPS = VIEWS * BATCH
-SECTION = PrototypesSection(out=PROTOTYPES, hidden=8, bottleneck=4)
+SECTION = PrototypeHead.Config(out=PROTOTYPES, hidden=8, bottleneck=4)
 ALL_FOUR = ("attention_distill", "attention_pool", "attention_weighted", "head_diversity")
 CLASSES = {
     "attention_distill": attention_distill.AttentionDistill,
@@ -72,16 +71,16 @@ def scene_of(masks: Masks | None = None) -> Scene:
         head = PrototypeHead(WIDTH, SECTION).requires_grad_(learns)
         torch.nn.init.normal_(head.mlp[0].weight)
         hidden = {"prototypes": PatchOutput(logits, torch.randn(PROTOTYPES))}
-        branches.append(Branch(patches[..., 0, :], patches, row, {}, hidden, {"prototypes": head}))
+        branches.append(BranchOutput(patches[..., 0, :], patches, row, {}, hidden, {"prototypes": head}))
     return Scene(branches[0], branches[1], masks, AT, VIEWS)
 
 
 def changed(scene: Scene, **edits) -> Scene:
     """A scene whose branches' tensors went through functions, by attribute."""
 
-    def branch(old: Branch) -> Branch:
+    def branch(old: BranchOutput) -> BranchOutput:
         fields = {name: edit(getattr(old, name)) for name, edit in edits.items()}
-        return Branch(**{**old.__dict__, **fields})
+        return BranchOutput(**{**old.__dict__, **fields})
 
     assert scene.teacher is not None
     return Scene(branch(scene.student), branch(scene.teacher), scene.masks, scene.at, scene.global_views)
@@ -132,7 +131,7 @@ def test_pooling_equals_a_loop(weight, margin):
                     x = getattr(scene, side).patches[v, b]
                     for part, weights in (("foreground", a), ("background", away)):
                         token = sum(float(weights[i]) * x[i] for i in range(PATCHES))
-                        pools[side, part, v, b] = getattr(scene, side).project("prototypes", token)
+                        pools[side, part, v, b] = getattr(scene, side).modules["prototypes"](token)
     entropies, pushes = [], []
     for s in range(VIEWS):
         for t in range(VIEWS):
@@ -277,7 +276,7 @@ def test_the_order_of_the_heads_does_not_matter(name):
 
 def test_the_order_of_the_student_s_heads_does_not_matter_for_diversity_and_does_for_each():
     scene, order = scene_of(), torch.tensor([3, 1, 0, 2])
-    student = Branch(**{**scene.student.__dict__, "attention": scene.student.attention[:, :, order]})
+    student = BranchOutput(**{**scene.student.__dict__, "attention": scene.student.attention[:, :, order]})
     moved = Scene(student, scene.teacher, scene.masks, AT, VIEWS)
     for name, settings, same in (("head_diversity", {}, True), ("attention_distill", {"heads": "each"}, False)):
         one, other = (objective(name, **settings)(s).loss for s in (scene, moved))
@@ -341,12 +340,12 @@ def batch_of(method: JointEmbedding, count=4):
 def test_attention_alone_teaches_queries_keys_and_what_is_below(build, name):
     method = build(*alone(name))
     method(batch_of(method), AT).loss.backward()
-    first, last = method.student["encoder"].model.blocks
+    first, last = method.student.encoder.model.blocks
     query, key, value = last.attn.qkv.weight.grad.chunk(3)
     assert query.abs().sum() > 0 and key.abs().sum() > 0 and value.abs().sum() == 0
     assert all(p.grad is None for p in [*last.attn.proj.parameters(), *last.mlp.parameters()])
     assert all(first.attn.qkv.weight.grad.chunk(3)[part].abs().sum() > 0 for part in range(3))
-    assert method.student["encoder"].mask_token.grad.abs().sum() > 0
+    assert method.student.encoder.mask_token.grad.abs().sum() > 0
     assert all(p.grad is None for p in method.teacher.parameters())
 
 

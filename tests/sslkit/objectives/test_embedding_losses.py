@@ -11,17 +11,19 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from sslkit import registry
 from sslkit.errors import UsageError
-from sslkit.heads import heads
-from sslkit.losses.prototypes import sinkhorn
+from sslkit.heads import base as heads
+from sslkit.heads.dino import PrototypeHead
+from sslkit.heads.projector import Projector
+from sslkit.losses.centering import sinkhorn
 from sslkit.objectives import barlow_twins, byol, info_nce, koleo, swav, vicreg
-from sslkit.objectives.base import Branch, Objective, Scene, Term, projected
-from sslkit.recipe.sections import HeadSection, ProjectorSection, PrototypesSection
+from sslkit.objectives.base import BranchOutput, Objective, Scene, Term
+from sslkit.recipe.sections import HeadSection
 from sslkit.schedules import Moment
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 D = 12  # the encoder's width
-PROJECTOR = ProjectorSection(out=10, hidden=16, layers=3)
-PROTOTYPES = PrototypesSection(out=14, hidden=16, bottleneck=6)
+PROJECTOR = Projector.Config(out=10, hidden=16, layers=3)
+PROTOTYPES = PrototypeHead.Config(out=14, hidden=16, bottleneck=6)
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +59,9 @@ class Model(nn.Module):
         return self.objective(Scene(*branches, None, AT, global_views))
 
 
-def branch(side: nn.ModuleDict, views: Tensor) -> Branch:
+def branch(side: nn.ModuleDict, views: Tensor) -> BranchOutput:
     cls = side["encoder"](views)
-    return Branch(cls, heads={name: projected(head, cls) for name, head in side["heads"].items()})
+    return BranchOutput(cls, heads={name: head(cls) for name, head in side["heads"].items()})
 
 
 def views_of(count: int = 3, batch: int = 8) -> Tensor:

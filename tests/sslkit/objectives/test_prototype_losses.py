@@ -5,7 +5,9 @@ import pytest
 import torch
 from conftest import FIXTURES
 
-from sslkit.losses.prototypes import assignment_metrics, hidden_cross_entropy, moved_center, sharpen
+from sslkit.diagnostics import assignment_metrics
+from sslkit.losses.centering import moved_center, sharpen
+from sslkit.losses.prototype_cross_entropy import hidden_cross_entropy
 from sslkit.objectives import dino
 
 

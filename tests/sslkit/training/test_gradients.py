@@ -30,7 +30,7 @@ def look(tiny_scale, *overrides):
 def test_the_terms_gradients_add_up_to_that_of_the_loss(tiny_scale):
     method, batch, found = look(tiny_scale, "mask.probability=1.0")
     method(batch, AT).loss.backward()
-    encoder = method.student["encoder"]
+    encoder = method.student.encoder
     whole = torch.cat([p.grad.flatten() for p in encoder.parameters() if p.requires_grad]).norm()
     a, b = found["dino/encoder_gradient"], found["ibot/encoder_gradient"]
     # The law of cosines, so that norms and cosine are those of the very gradients that are added.

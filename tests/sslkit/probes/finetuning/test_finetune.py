@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sslkit import optim
 from sslkit.data import labels as few
 from sslkit.data.loader import batches
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
@@ -21,6 +20,7 @@ from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
 from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.methods.base import DataFacts
+from sslkit.optimizers import base as optim
 from sslkit.probes.finetuning import finetune as library
 from sslkit.probes.finetuning.finetune import (
     FineTune,

@@ -1,6 +1,8 @@
-"""AdamW, per-parameter clipping, and a step that is skipped on the device when something is not finite."""
+"""What every optimizer shares: parameter groups, schedule, clipping, and a step that the device itself can skip."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import (
@@ -16,24 +18,34 @@ from sslkit.schedules import Moment, cosine, warmup_cosine
 REFERENCE_BATCH = 256  # images for which a recipe's lr is meant (arXiv:1706.02677)
 
 
+class Optimizer(OptimSection, ABC):
+    """A kind of optimizer; its fields are the keys of the recipe's ``optim`` section."""
+
+    @abstractmethod
+    def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """A fused torch optimizer over parameter groups, at learning rate 0 until ``schedule`` sets it."""
+
+
 def build(
     module: nn.Module, section: OptimSection, factors: Mapping[nn.Parameter, float] | None = None
-) -> torch.optim.AdamW:
-    """AdamW over all parameters that require a gradient; biases and 1-D parameters do not decay.
+) -> torch.optim.Optimizer:
+    """An optimizer over all parameters that require a gradient; biases and 1-D parameters do not decay.
 
     Args:
         module: what is trained.
         section: the recipe's.
         factors: what a parameter's learning rate is multiplied by; 1 for those that are not there.
     """
+    assert isinstance(section, Optimizer)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     trained = [p for p in module.parameters() if p.requires_grad]
     # Those that decay come first.
     for parameter in sorted(trained, key=lambda p: p.ndim <= 1):
         key = ((factors or {}).get(parameter, 1.0), parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
-    described = [{"params": found, "decays": decays, "factor": factor} for (factor, decays), found in groups.items()]
-    return torch.optim.AdamW(described, lr=0.0, betas=section.betas, fused=True)
+    return section.make(
+        [{"params": found, "decays": decays, "factor": factor} for (factor, decays), found in groups.items()]
+    )
 
 
 def schedule(optimizer: torch.optim.Optimizer, section: OptimSection, batch_size: int, at: Moment) -> dict[str, float]:
@@ -69,10 +81,17 @@ def clip_each(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor
 
 
 def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
-    """One optimizer step, skipped on the device where ``bad`` (0-dim bool) is true, without asking it.
+    """One optimizer step, skipped on the device where ``bad`` (0-dim bool) is true; the host does not wait for it.
 
     Fused optimizers read these two attributes when a gradient scaler sets them; the same switch serves here.
     """
     optimizer.grad_scale = None  # type: ignore[attr-defined]
     optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
     optimizer.step()
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Set the moments, momenta and step counts of parameters that start anew back to 0, as at the first step."""
+    for parameter in parameters:
+        for value in optimizer.state.get(parameter, {}).values():
+            value.zero_()

@@ -1,0 +1,129 @@
+"""What a head is: an MLP on top of an encoder's tokens, and in some kinds prototypes on top of that.
+
+A head is used in two parts, because they cost differently: ``embed`` runs the MLP, ``logits`` the K-wide last layer.
+Objectives that need few tokens' logits, or only their mean, pay for just those.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sslkit import registry
+from sslkit.distributed.sums import standardised
+from sslkit.recipe.sections import HeadSection
+from sslkit.schedules import Moment
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What a head makes of tokens.
+
+    Attributes:
+        embedding: (..., E), before the L2 normalisation.
+        logits: (..., K) float32; None for a head without prototypes.
+    """
+
+    embedding: Tensor
+    logits: Tensor | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """``logits`` of a head that is known to have prototypes."""
+        assert self.logits is not None
+        return self.logits
+
+
+class Head(nn.Module, ABC):
+    """A head; a kind without prototypes has ``embed`` only.
+
+    Args:
+        width: D, the encoder's.
+        config: sizes.
+        lender: the built head that ``config.lender`` names.
+    """
+
+    class Config(HeadSection):
+        """Keys of the head's section in a recipe."""
+
+    def __init__(self, width: int, config: HeadSection, lender: "Head | None" = None):
+        super().__init__()
+        self.has_prototypes = config.prototypes is not None
+
+    @abstractmethod
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(..., B, D) -> (..., B, E)."""
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """(..., E) -> (..., K) in float32."""
+        raise NotImplementedError(f"{type(self).__name__} has no prototypes")
+
+    def mean_logits(self, embedding: Tensor) -> Tensor:
+        """(M, E) -> (K,): the mean of all M tokens' logits."""
+        return self.logits(embedding).mean(0)
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """The parameters that only ``logits`` uses."""
+        return []
+
+    def frozen_parameters(self, at: Moment) -> list[nn.Parameter]:
+        """The parameters that do not move yet at this moment."""
+        return []
+
+    def forward(self, tokens: Tensor) -> HeadOutput:
+        """(..., B, D) tokens through the whole head."""
+        embedding = self.embed(tokens)
+        return HeadOutput(embedding, self.logits(embedding) if self.has_prototypes else None)
+
+
+class Heads(nn.ModuleDict):
+    """The heads of a branch, by name."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: str) -> Head: ...
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm over the batch of all processes, each view by itself; it keeps no running statistics.
+
+    ``torch.nn.SyncBatchNorm`` refuses tensors on the CPU and would mix the views. A head is used in training only.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., B, D) -> the same shape, float32."""
+        return standardised(x) * self.weight + self.bias
+
+
+def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False) -> nn.Sequential:
+    """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, as in its papers."""
+    widths = [width, *[hidden] * (layers - 1), out]
+    modules: list[nn.Module] = []
+    for index in range(layers):
+        # BatchNorm would take a bias away again.
+        linear = nn.Linear(widths[index], widths[index + 1], bias=not batch_norm or index == layers - 1)
+        if batch_norm:
+            modules += [linear, BatchNorm(widths[index + 1]), nn.ReLU()]
+        else:
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            modules += [linear, nn.GELU()]
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+    return nn.Sequential(*modules[: -2 if batch_norm else -1])
+
+
+def build(width: int, sections: Mapping[str, HeadSection]) -> Heads:
+    """All heads of a branch, by name; a head that shares layers is built after the one whose layers it shares."""
+    heads = Heads()
+    for name, section in sorted(sections.items(), key=lambda item: item[1].lender is not None):
+        kind: type[Head] = registry.load("sslkit.heads", section.kind)
+        heads[name] = kind(width, section, heads[section.lender] if section.lender else None)
+    return heads

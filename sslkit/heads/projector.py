@@ -1,0 +1,37 @@
+"""The MLP of SimCLR, BYOL, Barlow Twins and VICReg: BatchNorm after every layer but the last, no prototypes."""
+
+from pydantic import Field
+from torch import Tensor
+
+from sslkit.heads.base import Head, mlp
+
+
+class Projector(Head):
+    """An MLP, usually with BatchNorm, that ends in an embedding."""
+
+    class Config(Head.Config):
+        """Keys of ``heads: {NAME: {kind: projector, ...}}``."""
+
+        kind: str = "projector"
+        out: int = Field(default=2048, gt=0)  # E
+        hidden: int = Field(default=2048, gt=0)
+        layers: int = Field(default=3, gt=0)
+        batch_norm: bool = True
+
+        @property
+        def embedding(self) -> int:
+            """Its output."""
+            return self.out
+
+        @property
+        def couples_batch(self) -> bool:
+            """BatchNorm does."""
+            return self.batch_norm
+
+    def __init__(self, width: int, config: Config, lender: Head | None = None):
+        super().__init__(width, config)
+        self.mlp = mlp(width, config.hidden, config.out, config.layers, config.batch_norm)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(..., B, D) -> (..., B, E); BatchNorm's statistics are those of the B of all processes."""
+        return self.mlp(tokens)

@@ -1,0 +1,45 @@
+"""What keeps targets over K prototypes from collapsing: a centre and a low temperature (DINO), or Sinkhorn (SwAV)."""
+
+import torch
+from torch import Tensor
+
+from sslkit.distributed.sums import log_sum_exp
+
+
+def sharpen(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
+    """The teacher's targets: softmax((logits - center) / temperature) in float32.
+
+    Args:
+        logits: (..., K).
+        center: (K,), what is subtracted so that no prototype dominates.
+        temperature: below the student's, so that the targets are not uniform.
+    """
+    return ((logits.float() - center) / temperature).softmax(-1)
+
+
+def moved_center(center: Tensor, batch_mean: Tensor, momentum: float) -> Tensor:
+    """The centre after one step: a moving average of the teacher's mean logits."""
+    return center * momentum + batch_mean * (1 - momentum)
+
+
+@torch.no_grad()
+def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
+    """Targets that use all prototypes equally: Sinkhorn-Knopp (arXiv:2006.09882, section 3.1 and appendix A).
+
+    Rows and columns of exp(logits / temperature) are normalised in turn, so that over the batch of all processes each
+    prototype gets the same mass and each token a distribution.
+
+    Args:
+        logits: (..., B, K); every leading index (a view) is balanced by itself.
+        temperature: the papers' epsilon.
+        iterations: the papers use 3.
+
+    Returns:
+        (..., B, K) float32 without gradient, rows sum to 1.
+    """
+    # Logarithms: a prototype far from every token, or a token far from every prototype, would vanish in float32.
+    log_q = logits.float() / temperature
+    for _ in range(iterations):
+        log_q = log_q - log_sum_exp(log_q)
+        log_q = log_q.log_softmax(-1)
+    return log_q.exp()

@@ -1,0 +1,1 @@
+"""Optimizers: one file each; the file name is its name in recipes."""
