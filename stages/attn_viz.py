@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from sslkit.errors import UsageError
+from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.contract.output import show, tab, table
 from stages.contract.perform import perform
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from sslkit.encoder.encoder import Encoder
-    from sslkit.encoder.frozen import FrozenEncoder
-    from sslkit.plots.attention.against import Other
-    from sslkit.plots.attention.look import Look
+    from sslkit.probes.inspect.attention_maps import AttentionReader
 
 DEFAULT_COUNT, DEFAULT_RATIO = 8, 0.5
 # The first line of the page, by where the encoder comes from.
@@ -153,57 +151,68 @@ class Job:
     about: str
 
     def check(self) -> None:
-        """Open the encoders, and look for one image.
+        """Open the encoders, and look at one image.
 
         Raises:
-            SslkitError: none, weights that do not fit, or no such attention in them.
+            SslkitError: no image, weights that do not fit, or an encoder without such attention.
         """
+        from dataclasses import replace
+
+        from sslkit.probes.inspect.attention_maps import AttentionReader
+
         expect_images(self.run, self.images, self.photos)
         frozen = build(self.source, self.device, self.config["precision"])
-        self.encoder, self.look = frozen.encoder, _look(self.config, frozen, self.more, self.device)
-        self.other = _load_other(self.more, self.look, self.image_size) if self.more.against else None
-        _try(self.encoder, self.look)
+        more, size = self.more, self.config["image_size"]
+        asked = {"layers": more.layers, "queries": more.queries or (None,), "rollout": more.rollout}
+        self.reader = AttentionReader(replace(frozen, size=size), **asked)
+        self.other: AttentionReader | None = None
+        if more.against is not None:
+            # The other encoder sees the images at its own size, unless --image-size is for both.
+            other = build(more.against, self.device, self.config["precision"])
+            self.other = AttentionReader(replace(other, size=self.image_size or more.against.image_size), **asked)
+        _try(self.reader, self.masks)
         if self.other is not None:
-            _try(self.other.encoder, self.other.look)
+            _try(self.other, self.masks)
+
+    @property
+    def masks(self) -> bool:
+        """Whether masks are drawn."""
+        return self.config["mask_ratio"] is not None
 
     def work(self, folder: Path) -> Result:
-        """Draw."""
+        """Read the attention to each image, and draw it."""
+        from sslkit.plots.attention.contents import GalleryContents
         from sslkit.plots.attention.gallery import draw_gallery
+        from sslkit.plots.attention.maps import shrunk
+        from sslkit.probes.inspect.attention_maps import read_images, read_kept
+        from sslkit.probes.inspect.head_matching import match_heads
 
         pictures = val_images(self.run, self.config["count"]) if self.photos is None else read_photos(self.photos)
-        pictures = sizes_told(pictures, self.config["image_size"], self.encoder.patch_size)
-        kept = _load_kept(self.run, self.more) if self.more.kept else None
+        pictures = sizes_told(pictures, self.config["image_size"], self.reader.encoder.patch_size)
+        seen = [shrunk(each) for each in read_images(pictures, self.reader, self.masks, self.other)]
+        if not seen:
+            raise SslkitError("no image to look at: name photos with --images, or prepare data with a val split")
+        kept = _load_kept(self.run, self.more)
+        history = read_kept(kept, [each.resized for each in seen], self.reader, self.masks)
+        theirs = [each.other for each in seen if each.other is not None]
+        matching = match_heads([each.main.maps for each in seen], theirs) if theirs else None
+        contents = GalleryContents(
+            self.reader, self.config["mass"], self.config["mask_ratio"], history, self.more.name, matching
+        )
         of = tab(self.run, "attention" if self.images is None else f"attention, {photos_name(self.images)}")
-        return draw_gallery(self.encoder, pictures, folder, self.look, [self.about], kept, self.other, of)
+        return draw_gallery(contents, seen, folder, [self.about], of)
 
 
-def _try(encoder: "Encoder", look: "Look") -> None:
-    """Read the attention of a picture of one patch: an encoder that has none is found before anything is written."""
+def _try(reader: "AttentionReader", masks: bool) -> None:
+    """Read the attention of an image of one patch: an encoder that has none is found before anything is written."""
     from dataclasses import replace
 
     import torch
 
-    from sslkit.plots.attention.look import attend, masking_look
-
-    attend(encoder, torch.zeros(3, 1, 1, dtype=torch.uint8), replace(look, shorter=1))
-    masking_look(encoder, look)
-
-
-def _look(config: Mapping[str, Any], built: "FrozenEncoder", more: More, device: "torch.device") -> "Look":
-    from sslkit.plots.attention.look import Look
-
-    return Look(
-        shorter=config["image_size"],
-        keep=config["mass"],
-        mask_ratio=config["mask_ratio"],
-        device=device,
-        precision=config["precision"],
-        mean=built.mean,
-        std=built.std,
-        layers=more.layers,
-        queries=more.queries or (None,),
-        rollout=more.rollout,
-    )
+    small = replace(reader, frozen=replace(reader.frozen, size=1))
+    small.main_maps(torch.zeros(3, 1, 1, dtype=torch.uint8))
+    if masks:
+        _ = reader.masking
 
 
 def _load_kept(run: Run, more: More) -> Iterator[tuple[float, "Encoder"]]:
@@ -212,18 +221,6 @@ def _load_kept(run: Run, more: More) -> Iterator[tuple[float, "Encoder"]]:
 
     for epochs, path in more.kept:
         yield epochs, load_encoder(path, run.encoder_info)
-
-
-def _load_other(more: More, look: "Look", image_size: int | None) -> "Other":
-    """The encoder of ``--against``; it sees the images at its own size, unless ``--image-size`` is for both."""
-    from dataclasses import replace
-
-    from sslkit.plots.attention.against import Other
-
-    assert more.against is not None
-    frozen = build(more.against, look.device, look.precision)
-    theirs = replace(look, shorter=image_size or more.against.image_size, mean=frozen.mean, std=frozen.std)
-    return Other(more.name, frozen.encoder, theirs)
 
 
 def _lines(results: Result, other: str) -> list[str]:

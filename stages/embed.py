@@ -111,7 +111,7 @@ class Job:
         import numpy as np
 
         from sslkit.files import atomic, write_json
-        from sslkit.plots.embedding import groups
+        from sslkit.plots.inspect.embedding import groups
         from sslkit.probes.inspect.embedding import embed as make_map
 
         self.run.remember_data()
@@ -139,8 +139,8 @@ class Job:
     def _write_page(self, folder: Path, maps: "list[Map]", classes: list) -> None:
         """The page with an image at every point."""
         from sslkit.files import atomic
-        from sslkit.plots.embedding import page, sprite
-        from sslkit.plots.neighbours import square
+        from sslkit.plots.inspect.embedding import page, sprite
+        from sslkit.plots.inspect.neighbours import square
 
         images, rows = self.images, self.rows.tolist()
         names = [images.keys[row] if images else f"row {row}" for row in rows]
@@ -158,8 +158,8 @@ class Job:
 
 def _draw(folder: Path, drawn: "Map", classes: list) -> Result:
     """The picture of one map."""
-    from sslkit.plots.embedding import alternative, map_figure
     from sslkit.plots.figure import save_png
+    from sslkit.plots.inspect.embedding import alternative, map_figure
 
     file, alt = f"{drawn.method}.png", alternative(drawn, classes)
     save_png(map_figure(drawn, classes), folder / file, alt)

@@ -148,7 +148,7 @@ class Job:
 
     def _timeline(self, folder: Path, pictures: list[dict[str, str]]) -> Result:
         """The measures of every encoder that the training kept, and a picture of them."""
-        from sslkit.plots.health import draw_timeline
+        from sslkit.plots.inspect.health import draw_timeline
         from sslkit.probes.inspect.health import representation
         from sslkit.weights.read import load_encoder
 
@@ -169,7 +169,7 @@ class Job:
 
 def _heads(meter: Any, folder: Path, pictures: list[dict[str, str]]) -> Result:
     """What the heads do, and two pictures of it."""
-    from sslkit.plots.health import draw_distance, draw_entropy
+    from sslkit.plots.inspect.health import draw_distance, draw_entropy
 
     found = meter.per_head()
     uniform, ceiling = float(meter.distances.mean()), math.log(len(meter.distances))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sslkit.data.shards import Split
-    from sslkit.plots.neighbours import Query
+    from sslkit.plots.inspect.neighbours import Query
     from sslkit.probes.features.features import Features
 
 TOP = 10  # pairs of classes in the table
@@ -130,7 +130,7 @@ def _predictions(run: Run, train: "Features", val: "Features") -> "np.ndarray":
 
 def _work(run: Run, folder: Path, count: int, k: int, only: Any, seed: int) -> Result:
     from sslkit.files import atomic, write_json
-    from sslkit.plots.neighbours import neighbours_sheet, page
+    from sslkit.plots.inspect.neighbours import neighbours_sheet, page
     from sslkit.probes.features.features import open_features
     from sslkit.probes.inspect.neighbours import choose_queries, most_confused, nearest
     from sslkit.probes.segmentation.confusion import confusion
@@ -189,7 +189,7 @@ def class_names(classes: list[str], *features: "Features") -> list[str]:
 
 
 def _query(row: Result, images: "dict[str, Split]", names: list[str]) -> "Query":
-    from sslkit.plots.neighbours import Neighbour, Query, square
+    from sslkit.plots.inspect.neighbours import Neighbour, Query, square
 
     return Query(
         key=images["val"].keys[row["row"]],
@@ -214,7 +214,7 @@ def _draw_matrix(folder: Path, counts: "np.ndarray", names: list[str]) -> Result
     from markupsafe import Markup
 
     from sslkit.plots.figure import as_svg, save_png
-    from sslkit.plots.neighbours import alternative, classes_shown, confusion_figure
+    from sslkit.plots.inspect.neighbours import alternative, classes_shown, confusion_figure
     from sslkit.probes.inspect.neighbours import most_confused
 
     mistakes = most_confused(counts, counts.size)

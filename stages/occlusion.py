@@ -169,7 +169,7 @@ class Job:
     def work(self, folder: Path) -> Result:
         """Drop, judge, draw, write."""
         from sslkit.files import read_json, write_json
-        from sslkit.plots.occlusion import draw_occlusion
+        from sslkit.plots.inspect.occlusion import draw_occlusion
         from sslkit.probes.inspect.occlusion import Plan, area, curve, judge, parts_of
 
         self.run.remember_data()

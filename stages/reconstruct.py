@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sslkit.data.shards import Split
     from sslkit.methods.mae import MaskedAutoencoder
-    from sslkit.plots.reconstruction import Painted, Shown
+    from sslkit.probes.inspect.reconstruction import InputImage, Reconstructions
     from sslkit.recipe.schema import Recipe
 
 DEFAULT_COUNT = 8
@@ -128,12 +128,12 @@ class Job:
         """
         import torch
 
-        from sslkit.plots.reconstruction import Shown, paint
+        from sslkit.probes.inspect.reconstruction import InputImage, reconstruct
 
         expect_images(self.run, self.images, self.photos)
         self.method = open_painter(self.run, self.recipe, self.device)
-        blank = Shown("", torch.zeros(3, self.size, self.size, dtype=torch.uint8), 0)
-        paint(self.method, [blank if self.photos is not None else next(self._shown())], self.config["precision"])
+        blank = InputImage("", torch.zeros(3, self.size, self.size, dtype=torch.uint8), 0)
+        reconstruct(self.method, [blank if self.photos is not None else next(self._shown())], self.config["precision"])
 
     def work(self, folder: Path) -> Result:
         """Paint, draw, write."""
@@ -145,7 +145,7 @@ class Job:
         """Of the crops, in pixels."""
         return self.recipe.views.global_.size or self.recipe.encoder.image_size
 
-    def _shown(self) -> "Iterator[Shown]":
+    def _shown(self) -> "Iterator[InputImage]":
         if self.photos is None:
             return _of_val(self.run, self.size, self.config["count"])
         return _of_photos(self.photos, self.size)
@@ -214,15 +214,15 @@ def open_painter(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedA
     return method.to(device).eval()
 
 
-def _of_val(run: Run, size: int, count: int) -> "Iterator[Shown]":
+def _of_val(run: Run, size: int, count: int) -> "Iterator[InputImage]":
     from sslkit.data.evaluation_crop import evaluation_crop
     from sslkit.data.shards import open_split
-    from sslkit.plots.reconstruction import Shown
+    from sslkit.probes.inspect.reconstruction import InputImage
 
     split = open_split(run.data, "val")
     for index in in_turns(split.labels.tolist())[: max(count, JUDGED)]:
         name = class_of(split, index) or split.keys[index]
-        yield Shown(name, evaluation_crop(split.image(index), size), index, _object_mask(split, index, size))
+        yield InputImage(name, evaluation_crop(split.image(index), size), index, _object_mask(split, index, size))
 
 
 def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None":
@@ -232,27 +232,28 @@ def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None"
     return None if mask is None else evaluation_crop(mask[None], size)[0]
 
 
-def _of_photos(photos: Mapping[str, Path], size: int) -> "Iterator[Shown]":
+def _of_photos(photos: Mapping[str, Path], size: int) -> "Iterator[InputImage]":
     from sslkit.data.evaluation_crop import evaluation_crop
-    from sslkit.plots.reconstruction import Shown
+    from sslkit.probes.inspect.reconstruction import InputImage
 
     for number, (name, image) in enumerate(read_photos(photos)):
-        yield Shown(name, evaluation_crop(image, size), number)
+        yield InputImage(name, evaluation_crop(image, size), number)
 
 
-def _draw(method: "MaskedAutoencoder", shown: "Iterator[Shown]", config: Result, folder: Path) -> Result:
+def _draw(method: "MaskedAutoencoder", shown: "Iterator[InputImage]", config: Result, folder: Path) -> Result:
     """Paint in batches; the first images are drawn, and all of them counted."""
     import itertools
 
     import numpy as np
 
     from sslkit.files import atomic, write_json
-    from sslkit.plots.reconstruction import as_arrays, draw_reconstructions, joined, paint
+    from sslkit.plots.inspect.reconstruction import as_arrays, draw_reconstructions
+    from sslkit.probes.inspect.reconstruction import joined, reconstruct
 
-    kept: list[tuple[list[str], Painted]] = []
+    kept: list[tuple[list[str], Reconstructions]] = []
     errors, flat = [], []
     while batch := list(itertools.islice(shown, BATCH)):
-        painted = paint(method, batch, config["precision"])
+        painted = reconstruct(method, batch, config["precision"])
         errors.append(painted.errors)
         flat.append(painted.flat_errors)
         if sum(len(names) for names, _ in kept) < config["count"]:

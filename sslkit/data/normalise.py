@@ -29,3 +29,9 @@ def _shift_and_scale(mean: tuple[float, ...], std: tuple[float, ...], device: to
     with torch.inference_mode(False):
         shift, deviation = (torch.tensor(values, device=device)[:, None, None] * 255 for values in (mean, std))
         return shift, 1 / deviation
+
+
+def unnormalise(images: Tensor) -> Tensor:
+    """(..., 3, H, W) float, normalised by ImageNet's mean and standard deviation -> uint8."""
+    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

@@ -11,9 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sslkit.files import atomic
-from sslkit.plots.attention.maps import shade, stencil
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
-from sslkit.plots.sheet import Tile, bounded, compose, fit, heading_tile, to_picture
+from sslkit.plots.pictures import bounded, fit, shade, stencil, to_picture
+from sslkit.plots.sheet import Tile, compose, heading_tile
 from sslkit.probes.segmentation.masks_on_disk import Photos
 from sslkit.probes.segmentation.protocols import Found
 

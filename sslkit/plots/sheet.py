@@ -1,15 +1,15 @@
 """Pictures side by side with a title above each: a contact sheet, made with PIL alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 PAPER, INK = (255, 255, 255), (32, 32, 36)
 GAP, TITLE = 10, 20  # pixels
 TITLE_SIZE = 13  # pixels, height of the letters' box
+LINE = 18  # pixels from one line of a legend to the next
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,6 @@ class Tile:
     picture: Image.Image
     steps: Tensor | None = None
     over_photo: bool = False
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """(3, H, W) uint8 -> an RGB picture."""
-    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
-
-
-def fit(picture: Image.Image, width: int, height: int, nearest: bool = False) -> Image.Image:
-    """``picture`` at exactly this size in pixels; ``nearest`` keeps the squares of a map as squares."""
-    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
-    return picture.resize((width, height), how)
-
-
-def bounded(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Height and width, in the same proportion, whose longer side is ``longest`` pixels.
-
-    >>> bounded(100, 200, 50)
-    (25, 50)
-    """
-    scale = longest / max(height, width)
-    return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 def key_tile(key: Sequence[tuple[str, str]]) -> Tile:
@@ -86,6 +65,37 @@ def compose(rows: Sequence[Sequence[Tile]]) -> Image.Image:
             left += width + GAP
         top += height + GAP
     return sheet
+
+
+def with_legend(sheet: Image.Image, lines: Iterable[str]) -> Image.Image:
+    """A sheet with lines of text below it, broken between words where they are wider than the sheet."""
+    broken = [part for line in lines for part in wrapped(line, sheet.width - 2 * GAP)]
+    paper = Image.new("RGB", (sheet.width, sheet.height + LINE * len(broken) + GAP), PAPER)
+    paper.paste(sheet)
+    draw, font = ImageDraw.Draw(paper), ImageFont.load_default(TITLE_SIZE)
+    for number, line in enumerate(broken):
+        draw.text((GAP, sheet.height + LINE * number), line, INK, font)
+    return paper
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """``text`` broken between words into lines of at most ``width`` pixels; a longer word has a line of its own."""
+    font, lines = ImageFont.load_default(TITLE_SIZE), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def shortened(text: str, width: int) -> str:
+    """``text``, cut so that it is at most ``width`` pixels wide as a title."""
+    font = ImageFont.load_default(TITLE_SIZE)
+    while font.getlength(text) > width and len(text) > 1:
+        text = text.removesuffix("…")[:-1] + "…"
+    return text
 
 
 def _length(font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", text: str) -> int:

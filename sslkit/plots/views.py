@@ -3,24 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+from sslkit.data.normalise import unnormalise
 from sslkit.files import atomic
-from sslkit.plots.attention.maps import shade
-from sslkit.plots.sheet import INK, PAPER, TITLE_SIZE, Tile, bounded, compose, fit, to_picture
+from sslkit.plots.pictures import bounded, fit, shade, to_picture
+from sslkit.plots.sheet import INK, PAPER, TITLE_SIZE, Tile, compose, wrapped
 
 LARGE, SMALL = 128, 72  # pixels: a crop of the largest group, and the least that any crop is drawn at
 CAPTION, LINE = 130, 17  # pixels: the width of a caption and the height of its lines
 FONT = ImageFont.load_default(TITLE_SIZE)
-
-
-def unnormalise(images: Tensor) -> Tensor:
-    """(..., 3, H, W) float, normalised by ImageNet's mean and std -> uint8."""
-    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def draw_views(
@@ -45,7 +38,7 @@ def draw_views(
     largest = max(max(crops.shape[-2:]) for crops in pictures.values())
     sheet: list[list[Tile]] = []
     for index in range(first.shape[1] if rows is None else min(rows, first.shape[1])):
-        tiles = [Tile("", _written(captions[index]))] if captions else []
+        tiles = [Tile("", _caption(captions[index]))] if captions else []
         for title, crops in pictures.items():
             side = max(LARGE * max(crops.shape[-2:]) // largest, SMALL)
             height, width = bounded(crops.shape[-2], crops.shape[-1], side)
@@ -71,16 +64,10 @@ def _numbered(title: str, views: Sequence[Image.Image]) -> list[Tile]:
     return tiles
 
 
-def _written(text: str) -> Image.Image:
-    """A caption, broken between words into lines of at most ``CAPTION`` pixels where words allow."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _length(longer) <= CAPTION:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    paper = Image.new("RGB", (CAPTION, LINE * max(len(lines), 1)), PAPER)
+def _caption(text: str) -> Image.Image:
+    """A caption in lines of at most ``CAPTION`` pixels."""
+    lines = wrapped(text, CAPTION)
+    paper = Image.new("RGB", (CAPTION, LINE * len(lines)), PAPER)
     ImageDraw.Draw(paper).multiline_text((0, 0), "\n".join(lines), INK, FONT, spacing=LINE - TITLE_SIZE)
     return paper
 

@@ -13,7 +13,7 @@ from stages.inputs.encoder import EncoderSource, resolve
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder
-    from sslkit.plots.attention.maps import Query
+    from sslkit.probes.inspect.attention_maps import Query
 
 LayersOption = Annotated[
     Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
@@ -132,7 +132,7 @@ def read_query(text: str) -> "Query":
 def _layers(text: str, source: EncoderSource, other: EncoderSource | None) -> tuple[int, ...]:
     encoder = outline(source)
     if not encoder.vit:
-        raise SslkitError(f"{encoder.spec.arch} is no ViT: it has no layers to name; attn-viz needs a ViT")
+        raise SslkitError(f"{encoder.spec.arch} is not a ViT and has no layers to name; attn-viz requires a ViT")
     if text.strip().lower() == "all":
         return tuple(range(1, encoder.depth + 1))
     try:

@@ -160,7 +160,7 @@ def test_another_size_than_asked_for_is_remarked(sslkit, run: Run, tmp_path: Pat
         (["--images", "/nowhere"], SslkitError, "no photo and no folder at /nowhere"),
         (["--weights", "/nowhere"], SslkitError, "no checkpoint at /nowhere"),
         (["--weights", "pixels"], UsageError, "pixels has no attention"),
-        (["--weights", "random", "--arch", "resnet10t"], SslkitError, "resnet10t is no ViT"),
+        (["--weights", "random", "--arch", "resnet10t"], SslkitError, "resnet10t is not a ViT"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(run: Run, words: list[str], kind: type, message: str) -> None:
@@ -197,7 +197,7 @@ def test_photos_that_cannot_be_read_leave_nothing(sslkit, run: Run, tmp_path: Pa
     message = f"no photo in {tmp_path / 'album'} can be read, of 2; the first is a.jpg: not an image in a known format"
     assert (code, err) == (1, f"sslkit: {message}\n")
     code, _, err = sslkit("attn-viz", run.path, "--weights", "random", "--arch", "resnet10t")
-    assert code == 1 and "is no ViT" in err
+    assert code == 1 and "is not a ViT" in err
     assert [path for path in sorted(run.path.rglob("*")) if path.name != ".lock"] == before
 
 

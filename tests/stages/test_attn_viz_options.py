@@ -9,14 +9,10 @@ import pytest
 import torch
 
 from sslkit.data.images import decode
-from sslkit.encoder.attention import threshold
 from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.files import write_json
-from sslkit.plots.attention.heads import coloured_heads, key_heading, owners
-from sslkit.plots.attention.look import Look, attend, enter, sights
-from sslkit.plots.attention.maps import Portrait, nearly_uniform, patch_at, percent
-from sslkit.plots.attention.timeline import masking_tiles, moments
-from sslkit.plots.figure import COLOURS
+from sslkit.probes.inspect.attention_maps import AttentionReader
 from sslkit.weights.read import load_encoder, save_encoder
 from stages.contract.layout import Run
 
@@ -43,6 +39,10 @@ def draw(sslkit, run):
     return call
 
 
+def reader(encoder: Encoder, rollout: bool = False) -> AttentionReader:
+    return AttentionReader(FrozenEncoder(encoder, 32, torch.device("cpu"), "fp32"), rollout=rollout)
+
+
 def arrays(run: Path) -> dict[str, np.ndarray]:
     with np.load(run / "attention" / "maps.npz") as found:
         return dict(found)
@@ -61,7 +61,7 @@ def test_layers_and_queries_are_what_the_encoder_attends_to(draw, run):
     assert found["queries"].tolist() == ["CLS", "patch at 1, 0.3"] * 2
     encoder = load_encoder(Run(run).encoder, Run(run).encoder_info)
     for number, image in enumerate(images(run)):
-        pixels = enter(encoder, image, Look(32))[None] / 255
+        pixels = reader(encoder).resize(image)[None] / 255
         pixels = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
             [0.229, 0.224, 0.225]
         ).view(3, 1, 1)
@@ -85,8 +85,9 @@ def test_one_layer_from_one_patch_is_drawn_in_full(draw, run):
 def test_rollout_is_written_and_drawn(draw, run):
     results = draw("--rollout", count=1)
     encoder, (image,) = load_encoder(Run(run).encoder, Run(run).encoder_info), images(run, 1)
-    seen = sights(encoder, enter(encoder, image, Look(32)), Look(32, rollout=True))
-    assert [sight.layer for sight in seen] == [2, None]
+    own = reader(encoder, rollout=True)
+    seen = own.read(own.resize(image))
+    assert [each.layer for each in seen] == [2, None]
     np.testing.assert_allclose(arrays(run)["rollout"][0, 0], seen[1].maps[0], atol=1e-6)
     assert "rollout through 2 layers" in Path(results["page"]).read_text()
 
@@ -99,34 +100,13 @@ def test_the_timeline_is_each_kept_encoder_s_mean_and_its_masks(draw, run):
     assert found["epochs"].tolist() == [epochs for epochs, _ in kept]
     for number, image in enumerate(images(run)):
         for at, (_, path) in enumerate(kept):
-            mean = attend(load_encoder(path, Run(run).encoder_info), image, Look(32)).mean(0)
+            mean = reader(load_encoder(path, Run(run).encoder_info)).main_maps(image).mean(0)
             np.testing.assert_allclose(found["timeline"][number, at], mean, atol=1e-6)
     page = Path(results["page"]).read_text()
     assert page.count("hidden by AttMask (attention high) over the training, epoch") == 2 * 3
     assert draw("--timeline", "--every", "2")["images"] == 2
     assert arrays(run)["epochs"].tolist() == [kept[0][0], kept[2][0]]  # counted back from the last
     assert "hidden by AttMask" not in Path(results["page"]).read_text()
-
-
-def test_a_timeline_masks_by_cls_whatever_is_drawn():
-    torch.manual_seed(0)
-    spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
-    kept = [(float(epoch), Encoder(spec).eval()) for epoch in range(2)]
-    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    look = Look(32, mask_ratio=0.25, layers=(1,), queries=((0.0, 0.0),))
-    history = moments(iter(kept), [image], look)
-    portrait = Portrait("x", image, torch.ones(3, 4, 4))
-    tiles = masking_tiles(history, 0, portrait, 0.25)
-    assert [tile.title for tile in tiles] == ["epoch 0, 25 %", "epoch 1, 25 %"]
-    for (_, encoder), moment, tile in zip(kept, history, tiles, strict=True):
-        assert torch.equal(moment.means[0], attend(encoder, image, look).mean(0))
-        by = attend(encoder, image, Look(32)).mean(0)
-        assert torch.equal(moment.masking[0], by) and not torch.allclose(by, moment.means[0])
-        hidden = by >= by.flatten().sort().values[-4]
-        seen = np.asarray(tile.picture).astype(int) - np.asarray(portrait.photo()).astype(int)
-        changed = np.abs(seen).reshape(4, 44, 4, 44, 3).mean((1, 3, 4)) > 1
-        assert np.array_equal(changed, hidden.numpy())
-    assert moments(iter(kept), [image], Look(32))[0].masking == []
 
 
 def test_the_same_run_against_itself_is_no_bit_apart(draw, run):
@@ -169,7 +149,7 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
         (["--every", "2"], 2, "--every goes with --timeline"),
         (["--timeline", "--weights", "random"], 2, "--timeline is of the run's own training"),
         (["--against", "/nowhere"], 1, "--against /nowhere has no trained encoder: run `sslkit pretrain /nowhere`"),
-        (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is no ViT"),
+        (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is not a ViT"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_thrown_away(sslkit, run, words, code, message):
@@ -247,47 +227,6 @@ def test_a_model_without_cls_shows_what_patches_attend_to(sslkit, tmp_path):
     assert code == 0 and "1 images" in out
     code, _, err = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", "--masks", "--force", *FAST)
     assert code == 1 and "no CLS token" in err and "--masks" in err
-
-
-@pytest.mark.parametrize(
-    ("query", "patch"), [((0, 0), 0), ((1, 1), 11), ((0.5, 0.5), 6), ((0.99, 0), 3), ((0, 0.34), 4)]
-)
-def test_a_query_is_the_patch_at_its_place(query, patch):
-    assert patch_at(query, (3, 4)) == patch
-
-
-def test_a_patch_belongs_to_the_head_that_it_means_most_to():
-    maps = torch.tensor([[[4.0, 4.0, 1.0, 1.0]], [[0.1, 0.5, 0.5, 0.1]]])
-    masks = threshold(maps.flatten(1), 0.6).view(maps.shape)
-    assert masks.tolist() == [[[True, True, False, False]], [[False, True, True, False]]]
-    # Of the second patch head 1 has 4/10 of its mass, head 2 0.5/1.2.
-    assert owners(maps, masks).tolist() == [[0, 1, 1, -1]]
-
-
-def test_each_head_has_its_colour_and_its_name():
-    maps = torch.zeros(7, 2, 4)
-    for head in range(7):
-        maps[head].view(-1)[head] = 1
-    portrait = Portrait("x", torch.zeros(3, 40, 80, dtype=torch.uint8), maps)
-    tile, key = coloured_heads(portrait)
-    assert [name for name, _ in key] == [f"head {head}: 1" for head in range(1, 8)]
-    assert [code for _, code in key] == [*COLOURS, COLOURS[0]]
-    pixels = np.asarray(tile.picture).astype(int)
-    for head in range(6):
-        row, column = divmod(head, 4)
-        seen = pixels[row * 44 + 22, column * 44 + 22]
-        wanted = [0.72 * int(COLOURS[head][i : i + 2], 16) for i in (1, 3, 5)]
-        assert np.abs(seen - wanted).max() <= 2
-    assert (pixels[66, 3 * 44 + 22] == 0).all()  # nobody's patch stays as it was, in grey
-    assert "after 6 heads the colours come round" in key_heading(7, "60 %") and ";" not in key_heading(6, "60 %")
-
-
-def test_flat_maps_are_called_so():
-    flat = torch.full((3, 4), 0.01)
-    assert nearly_uniform(flat)
-    flat[0, 0] = 0.01 * 11 * (1.51 / 12) / (1 - 1.51 / 12)
-    assert not nearly_uniform(flat)
-    assert [percent(v) for v in (1.0, 0.996, 0.6, 0.0123)] == ["100 %", "100 %", "60 %", "1.2 %"]
 
 
 def test_the_results_name_pictures_for_a_report(draw, run):

@@ -17,8 +17,8 @@ from sklearn.decomposition import PCA
 
 from sslkit.data.shards import open_split
 from sslkit.errors import SslkitError, UsageError
-from sslkit.plots import embedding as plots
-from sslkit.plots.embedding import PAIRS, groups, map_figure, remarks, sprite
+from sslkit.plots.inspect import embedding as plots
+from sslkit.plots.inspect.embedding import PAIRS, groups, map_figure, remarks, sprite
 from sslkit.probes.features.features import Features
 from sslkit.probes.inspect import embedding
 from sslkit.probes.inspect.embedding import Map, chosen_methods, embed, sampled, unit_rows

@@ -13,7 +13,7 @@ from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.shards import open_split
 from sslkit.files import atomic
 from sslkit.methods.mae import MaskedAutoencoder, denormalised, normalised, patchify
-from sslkit.plots.reconstruction import Shown, _batch, paint, shortened
+from sslkit.probes.inspect.reconstruction import InputImage, as_batch, reconstruct
 from sslkit.recipe import schema as recipes
 from sslkit.schedules import Moment
 from sslkit.training import checkpoint
@@ -76,10 +76,10 @@ def test_the_error_is_the_trainings_loss_and_visible_patches_stay(trained, look,
     # The method's own loss, on the same crops and masks.
     recipe = stage.viewing_recipe(run, None, 0)
     method = stage.open_painter(run, recipe, torch.device("cpu"))
-    shown = [Shown("", evaluation_crop(split.image(i), 32), i) for i in rows]
+    shown = [InputImage("", evaluation_crop(split.image(i), 32), i) for i in rows]
     with torch.no_grad():
-        assert results["error"] == pytest.approx(float(method(_batch(shown), Moment(0, 1, 1.0)).loss), rel=1e-5)
-    assert arrays["error"][0] == pytest.approx(paint(method, shown[:1]).errors[0], rel=1e-5)
+        assert results["error"] == pytest.approx(float(method(as_batch(shown), Moment(0, 1, 1.0)).loss), rel=1e-5)
+    assert arrays["error"][0] == pytest.approx(reconstruct(method, shown[:1]).errors[0], rel=1e-5)
     (picture,) = results["pictures"]
     assert f"Mean of {len(rows)} images" in picture["alt"]
     assert ("come from the original" in picture["alt"]) == normalise
@@ -98,8 +98,8 @@ def test_a_raw_target_is_compared_with_the_mean_of_what_is_visible(trained):
     run = trained("method.normalise=false")
     recipe = stage.viewing_recipe(run, None, 0)
     method = stage.open_painter(run, recipe, torch.device("cpu"))
-    shown = [Shown("", evaluation_crop(open_split(run.data, "val").image(0), 32), 0)]
-    painted = paint(method, shown)
+    shown = [InputImage("", evaluation_crop(open_split(run.data, "val").image(0), 32), 0)]
+    painted = reconstruct(method, shown)
     pixels = painted.originals[0].double() / 255
     pixels = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
         :, None, None
@@ -182,9 +182,3 @@ def test_what_cannot_be_painted_is_one_line(trained, sslkit, shapes_run, tmp_pat
     assert "cannot be read" in fails("--force")
     shutil.rmtree(run.pretrain)
     assert "recipe.yaml is missing" in fails()
-
-
-def test_titles_are_cut_to_their_picture():
-    assert shortened("cat", 160) == "cat"
-    cut = shortened("German short-haired pointer, and more", 100)
-    assert cut.endswith("…") and cut.startswith("German") and len(cut) < 20

@@ -3,9 +3,10 @@
 from PIL import Image
 from torch import Tensor
 
-from sslkit.plots.attention.maps import Portrait
+from sslkit.plots.attention.maps import HeadMaps
 from sslkit.plots.figure import COLOURS, colour
-from sslkit.plots.sheet import Tile, fit
+from sslkit.plots.pictures import fit
+from sslkit.plots.sheet import Tile
 
 OPACITY = 0.72
 
@@ -25,22 +26,22 @@ def owners(maps: Tensor, masks: Tensor) -> Tensor:
     return best.indices.masked_fill(best.values < 0, -1)
 
 
-def coloured_heads(portrait: Portrait) -> tuple[Tile, list[tuple[str, str]]]:
+def coloured_heads(drawn: HeadMaps) -> tuple[Tile, list[tuple[str, str]]]:
     """The photo in grey, each head's patches in its colour, and the key to the colours.
 
     Returns:
         The tile; and of each head its name, with the patches it owns, and its colour. After six heads the colours
         come round, which the names say.
     """
-    belongs, photo = owners(portrait.maps, portrait.head_masks), portrait.photo()
+    belongs, photo = owners(drawn.maps, drawn.head_masks), drawn.photo()
     picture = photo.convert("L").convert("RGB")
     key = []
-    for head in range(len(portrait.maps)):
+    for head in range(len(drawn.maps)):
         mine = belongs == head
         cover = Image.fromarray((mine.numpy() * round(255 * OPACITY)).astype("uint8"))
         picture.paste(Image.new("RGB", photo.size, colour(head)), mask=fit(cover, *photo.size, nearest=True))
         key.append((f"head {head + 1}: {int(mine.sum())}", colour(head)))
-    return Tile(f"{len(key)} heads, each its patches", portrait.framed(picture)), key
+    return Tile(f"{len(key)} heads, each its patches", drawn.framed(picture)), key
 
 
 def key_heading(heads: int, keep: str) -> str:

@@ -8,46 +8,19 @@ from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from sslkit.encoder.attention import threshold
-from sslkit.plots.sheet import Tile, bounded, compose, fit, to_picture
+from sslkit.plots.pictures import bounded, fit, shade, stencil, to_picture
+from sslkit.plots.sheet import Tile, compose
+from sslkit.probes.inspect.attention_maps import ImageAttention, Query, first_percent, patch_at
 
 TILE = 176  # pixels, the longer side of a picture on a sheet
 MAX_COLUMNS = 6
 FLAT = 1.5  # a map whose maximum is below so many times the uniform share is called nearly uniform
 QUERY = ((255, 255, 255), (213, 94, 0))  # frame of the patch that asks: seen on light and on dark
-SHADE = (150, 152, 158)  # what lies over hidden patches; mid grey is told apart from shadows and from skies
-STRENGTH = 0.82  # of that cover
-
-Query = tuple[float, float] | None  # the token whose attention is seen: a patch by its place, see patch_at; None is CLS
-
-
-def patch_at(query: tuple[float, float], grid: tuple[int, int]) -> int:
-    """The patch, counted row by row, at shares of the width and of the height of an image.
-
-    >>> patch_at((0.5, 0.0), (3, 4))
-    2
-    """
-    column, row = (min(int(share * size), size - 1) for share, size in zip(query, (grid[1], grid[0]), strict=True))
-    return row * grid[1] + column
-
-
-def first_percent(attention: Tensor) -> Tensor:
-    """From which whole percent on each token belongs to the mask: ``threshold`` at every percent in one map.
-
-    Args:
-        attention: (..., N) non-negative.
-
-    Returns:
-        (..., N) uint8: ``threshold(attention, p / 100)`` is ``first_percent(attention) <= p`` for p in 1 to 100; a
-        token that never belongs, because nothing attends to it, has 101.
-    """
-    masks = torch.stack([threshold(attention, p / 100) for p in range(1, 101)])
-    return (101 - masks.sum(0)).to(torch.uint8)
 
 
 def nearly_uniform(values: Tensor) -> bool:
@@ -56,7 +29,7 @@ def nearly_uniform(values: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Portrait:
+class HeadMaps:
     """One image and what the encoder attends to in it.
 
     Attributes:
@@ -98,13 +71,6 @@ class Portrait:
         height, width = self.tile_size
         return self.framed(fit(to_picture(self.image), width, height))
 
-    def shrunk(self) -> "Portrait":
-        """The same with an image that is no larger than a tile."""
-        height, width = self.tile_size
-        if height >= self.image.shape[1] and width >= self.image.shape[2]:
-            return self
-        return replace(self, image=pil_to_tensor(fit(to_picture(self.image), width, height)))
-
     def framed(self, picture: Image.Image) -> Image.Image:
         """A picture of the image with a frame around the patch that asks; CLS has no place."""
         if self.query is None:
@@ -119,6 +85,14 @@ class Portrait:
         return picture
 
 
+def shrunk(seen: ImageAttention) -> ImageAttention:
+    """The same attention with an image no larger than a tile, so that memory does not grow with the size of photos."""
+    height, width = bounded(seen.main.maps.shape[1], seen.main.maps.shape[2], TILE)
+    if height >= seen.image.shape[1] and width >= seen.image.shape[2]:
+        return seen
+    return replace(seen, image=pil_to_tensor(fit(to_picture(seen.image), width, height)))
+
+
 def heat(values: Tensor) -> Image.Image:
     """A map (h, w) as a picture of h x w pixels: cividis, which reads alike with any colour vision.
 
@@ -127,17 +101,6 @@ def heat(values: Tensor) -> Image.Image:
     scaled = (values / values.max().clamp(min=1e-12)).float().cpu().numpy()
     colours = matplotlib.colormaps["cividis"](scaled)[..., :3]
     return Image.fromarray((colours * 255).round().astype(np.uint8))
-
-
-def stencil(mask: Tensor) -> Image.Image:
-    """A mask (h, w) bool as black and white, h x w pixels: white is kept."""
-    return Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).convert("RGB")
-
-
-def shade(photo: Image.Image, hidden: Tensor, strength: float = STRENGTH) -> Image.Image:
-    """The photo with hidden patches (h, w) bool under dark grey; whole patches, by nearest upsampling."""
-    cover = Image.fromarray((hidden.cpu().numpy() * (255 * strength)).astype(np.uint8))
-    return Image.composite(Image.new("RGB", photo.size, SHADE), photo, fit(cover, *photo.size, nearest=True))
 
 
 def overlay(photo: Image.Image, values: Tensor) -> Image.Image:
@@ -165,37 +128,37 @@ def heat_tile(name: str, values: Tensor, size: tuple[int, int]) -> Tile:
     return Tile(describe(name, values), fit(heat(values), size[1], size[0], nearest=True))
 
 
-def summary_tiles(portrait: Portrait) -> list[Tile]:
+def summary_tiles(drawn: HeadMaps) -> list[Tile]:
     """The original, the mean of the heads, the mask that holds ``keep`` of its mass, and both over the photo."""
-    photo, mean, mask = portrait.photo(), portrait.mean, portrait.mask
+    photo, mean, mask = drawn.photo(), drawn.mean, drawn.mask
     steps = first_percent(mean.flatten()).view(mean.shape)
     return [
         Tile("original", photo),
-        heat_tile("mean", mean, portrait.tile_size),
-        Tile(f"{percent(portrait.keep)} of the mass", fit(stencil(mask), *photo.size, nearest=True), steps),
-        Tile("mean over photo", portrait.framed(overlay(photo, mean))),
-        Tile(f"{percent(portrait.keep)} over photo", shade(photo, ~mask), steps, over_photo=True),
+        heat_tile("mean", mean, drawn.tile_size),
+        Tile(f"{percent(drawn.keep)} of the mass", fit(stencil(mask), *photo.size, nearest=True), steps),
+        Tile("mean over photo", drawn.framed(overlay(photo, mean))),
+        Tile(f"{percent(drawn.keep)} over photo", shade(photo, ~mask), steps, over_photo=True),
     ]
 
 
-def head_tiles(portrait: Portrait, before: str = "") -> list[Tile]:
+def head_tiles(drawn: HeadMaps, before: str = "") -> list[Tile]:
     """One map per head; its title may begin with where it is."""
-    names = (f"{before}head {index}" for index in range(1, len(portrait.maps) + 1))
-    return [heat_tile(name, values, portrait.tile_size) for name, values in zip(names, portrait.maps, strict=True)]
+    names = (f"{before}head {index}" for index in range(1, len(drawn.maps) + 1))
+    return [heat_tile(name, values, drawn.tile_size) for name, values in zip(names, drawn.maps, strict=True)]
 
 
-def head_mask_tiles(portrait: Portrait) -> list[Tile]:
+def head_mask_tiles(drawn: HeadMaps) -> list[Tile]:
     """One mask per head, over the photo."""
-    photo, steps = portrait.photo(), first_percent(portrait.maps.flatten(1)).view(portrait.maps.shape)
+    photo, steps = drawn.photo(), first_percent(drawn.maps.flatten(1)).view(drawn.maps.shape)
     return [
-        Tile(f"head {index}, {percent(portrait.keep)}", shade(photo, ~mask), steps[index - 1], over_photo=True)
-        for index, mask in enumerate(portrait.head_masks, 1)
+        Tile(f"head {index}, {percent(drawn.keep)}", shade(photo, ~mask), steps[index - 1], over_photo=True)
+        for index, mask in enumerate(drawn.head_masks, 1)
     ]
 
 
-def mask_tiles(portrait: Portrait, hidden: dict[str, Tensor]) -> list[Tile]:
+def mask_tiles(drawn: HeadMaps, hidden: dict[str, Tensor]) -> list[Tile]:
     """What masking strategies would hide: ``{name: (h, w) bool}``, True = hidden."""
-    photo = portrait.photo()
+    photo = drawn.photo()
     return [Tile(f"{name}, {percent(mask.float().mean())}", shade(photo, mask)) for name, mask in hidden.items()]
 
 

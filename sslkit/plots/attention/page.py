@@ -13,7 +13,7 @@ from sslkit.plots.template import render_template, tight
 
 
 @dataclass(frozen=True)
-class Group:
+class TileGroup:
     """Pictures that belong together.
 
     Attributes:
@@ -32,7 +32,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Section:
+class ImageSection:
     """One image of the page.
 
     Attributes:
@@ -44,7 +44,7 @@ class Section:
 
     name: str
     sheet: str
-    groups: Sequence[Group]
+    groups: Sequence[TileGroup]
     note: str = ""
 
 
@@ -71,7 +71,7 @@ def render(title: str, about: Sequence[str], sections: Sequence[str], control: s
     )
 
 
-def render_section(section: Section) -> str:
+def render_section(section: ImageSection) -> str:
     """One image's part of the page; its pictures are in it, so that tiles need not be kept."""
     note = f"<p>{html.escape(tight(section.note))}</p>" if section.note else ""
     parts = [f"<section>\n<h2>{html.escape(section.name)}</h2>{note}"]
@@ -95,7 +95,7 @@ def render_table(heading: str, about: Sequence[str], header: Sequence[str], rows
     )
 
 
-def _group(image: str, group: Group) -> str:
+def _group(image: str, group: TileGroup) -> str:
     figures = "\n".join(_figure(tile, f"{image}: {group.heading}, {tile.title}") for tile in group.tiles)
     heading = html.escape(group.heading)
     name = html.escape(f"{image}: {group.heading}")

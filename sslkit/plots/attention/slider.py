@@ -8,7 +8,7 @@ script is ``templates/slider.js``.
 import base64
 import html
 
-from sslkit.plots.attention.maps import SHADE, STRENGTH
+from sslkit.plots.pictures import SHADE, STRENGTH
 from sslkit.plots.sheet import Tile
 
 # What lies over patches that a mask leaves out, in the words of style sheets.

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslkit.plots import embedding, neighbours
 from sslkit.plots.attention import page
 from sslkit.plots.attention.slider import control
 from sslkit.plots.inline import picture_uri
+from sslkit.plots.inspect import embedding, neighbours
 from sslkit.plots.report import report
 from sslkit.plots.sheet import Tile
 from sslkit.plots.template import render_template
@@ -26,10 +26,12 @@ VOID = {"meta", "link", "img", "input", "line", "br", "path", "circle"}
 
 
 def attention() -> str:
-    groups = [page.Group("maps", [Tile("60 % of it", PICTURE)], layout=layout) for layout in ("grid", "wide", "strip")]
-    groups.append(page.Group("more", [Tile("map", PICTURE)], folded=True))
+    groups = [
+        page.TileGroup("maps", [Tile("60 % of it", PICTURE)], layout=layout) for layout in ("grid", "wide", "strip")
+    ]
+    groups.append(page.TileGroup("more", [Tile("map", PICTURE)], folded=True))
     table = page.render_table("Beside b", ["About."], ["here", "b"], [["head 1", "head 2"]])
-    section = page.render_section(page.Section("one", "one.png", groups, "note"))
+    section = page.render_section(page.ImageSection("one", "one.png", groups, "note"))
     return page.render("Attention", ["About."], [table, section], control(0.6, "60 %"), "a: attention · sslkit")
 
 

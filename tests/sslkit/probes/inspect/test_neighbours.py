@@ -12,7 +12,7 @@ from PIL import Image
 
 from sslkit.data.shards import open_split
 from sslkit.errors import SslkitError, UsageError
-from sslkit.plots.neighbours import RIGHT, WRONG, classes_shown, confusion_figure, framed
+from sslkit.plots.inspect.neighbours import RIGHT, WRONG, classes_shown, confusion_figure, framed
 from sslkit.probes.features.features import Features
 from sslkit.probes.inspect.neighbours import choose_queries, most_confused, nearest
 from sslkit.probes.segmentation.confusion import confusion

@@ -12,8 +12,8 @@ from torch import Tensor
 from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.plots.figure import COLOURS
 from sslkit.plots.inline import picture_uri
-from sslkit.plots.reconstruction import shortened
-from sslkit.plots.sheet import GAP, PAPER, Tile, compose, fit, to_picture
+from sslkit.plots.pictures import fit, to_picture
+from sslkit.plots.sheet import GAP, PAPER, Tile, compose, shortened
 from sslkit.plots.template import render_template
 
 TILE = 112  # pixels, the side of a picture in its frame

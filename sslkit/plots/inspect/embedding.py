@@ -16,7 +16,7 @@ from PIL import Image
 
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend
 from sslkit.plots.inline import data_uri
-from sslkit.plots.sheet import fit
+from sslkit.plots.pictures import fit
 from sslkit.plots.template import render_template, tight
 from sslkit.probes.inspect.embedding import JUDGED_BY, Map
 

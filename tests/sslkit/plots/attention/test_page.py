@@ -13,10 +13,13 @@ from PIL import Image
 
 from sslkit.encoder.attention import threshold
 from sslkit.encoder.encoder import Encoder, EncoderSpec
-from sslkit.plots.attention.gallery import Look, draw_gallery
-from sslkit.plots.attention.maps import Portrait, first_percent
-from sslkit.plots.attention.page import Section, render, render_section
+from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.plots.attention.contents import GalleryContents
+from sslkit.plots.attention.gallery import draw_gallery
+from sslkit.plots.attention.maps import HeadMaps
+from sslkit.plots.attention.page import ImageSection, render, render_section
 from sslkit.plots.attention.slider import control
+from sslkit.probes.inspect.attention_maps import AttentionReader, read_images, read_kept
 
 MASSES = (1, 20, 37, 60, 61, 99, 100)
 
@@ -34,35 +37,27 @@ def ties() -> torch.Tensor:
     return maps / 50
 
 
-def test_one_map_of_steps_is_the_mask_at_every_percent():
-    maps = torch.cat([ties().flatten(1), torch.rand(4, 24) ** 3])
-    steps = first_percent(maps)
-    for percent in range(1, 101):
-        assert torch.equal(steps <= percent, threshold(maps, percent / 100))
-    assert steps.dtype == torch.uint8 and steps.max() == 101  # what has no mass is never kept
-
-
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> tuple[Path, Portrait]:
+def drawn(tmp_path_factory) -> tuple[Path, HeadMaps]:
     """A page of one image whose maps have ties."""
     from sslkit.plots.attention.maps import head_mask_tiles, summary_tiles
-    from sslkit.plots.attention.page import Group
+    from sslkit.plots.attention.page import TileGroup
 
-    portrait = Portrait("ties", photo(40, 60), ties())
-    groups = [Group("mean", summary_tiles(portrait)), Group("heads", head_mask_tiles(portrait))]
+    drawn_maps = HeadMaps("ties", photo(40, 60), ties())
+    groups = [TileGroup("mean", summary_tiles(drawn_maps)), TileGroup("heads", head_mask_tiles(drawn_maps))]
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(
-        render("Maps", ["About."], [render_section(Section("ties", "x.png", groups))], control(0.6, "60 %"))
+        render("Maps", ["About."], [render_section(ImageSection("ties", "x.png", groups))], control(0.6, "60 %"))
     )
-    return path, portrait
+    return path, drawn_maps
 
 
 def test_the_slider_keeps_what_python_keeps(browser, drawn):
-    path, portrait = drawn
+    path, drawn_maps = drawn
     page = browser.new_page(viewport={"width": 390, "height": 800})
     errors = page_errors(page)
     page.goto(path.as_uri())
-    maps = torch.stack([portrait.mean, portrait.mean, *portrait.maps])
+    maps = torch.stack([drawn_maps.mean, drawn_maps.mean, *drawn_maps.maps])
     for percent in MASSES:
         page.locator("#mass").fill(str(percent))
         assert page.inner_text("#mass-told") == f"{percent} %"
@@ -73,10 +68,10 @@ def test_the_slider_keeps_what_python_keeps(browser, drawn):
         ]
         # What is seen, patch by patch: the picture in black and white, and one over the photo.
         for figure, mask in ((0, expected[0]), (2, expected[2])):
-            found = kept(page, figure, portrait.photo() if figure else None)
+            found = kept(page, figure, drawn_maps.photo() if figure else None)
             assert np.array_equal(found, mask.view(4, 6).numpy()), (percent, figure)
     label = page.locator("figure[data-steps] canvas").nth(2).get_attribute("aria-label")
-    assert label == f"ties: heads, head 1, 100 %, {int((portrait.maps[0] > 0).sum())} of 24 patches"
+    assert label == f"ties: heads, head 1, 100 %, {int((drawn_maps.maps[0] > 0).sum())} of 24 patches"
     assert errors == []
     page.close()
 
@@ -124,9 +119,11 @@ def test_without_scripts_the_pictures_stand_as_they_were_drawn(browser, drawn):
 def test_the_whole_page_fits_and_has_no_errors(browser, tmp_path, width, scheme):
     torch.manual_seed(0)
     spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=48, depth=2, heads=3)
-    encoder = Encoder(spec).eval()
-    look = Look(32, mask_ratio=0.5, layers=(1, 2), queries=(None, (0.5, 0.5)), rollout=True)
-    draw_gallery(encoder, [("one", photo(40, 40)), ("two", photo(40, 90))], tmp_path, look, kept=[(1.0, encoder)])
+    frozen = FrozenEncoder(Encoder(spec).eval(), 32, torch.device("cpu"), "fp32")
+    reader = AttentionReader(frozen, layers=(1, 2), queries=(None, (0.5, 0.5)), rollout=True)
+    seen = list(read_images([("one", photo(40, 40)), ("two", photo(40, 90))], reader, masking=True))
+    history = read_kept([(1.0, reader.encoder)], [each.resized for each in seen], reader, masking=True)
+    draw_gallery(GalleryContents(reader, mask_ratio=0.5, history=history), seen, tmp_path)
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     errors = page_errors(page)
     page.goto((tmp_path / "index.html").as_uri())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslkit.plots.attention.against import Pair, compare, divergence
+from sslkit.probes.inspect.head_matching import HeadPair, divergence, match_heads
 
 
 def maps(heads: int, rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_the_divergence_is_that_of_the_definition():
 def test_permuted_heads_are_found_again():
     ours = [maps(5, 4, 6, seed) for seed in range(3)]
     order = [3, 0, 4, 1, 2]  # their head i is our head order[i]
-    found = compare(ours, [each[order] for each in ours])
+    found = match_heads(ours, [each[order] for each in ours])
     assert [(pair.head, pair.other) for pair in found.pairs] == [(h + 1, order.index(h) + 1) for h in range(5)]
     assert all(pair.divergences.tolist() == [0, 0, 0] for pair in found.pairs)
     assert found.mean.divergences.max() < 1e-6 and found.any_two > 0.1 and found.resampled == ""
@@ -46,13 +46,13 @@ def test_matching_goes_by_the_sum_and_not_by_the_nearest_first():
     # Head 1 is nearest to their 1, but so is head 2, which has no other choice.
     ours = torch.tensor([[[0.5, 0.5, 0.0]], [[0.8, 0.2, 0.0]]])
     theirs = torch.tensor([[[0.6, 0.4, 0.0]], [[0.0, 0.8, 0.2]]])
-    found = compare([ours], [theirs])
+    found = match_heads([ours], [theirs])
     assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (2, 1)]
 
 
 def test_numbers_of_a_pair_and_their_interval():
     ours, theirs = ([maps(2, 3, 3, seed + shift) for seed in range(4)] for shift in (0, 10))
-    found = compare(ours, theirs)
+    found = match_heads(ours, theirs)
     told = found.as_json()
     assert told["unit"] == "bits" and told["resampled"] is None
     for pair, row in zip(found.pairs, told["heads"], strict=True):
@@ -68,22 +68,22 @@ def test_numbers_of_a_pair_and_their_interval():
     means = [a.mean(0).flatten().double() for a in ours], [b.mean(0).flatten().double() for b in theirs]
     apart = [naive((p / p.sum()).tolist(), (q / q.sum()).tolist()) for p, q in zip(*means, strict=True)]
     assert told["mean"]["divergence"] == pytest.approx(np.mean(apart))
-    assert compare(ours[:1], theirs[:1]).as_json()["mean"]["low"] is None
+    assert match_heads(ours[:1], theirs[:1]).as_json()["mean"]["low"] is None
 
 
 def test_an_interval_ends_where_the_divergence_does():
     for values in ([0.99, 1.0, 0.8], [0.0, 0.01, 0.2]):
-        told = Pair(1, 2, np.array(values)).as_json()
+        told = HeadPair(1, 2, np.array(values)).as_json()
         assert 0 <= told["low"] < told["divergence"] == np.mean(values) < told["high"] <= 1
         assert (told["low"], told["high"])[values[0] > 0.5] == round(values[0])  # it would go beyond
     apart = torch.eye(4).view(4, 2, 2)
-    assert compare([apart[:2]], [apart[2:]]).any_two == 1
+    assert match_heads([apart[:2]], [apart[2:]]).any_two == 1
 
 
 def test_grids_that_differ_meet_at_the_coarser_one():
     coarse = [maps(3, 2, 3, seed) for seed in range(2)]
     fine = [each.repeat_interleave(2, 1).repeat_interleave(2, 2) for each in coarse]
-    for found in (compare(coarse, fine), compare(fine, coarse)):
+    for found in (match_heads(coarse, fine), match_heads(fine, coarse)):
         assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 1), (2, 2), (3, 3)]
         assert all(pair.divergences.max() < 1e-7 for pair in found.pairs)
         assert found.resampled.endswith("patches to 2 x 3") and found.resampled.count(";") == 0
@@ -91,5 +91,5 @@ def test_grids_that_differ_meet_at_the_coarser_one():
 
 def test_a_head_too_many_stays_alone():
     ours = [maps(3, 4, 4, 0)]
-    found = compare(ours, [ours[0][[2, 0]]])
+    found = match_heads(ours, [ours[0][[2, 0]]])
     assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (3, 1)] and found.alone == 1

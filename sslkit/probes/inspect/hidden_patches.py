@@ -1,4 +1,4 @@
-"""What every masking strategy would hide of one image."""
+"""The patches that each masking strategy would hide of an image."""
 
 from typing import get_args
 

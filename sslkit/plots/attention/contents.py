@@ -1,0 +1,191 @@
+"""What is drawn of each image of a gallery of attention maps, in which order, and the text next to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sslkit.masks.base import Masking
+from sslkit.plots.attention.heads import coloured_heads, key_heading
+from sslkit.plots.attention.maps import (
+    FLAT,
+    HeadMaps,
+    head_mask_tiles,
+    head_tiles,
+    heat_tile,
+    mask_tiles,
+    nearly_uniform,
+    overlay,
+    percent,
+    summary_tiles,
+)
+from sslkit.plots.attention.matched_heads import pair_tiles
+from sslkit.plots.attention.page import TileGroup, render_table
+from sslkit.plots.attention.timeline import masking_tiles, mean_tiles
+from sslkit.plots.sheet import Tile
+from sslkit.probes.inspect.attention_maps import AttentionMaps, AttentionReader, ImageAttention, KeptAttention, spoken
+from sslkit.probes.inspect.head_matching import MOST, HeadMatching
+from sslkit.probes.inspect.hidden_patches import hide, strategies
+
+
+@dataclass(frozen=True)
+class GalleryContents:
+    """All that the pictures of an image depend on, besides the image.
+
+    Attributes:
+        reader: what was read of which encoder.
+        keep: share of the attention's mass in the masks.
+        mask_ratio: share of the patches that each masking strategy hides; None draws no maskings.
+        history: kept encoders, for a timeline.
+        other: what the second encoder is called.
+        matching: the heads of the first encoder matched with those of the second; None without one.
+    """
+
+    reader: AttentionReader
+    keep: float = 0.6
+    mask_ratio: float | None = None
+    history: Sequence[KeptAttention] = ()
+    other: str = ""
+    matching: HeadMatching | None = None
+    maskings: dict[str, Masking] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mask_ratio is not None:
+            self.maskings.update(strategies(self.mask_ratio))
+
+    @property
+    def subject(self) -> str:
+        """What is drawn head by head, in words."""
+        main = self.reader.main
+        return f"layer {main.layers[0]} of {self.reader.encoder.depth}, from {spoken(main.queries[0])}"
+
+    def head_maps(self, seen: ImageAttention) -> HeadMaps:
+        """The maps that are drawn head by head."""
+        return HeadMaps(seen.name, seen.image, seen.main.maps, self.keep, seen.main.query)
+
+    def groups(self, number: int, seen: ImageAttention) -> list[TileGroup]:
+        """Everything that is drawn of image ``number``."""
+        drawn = self.head_maps(seen)
+        tile, key = coloured_heads(drawn)
+        found = [
+            TileGroup(f"mean of the heads, {self.subject}", summary_tiles(drawn)),
+            TileGroup("each head", head_tiles(drawn)),
+            TileGroup("the mask of each head", head_mask_tiles(drawn)),
+            TileGroup(key_heading(len(key), percent(self.keep)), [tile], key),
+        ]
+        if seen.masking is not None:
+            hidden = hide(self.maskings, seen.masking, number)
+            found.append(TileGroup("hidden by each masking", mask_tiles(drawn, hidden)))
+        return found + self._layers(seen) + self._timeline(number, drawn) + self._matched(number, seen, drawn)
+
+    def _layers(self, seen: ImageAttention) -> list[TileGroup]:
+        """The means of all layers and queries, rollout, and the heads of what is not drawn already."""
+        layers = [maps for maps in seen.every if maps.layer is not None]
+        rolled = [maps for maps in seen.every if maps.layer is None]
+        found = []
+        if len(layers) > 1:
+            tiles = [self._mean_tile(seen, maps) for maps in layers]
+            found.append(TileGroup("mean of the heads in each layer", tiles))
+        if rolled:
+            tiles = [tile for maps in rolled for tile in self._rollout_tiles(seen, maps)]
+            found.append(TileGroup(f"rollout through {self.reader.encoder.depth} layers", tiles))
+        others = [maps for maps in layers if maps is not seen.main]
+        if others:
+            tiles = [t for maps in others for t in head_tiles(self._head_maps_of(seen, maps), f"{maps.name}, ")]
+            found.append(TileGroup("each head of the others of these", tiles, folded=True))
+        return found
+
+    def _head_maps_of(self, seen: ImageAttention, maps: AttentionMaps) -> HeadMaps:
+        return HeadMaps(seen.name, seen.image, maps.maps, self.keep, maps.query)
+
+    def _mean_tile(self, seen: ImageAttention, maps: AttentionMaps) -> Tile:
+        drawn = self._head_maps_of(seen, maps)
+        tile = heat_tile(maps.name, drawn.mean, drawn.tile_size)
+        return Tile(tile.title, drawn.framed(tile.picture))
+
+    def _rollout_tiles(self, seen: ImageAttention, maps: AttentionMaps) -> list[Tile]:
+        drawn = self._head_maps_of(seen, maps)
+        over_photo = Tile(f"{maps.name}, over photo", drawn.framed(overlay(drawn.photo(), drawn.mean)))
+        return [self._mean_tile(seen, maps), over_photo]
+
+    def _timeline(self, number: int, drawn: HeadMaps) -> list[TileGroup]:
+        if not self.history:
+            return []
+        tiles = mean_tiles(self.history, number, drawn)
+        found = [TileGroup("mean of the heads over the training", tiles, layout="strip")]
+        if self.mask_ratio is not None:
+            tiles = masking_tiles(self.history, number, drawn, self.mask_ratio)
+            found.append(TileGroup("hidden by AttMask (attention high) over the training", tiles, layout="strip"))
+        return found
+
+    def _matched(self, number: int, seen: ImageAttention, drawn: HeadMaps) -> list[TileGroup]:
+        if self.matching is None or seen.other is None:
+            return []
+        tiles = pair_tiles(self.matching, number, drawn.maps, seen.other, drawn.tile_size)
+        return [TileGroup(f"matched heads: this encoder on the left, {self.other} on the right", tiles, layout="wide")]
+
+    def note(self, seen: ImageAttention) -> str:
+        """The grid of an image, and what its numbers are to be measured by."""
+        mean = self.head_maps(seen).mean
+        return (
+            f"{mean.shape[0]} x {mean.shape[1]} patches, which get {percent(mean.sum())} of the attention; uniform "
+            f"would be 1/{mean.numel()} = {percent(1 / mean.numel())} of it each."
+        )
+
+    def describe(self, seen: ImageAttention) -> str:
+        """The text alternative of a sheet, with its main numbers."""
+        drawn = self.head_maps(seen)
+        mean, mask = drawn.mean, drawn.mask
+        row, column = divmod(int(mean.flatten().argmax()), mean.shape[1])
+        peaks = [percent(values.max() / values.sum()) for values in drawn.maps]
+        flat = " The mean is nearly uniform." if nearly_uniform(mean) else ""
+        return (
+            f"Attention maps of {seen.name}, {self.subject}. Mean of {len(peaks)} heads: maximum "
+            f"{percent(mean.max() / mean.sum())} in row {row + 1}, column {column + 1} of {mean.shape[0]} x "
+            f"{mean.shape[1]} patches (uniform: {percent(1 / mean.numel())}); {percent(self.keep)} of the mass on "
+            f"{int(mask.sum())} of {mean.numel()} patches. Maxima of the heads: {', '.join(peaks)}.{flat}"
+        )
+
+    def legend(self) -> list[str]:
+        """Paragraphs for the head of the page."""
+        text = (
+            f"Each map is the attention of {self.subject}, to the patches, one square per patch, dark blue at 0 and "
+            "yellow at the map's own maximum, which is given as a share of the map's mass. A mask keeps the fewest "
+            f"patches that hold {percent(self.keep)} of the mass, or what the slider says. A map whose maximum is "
+            f"below {FLAT} times the uniform share is marked as nearly uniform: its pattern says little."
+        )
+        more = []
+        if self.mask_ratio is not None:
+            ratio = percent(self.mask_ratio)
+            more.append(
+                f"Maskings hide {ratio} of the patches, by the last layer's attention from CLS: what is grey is not "
+                "shown to the student."
+            )
+        if any(query is not None for query in self.reader.queries):
+            more.append("A frame marks the patch that asks, at shares of the width and the height of the image.")
+        if self.reader.rollout:
+            more.append(
+                "Rollout (arXiv:2005.00928) multiplies the attention of all layers, of each the mean of the heads in "
+                "equal parts with the identity: from which patches the token comes that leaves the last layer."
+            )
+        return [text, *more]
+
+    def comparison_table(self, images: int) -> str:
+        """The head of the page where two encoders are compared."""
+        assert self.matching is not None
+        rows = []
+        for pair in [self.matching.mean, *self.matching.pairs]:
+            found = pair.as_json()
+            around = "none of one image" if found["low"] is None else f"{found['low']:.3g} to {found['high']:.3g}"
+            rows.append([*pair.names, f"{found['divergence']:.3g}", around])
+        about = [
+            f"Jensen-Shannon divergence of the maps in bits, mean over {images} images: 0 for equal maps, {MOST:g} for "
+            "maps that share no patch. A row is a head of this encoder and the head of the other that it is matched "
+            "with: the matches for which the sum of the divergences is the smallest on these very images. Any two "
+            f"heads, matched or not, are {self.matching.any_two:.3g} bits apart."
+        ]
+        if self.matching.alone:
+            heads = "1 head" if self.matching.alone == 1 else f"{self.matching.alone} heads"
+            about.append(f"{heads} of the encoder that has more of them found no partner.")
+        if self.matching.resampled:
+            about.append(f"The grids differ; for the divergence maps were averaged: {self.matching.resampled}.")
+        head = ["this encoder", self.other, "divergence (bits)", "95 % interval"]
+        return render_table(f"Beside {self.other}", about, head, rows)

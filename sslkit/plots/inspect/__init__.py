@@ -1,0 +1,1 @@
+"""Pictures of what `sslkit.probes.inspect` measures."""

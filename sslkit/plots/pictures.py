@@ -1,0 +1,40 @@
+"""Images and patch masks as PIL pictures, and their sizes."""
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+SHADE = (150, 152, 158)  # covers hidden patches: a mid grey that stands out from shadows and from skies
+STRENGTH = 0.82  # of that cover
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(3, H, W) uint8 -> an RGB picture."""
+    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
+
+
+def fit(picture: Image.Image, width: int, height: int, nearest: bool = False) -> Image.Image:
+    """``picture`` at exactly this size in pixels; ``nearest`` keeps the squares of a map as squares."""
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+    return picture.resize((width, height), how)
+
+
+def bounded(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width, in the same proportion, whose longer side is ``longest`` pixels.
+
+    >>> bounded(100, 200, 50)
+    (25, 50)
+    """
+    scale = longest / max(height, width)
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def stencil(mask: Tensor) -> Image.Image:
+    """A mask (h, w) bool as black and white, h x w pixels: white is kept."""
+    return Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).convert("RGB")
+
+
+def shade(photo: Image.Image, hidden: Tensor, strength: float = STRENGTH) -> Image.Image:
+    """The photo with hidden patches (h, w) bool under dark grey; whole patches, by nearest upsampling."""
+    cover = Image.fromarray((hidden.cpu().numpy() * (255 * strength)).astype(np.uint8))
+    return Image.composite(Image.new("RGB", photo.size, SHADE), photo, fit(cover, *photo.size, nearest=True))

@@ -1,0 +1,260 @@
+"""Attention maps of images: what chosen tokens attend to in chosen layers, head by head."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.encoder.attention import model_size, threshold
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.errors import SslkitError, UsageError
+
+Query = tuple[float, float] | None  # a token: a patch by its place, see ``patch_at``; None is CLS
+
+
+def patch_at(query: tuple[float, float], grid: tuple[int, int]) -> int:
+    """The patch, counted row by row, at shares of the width and the height of an image.
+
+    >>> patch_at((0.5, 0.0), (3, 4))
+    2
+    """
+    column, row = (min(int(share * size), size - 1) for share, size in zip(query, (grid[1], grid[0]), strict=True))
+    return row * grid[1] + column
+
+
+def spoken(query: Query) -> str:
+    """A query in words."""
+    return "CLS" if query is None else f"patch at {query[0]:g}, {query[1]:g}"
+
+
+def first_percent(attention: Tensor) -> Tensor:
+    """From which whole percent on each token belongs to the mask: ``threshold`` at every percent in one map.
+
+    Args:
+        attention: (..., N) non-negative.
+
+    Returns:
+        (..., N) uint8: ``threshold(attention, p / 100)`` is ``first_percent(attention) <= p`` for p in 1 to 100; a
+        token that never belongs, because nothing attends to it, has 101.
+    """
+    masks = torch.stack([threshold(attention, p / 100) for p in range(1, 101)])
+    return (101 - masks.sum(0)).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """What one token attends to in one layer.
+
+    Attributes:
+        layer: counted from 1; None is attention rollout through all layers.
+        query: the token.
+        maps: (heads, h, w) float32 on the CPU; rollout has one "head".
+    """
+
+    layer: int | None
+    query: Query
+    maps: Tensor
+
+    @property
+    def name(self) -> str:
+        """Layer and token in words."""
+        return f"{'rollout' if self.layer is None else f'layer {self.layer}'}, {spoken(self.query)}"
+
+
+@dataclass(frozen=True)
+class AttentionReader:
+    """Reads an encoder's attention, one image of any size at a time.
+
+    Attributes:
+        frozen: the encoder; the shorter side of an image enters it at ``frozen.size`` pixels.
+        layers: counted from 1, ascending; none means the last. The last one named is the main layer.
+        queries: tokens whose attention is read; the first one is the main query.
+        rollout: also read attention rollout (arXiv:2005.00928).
+    """
+
+    frozen: FrozenEncoder
+    layers: tuple[int, ...] = ()
+    queries: tuple[Query, ...] = (None,)
+    rollout: bool = False
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder."""
+        return self.frozen.encoder
+
+    @property
+    def main(self) -> "AttentionReader":
+        """A reader of the main layer from the main query alone: what is drawn head by head."""
+        return replace(
+            self, layers=(self.layers or (self.encoder.depth,))[-1:], queries=self.queries[:1], rollout=False
+        )
+
+    @property
+    def masking(self) -> "AttentionReader":
+        """A reader of what AttMask masks by: the last layer, from CLS.
+
+        Raises:
+            SslkitError: the model has no CLS token.
+        """
+        if not self.encoder.has_cls:
+            raise SslkitError(f"{self.encoder.spec.arch} has no CLS token to mask by: leave out --masks")
+        return replace(self, layers=(self.encoder.depth,), queries=(None,), rollout=False)
+
+    def of(self, encoder: Encoder) -> "AttentionReader":
+        """The same reader for another encoder of the same kind, which is moved to the device, in eval mode."""
+        return replace(self, frozen=replace(self.frozen, encoder=encoder.to(self.frozen.device).eval()))
+
+    def resize(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 of any size -> (3, h, w) uint8 at the size at which it enters the encoder.
+
+        Raises:
+            SslkitError: the model is no ViT.
+        """
+        if not self.encoder.vit:
+            arch = self.encoder.spec.arch
+            raise SslkitError(f"{arch} is not a ViT and has no CLS attention to draw; attn-viz requires a ViT")
+        size = model_size(image.shape[1], image.shape[2], self.frozen.size, self.encoder.patch_size)
+        # Resized as bytes on the CPU: a large photo never becomes float.
+        return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
+
+    @torch.inference_mode()
+    def read(self, resized: Tensor) -> list[AttentionMaps]:
+        """The attention from each query in each layer, layer by layer; rollout last.
+
+        Args:
+            resized: (3, h, w) uint8, from ``resize``.
+
+        Raises:
+            SslkitError: the model has no such layer or no CLS token, or its attention is not finite.
+        """
+        encoder, layers = self.encoder, self.layers or (self.encoder.depth,)
+        pixels, grid = self.frozen.normalise(resized[None]), self.encoder.grid(*resized.shape[-2:])
+        found: list[AttentionMaps] = []
+        rolled: list[AttentionMaps] = []
+        for query in self.queries:
+            token = None if query is None else patch_at(query, grid)
+            self._check_cls(query)
+            try:
+                with self.frozen.autocast():
+                    maps = encoder.attention_maps(pixels, layers, token)[0]
+                    found += [
+                        AttentionMaps(n, query, m.view(-1, *grid).cpu()) for n, m in zip(layers, maps, strict=True)
+                    ]
+                    if self.rollout:
+                        through = encoder.attention_rollout(pixels, token).view(1, *grid).cpu()
+                        rolled.append(AttentionMaps(None, query, through))
+            except UsageError as error:
+                # The command was right; the model cannot do it.
+                raise SslkitError(f"{error}; attn-viz requires a plain ViT of timm") from error
+        if not all(each.maps.isfinite().all() for each in found + rolled):
+            raise SslkitError(f"the attention of {encoder.spec.arch} is not finite: its weights hold NaN or infinity")
+        found.sort(key=lambda each: each.layer or 0)  # stable: within a layer the queries keep their order
+        return found + rolled
+
+    def _check_cls(self, query: Query) -> None:
+        if query is None and not self.encoder.has_cls:
+            raise SslkitError(
+                f"{self.encoder.spec.arch} has no CLS token, so CLS attention cannot be read from it; use a ViT with a "
+                "CLS token, or draw the attention of a patch with --query 0.5,0.5"
+            )
+
+    def main_maps(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 of any size -> (heads, h, w) float32 on the CPU: the main query's maps in the main layer.
+
+        Raises:
+            SslkitError: the model has no such attention, or it is not finite.
+        """
+        resized = self.resize(image)  # first, for it refuses what is not a ViT
+        return self.main.read(resized)[0].maps
+
+
+@dataclass(frozen=True)
+class ImageAttention:
+    """One image with all the attention that was read of it.
+
+    Attributes:
+        name: what the image is called.
+        image: (3, H, W) uint8, of any size.
+        resized: (3, h, w) uint8, the image as it entered the encoder.
+        main: what is drawn head by head.
+        every: all layers and queries, and rollout; the main maps are among them.
+        masking: (h, w) what AttMask masks by; None where it was not asked for.
+        other: (heads, h, w) main maps of another encoder; None without one.
+    """
+
+    name: str
+    image: Tensor
+    resized: Tensor
+    main: AttentionMaps
+    every: Sequence[AttentionMaps]
+    masking: Tensor | None = None
+    other: Tensor | None = None
+
+
+def read_images(
+    images: Iterable[tuple[str, Tensor]],
+    reader: AttentionReader,
+    masking: bool = False,
+    other: AttentionReader | None = None,
+) -> Iterator[ImageAttention]:
+    """The attention to each image, one by one.
+
+    Args:
+        images: names and (3, H, W) uint8 pictures.
+        reader: of the encoder.
+        masking: also read what AttMask masks by.
+        other: reader of a second encoder.
+
+    Raises:
+        SslkitError: an encoder without such attention.
+    """
+    for name, image in images:
+        resized = reader.resize(image)
+        every, main = reader.read(resized), reader.main
+        shown = next(each for each in every if (each.layer, each.query) == (main.layers[0], main.queries[0]))
+        hiding = _masking_mean(reader, resized, shown.maps) if masking else None
+        yield ImageAttention(name, image, resized, shown, every, hiding, other.main_maps(image) if other else None)
+
+
+@dataclass(frozen=True)
+class KeptAttention:
+    """One encoder that was kept during training, and its attention to every image.
+
+    Attributes:
+        epochs: trained until then.
+        means: of each image the (h, w) mean of the heads.
+        masking: of each image the (h, w) map that AttMask masks by; none where it was not asked for.
+    """
+
+    epochs: float
+    means: Sequence[Tensor]
+    masking: Sequence[Tensor]
+
+
+def read_kept(
+    kept: Iterable[tuple[float, Encoder]], images: Sequence[Tensor], reader: AttentionReader, masking: bool = False
+) -> list[KeptAttention]:
+    """Every kept encoder's attention to every image.
+
+    Args:
+        kept: epochs and encoders; only one is in memory at a time if they are made one by one.
+        images: (3, h, w) uint8, resized by ``reader``.
+        reader: of the trained encoder.
+        masking: also read what AttMask masks by.
+    """
+    found = []
+    for epochs, encoder in kept:
+        own = reader.of(encoder)
+        maps = [own.main.read(image)[0].maps for image in images]
+        hiding = [_masking_mean(own, *pair) for pair in zip(images, maps, strict=True)] if masking else []
+        found.append(KeptAttention(epochs, [each.mean(0) for each in maps], hiding))
+    return found
+
+
+def _masking_mean(reader: AttentionReader, resized: Tensor, main: Tensor) -> Tensor:
+    """(h, w) mean over heads of what AttMask masks by; read again only where the main maps are others."""
+    same = reader.masking == reader.main
+    return (main if same else reader.masking.read(resized)[0].maps).mean(0)

@@ -1,0 +1,124 @@
+"""What a masked autoencoder paints where nothing is shown, and how far it is from the original (arXiv:2111.06377).
+
+A model of normalised pixels knows the pattern of a patch, but neither its brightness nor its contrast: for viewing,
+both are taken from the original.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslkit.data.normalise import unnormalise
+from sslkit.data.views import PHOTOMETRIC, Batch
+from sslkit.device import Precision, autocast
+from sslkit.methods.mae import MaskedAutoencoder, moments, normalised, patchify
+from sslkit.schedules import Moment
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image as it enters the model.
+
+    Attributes:
+        name: its title.
+        pixels: (3, S, S) uint8, at the size the model was trained at.
+        sample: its number, which keys the random draws of its mask.
+        object_mask: (S, S) uint8, 255 on the object; only maskings that use the true object need one.
+    """
+
+    name: str
+    pixels: Tensor
+    sample: int
+    object_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """B images, their masks and their reconstructions.
+
+    Attributes:
+        originals: (B, 3, S, S) uint8.
+        masks: (B, N) bool, True = removed.
+        pictures: (B, 3, S, S) uint8, the originals with the prediction in place of the removed patches.
+        errors: (B,) float64, mean squared error per pixel and channel of the removed patches, in the units of the
+            training target.
+        flat_errors: (B,) float64, the same for patches of one colour: what a model that knows no pattern would reach.
+    """
+
+    originals: Tensor
+    masks: Tensor
+    pictures: Tensor
+    errors: np.ndarray
+    flat_errors: np.ndarray
+
+
+def joined(parts: Sequence[Reconstructions], count: int) -> Reconstructions:
+    """The first ``count`` images of several batches."""
+    return Reconstructions(
+        originals=torch.cat([part.originals for part in parts])[:count],
+        masks=torch.cat([part.masks for part in parts])[:count],
+        pictures=torch.cat([part.pictures for part in parts])[:count],
+        errors=np.concatenate([part.errors for part in parts])[:count],
+        flat_errors=np.concatenate([part.flat_errors for part in parts])[:count],
+    )
+
+
+@torch.inference_mode()
+def reconstruct(
+    method: MaskedAutoencoder, images: Sequence[InputImage], precision: Precision = "fp32"
+) -> Reconstructions:
+    """Mask images and let the model paint what is missing.
+
+    Args:
+        method: in eval mode, on its device; its recipe says how masks are drawn, and with which seed.
+        images: B of them.
+        precision: of the matrix products; errors are computed in float32.
+    """
+    device = next(method.parameters()).device
+    batch = as_batch(images).to(device)
+    with autocast(device, precision):
+        crops, masks, painted = method.reconstruct(batch, Moment(0, 1, 1.0))
+    patches, found = (patchify(pixels.float(), method.student.patch_size) for pixels in (crops, painted))
+    return Reconstructions(
+        originals=torch.stack([each.pixels for each in images]),
+        masks=masks.cpu(),
+        pictures=unnormalise(painted).cpu(),
+        errors=_on_removed(_in_target_units(found - patches, patches, method.config.normalise), masks),
+        flat_errors=_on_removed(_flat_difference(patches, masks, method.config.normalise), masks),
+    )
+
+
+def as_batch(images: Sequence[InputImage]) -> Batch:
+    """A batch with one view of each image, without augmentation."""
+    objects = [each.object_mask for each in images if each.object_mask is not None]
+    return Batch(
+        samples=torch.tensor([each.sample for each in images]),
+        labels=torch.full((len(images),), -1),
+        crops=[torch.stack([each.pixels for each in images])[None]],
+        photometric=[torch.zeros(1, len(images), len(PHOTOMETRIC))],
+        objects=torch.stack(objects)[None] if len(objects) == len(images) else None,
+    )
+
+
+def _in_target_units(difference: Tensor, patches: Tensor, normalise: bool) -> Tensor:
+    """Differences of ImageNet-normalised pixels -> differences of what the model was trained on."""
+    return difference / moments(patches)[1] if normalise else difference
+
+
+def _flat_difference(patches: Tensor, masks: Tensor, normalise: bool) -> Tensor:
+    """(B, N, P x P x 3): from each patch's own mean if targets are normalised, else from the mean visible colour."""
+    if normalise:
+        return normalised(patches)
+    pixels = patches.unflatten(-1, (-1, 3))
+    seen = (~masks)[:, :, None, None]
+    colour = (pixels * seen).sum((1, 2), keepdim=True) / (seen.sum((1, 2), keepdim=True) * pixels.shape[2])
+    return (pixels - colour).flatten(2)
+
+
+def _on_removed(difference: Tensor, masks: Tensor) -> np.ndarray:
+    """(B, N, P x P x 3) and (B, N) -> (B,) mean square over removed patches."""
+    error = difference.double().square().mean(-1)
+    return ((error * masks).sum(1) / masks.sum(1)).cpu().numpy()
