@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from sslkit.plots.attention.maps import SHADE
+from sslkit.plots.pictures import SHADE
 from sslkit.plots.views import draw_views, unnormalise
 from stages.contract.layout import Run
 
