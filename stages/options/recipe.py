@@ -78,7 +78,7 @@ def recipe_from(recipes: Sequence[str] | None, settings: Sequence[str] | None, *
     given = {key: value.value if isinstance(value, Enum) else value for key, value in short.items()}
     overrides = [f"{SHORT[key]}={value}" for key, value in given.items() if value is not None]
     if given.get("arch"):
-        from sslkit.encoder.encoder import is_vit
+        from sslkit.encoder.spec import is_vit
 
         if not is_vit(str(given["arch"])):
             # A scale's sizes are those of a ViT.

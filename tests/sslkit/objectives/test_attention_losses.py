@@ -11,7 +11,8 @@ from timm.layers import attention as timm_attention
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import ViewMaker
 from sslkit.diagnostics import collapses
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import UsageError
 from sslkit.heads.dino import PrototypeHead
 from sslkit.masks.base import Masks

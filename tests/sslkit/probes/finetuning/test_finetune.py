@@ -18,7 +18,8 @@ from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.order import Order
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.methods.base import DataFacts
 from sslkit.optimizers import base as optim
 from sslkit.probes.finetuning import finetune as library
