@@ -28,7 +28,7 @@ from sslkit.methods.mae import (
 )
 from sslkit.recipe.schema import resolve, validated
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 RECIPES = ["mae", "mae-block", "mae-attmask"]

@@ -21,7 +21,7 @@ from sslkit.objectives import attention_distill, attention_pool, attention_weigh
 from sslkit.objectives.base import BranchOutput, PatchOutput, Scene
 from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 VIEWS, BATCH, HEADS, PATCHES, WIDTH, PROTOTYPES = 2, 3, 4, 9, 6, 5
