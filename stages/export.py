@@ -115,16 +115,18 @@ def _data(run: Run) -> Result:
 
 
 def _scores(run: Run) -> "list[Score]":
-    """Every evaluation of this encoder that has an accuracy, on the run's own data and on others'; no baseline's."""
+    """Every accuracy of this encoder, on the run's own data and on other data; without those of baselines."""
     from sslkit.export.card import Score
+    from stages.evaluations.results import TOP1
     from stages.reporting.facts import read_facts
 
     facts, found = read_facts(run.path, run.path.name), []
     own, _ = facts.data()
-    for stage in facts.stages:
-        if not stage.headlines or "top1" not in stage.results or stage.weights not in (None, "run"):
+    for evaluation in facts.member.evaluations.values():
+        stage = evaluation.stage
+        if evaluation.metric != TOP1 or stage.weights not in (None, "run"):
             continue
-        name, top1 = stage.measured.removesuffix(f" on {stage.on}"), float(stage.results["top1"])
-        k, half = stage.results.get("k") if stage.id == "knn" else None, stage.most_shots.get("interval")
-        found.append(Score(name, stage.on or own, None if stage.stale else top1, k, stage.judged, half))
+        top1, half = None if stage.stale else evaluation.value, stage.draws.half if stage.draws else None
+        k = stage.settled.get("k")
+        found.append(Score(evaluation.full_name, stage.on or own, top1, k, stage.images, half))
     return found

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from sslkit import rng
 from sslkit.data.augment import photometric
 from sslkit.data.views import Batch
-from sslkit.encoder.attention import unfuse_attention
-from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.encoder import Encoder, unfuse_attention
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masks
 from sslkit.recipe.schema import Recipe

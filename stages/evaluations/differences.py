@@ -1,12 +1,14 @@
-"""The difference of every run to a baseline, with an interval that says what it covers: test images, or seeds."""
+"""The difference of every run from a baseline, with an interval over test images or over seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError
 from stages.contract.layout import Result
-from stages.evaluations.comparison import Column, Evaluation, Member
+from stages.evaluations.comparison import Column
+from stages.evaluations.members import Groups, Member
 from stages.evaluations.protocol import Protocol
+from stages.evaluations.results import TOP1, Evaluation
 from stages.evaluations.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -14,33 +16,33 @@ if TYPE_CHECKING:
 
 IMAGES, SEEDS = "test images", "seeds"
 COVERS = {
-    IMAGES: "Over test images: these two trainings as they are, on other images like these (paired bootstrap, 10,000 "
-    "resamples; p of McNemar's exact test). Another seed's training may differ by more.",
-    SEEDS: "Over seeds: other trainings by the same two recipes, on the same test images (paired differences, "
-    "Student's t). Seeds to tell it: pairs for 80 % power at 5 %, two-sided, if difference and spread are as seen.",
+    IMAGES: "Over test images: these two encoders, on other images like these (paired bootstrap, 10,000 resamples; "
+    "p of McNemar's exact test). Runs with another seed may differ by more.",
+    SEEDS: "Over seeds: other runs of the same two recipes, on the same test images (paired differences, Student's t). "
+    "Seeds needed: pairs for 80 % power at 5 %, two-sided, if difference and spread are as observed.",
 }
 ROUNDING = 0.011  # points between an accuracy and that of its predictions: some stages round theirs
-Groups = Mapping[str, Sequence[Member]]
 
 
-def differences(groups: Groups, baseline: str, figures: Sequence[Column], protocol: Protocol) -> list[Result]:
-    """One row for every other run and every accuracy that both have.
+def differences(groups: Groups, baseline: str, columns: Sequence[Column], protocol: Protocol) -> list[Result]:
+    """One row for every other run and every evaluation that both have.
 
     Args:
         groups: by name one run, or the seeds of one experiment.
         baseline: a name in ``groups``.
-        figures: in the table's order.
-        protocol: says which figures do not compare.
+        columns: in the table's order.
+        protocol: decides which values are comparable.
 
     Returns:
-        ``run``, ``accuracy`` (a key), and either ``not_comparable`` and why, or in percentage points ``difference``;
-        with it ``low`` and ``high`` and what they are ``over``, "test images" or "seeds", or ``no_interval`` and why.
+        ``run``, ``accuracy`` (a key), and either ``not_comparable`` with the reason, or ``difference`` in percentage
+        points. With it ``low``, ``high`` and what they are ``over``, "test images" or "seeds", or ``no_interval`` with
+        the reason.
     """
     return [
         {"run": name, "baseline": baseline, "accuracy": column.key, **found}
         for name, members in groups.items()
         if name != baseline
-        for column in figures
+        for column in columns
         if (found := _difference(members, groups[baseline], column.key, protocol))
     ]
 
@@ -52,7 +54,7 @@ def _difference(ours: Sequence[Member], theirs: Sequence[Member], key: str, prot
     pairs = _pairs(ours, theirs)
     evaluations = [(one.evaluations[key], other.evaluations[key]) for _, one, other in pairs]
     if not pairs:
-        return {"not_comparable": f"no equal seeds: {_seeds(ours)} and {_seeds(theirs)}"}
+        return {"not_comparable": f"no seed in common: {_seeds(ours)} and {_seeds(theirs)}"}
     if len(pairs) == 1 < max(len(ours), len(theirs)):
         why = f"only seed {pairs[0][0]} is in both, and one pair has no spread"
         return {"not_comparable": f"{why}: {_seeds(ours)}, {_seeds(theirs)}"}
@@ -62,13 +64,13 @@ def _difference(ours: Sequence[Member], theirs: Sequence[Member], key: str, prot
     if len(pairs) > 1:
         return {**_over_seeds(evaluations), "seeds": [seed for seed, _, _ in pairs]}
     one, other = evaluations[0]
-    if one.metric == "top1":
+    if one.metric == TOP1:
         return _over_images(one, other)
-    return {"difference": one.value - other.value, "no_interval": "of one pair of trainings"}
+    return {"difference": one.value - other.value, "no_interval": "only one pair of runs"}
 
 
 def _pairs(ours: Sequence[Member], theirs: Sequence[Member]) -> list[tuple[int | None, Member, Member]]:
-    """(seed, run, baseline's run): one of each, whatever their seeds, or those with equal seeds."""
+    """(seed, run, baseline's run): the only one of each, whatever their seeds, or those with equal seeds."""
     if len(ours) == len(theirs) == 1:
         return [(None, ours[0], theirs[0])]
     others = {seed_of(member.run.path): member for member in theirs}
@@ -128,30 +130,31 @@ def _over_images(one: Evaluation, other: Evaluation) -> Result:
 
 
 def _right(evaluation: Evaluation) -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
-    """Rows and labels of the test images, (N,) int64, and which were classified rightly, (N,) bool.
+    """Rows and labels of the test images, (N,) int64, and which were classified correctly, (N,) bool.
 
     Raises:
-        SslkitError: there are no predictions, or they are not those of the accuracy.
+        SslkitError: there are no predictions, or they do not give the reported accuracy.
     """
     import numpy as np
 
-    path, command = evaluation.run.predictions(evaluation.stage), evaluation.stage.partition(":")[0]
+    stage = evaluation.stage
+    path = stage.predictions
     if not path.exists():
-        raise SslkitError(f"{evaluation.run.path} kept no predictions: redo `sslkit {command}` with --force")
+        raise SslkitError(f"{stage.home.path} kept no predictions: redo `sslkit {stage.declared.name}` with --force")
     with np.load(path) as arrays:
         rows, labels, predicted = (arrays[name] for name in ("rows", "labels", "predicted"))
     if predicted.shape != labels.shape or not len(labels):
-        raise SslkitError(f"{path} has no single prediction for each image")
+        raise SslkitError(f"{path} does not hold one prediction for each image")
     accuracy = 100 * (predicted == labels).mean()
-    if abs(accuracy - evaluation.value) > ROUNDING:  # k-NN of few shots reports the mean of many draws
-        raise SslkitError(f"{path} has top-1 {accuracy:.2f}, and the stage reports {evaluation.value:.2f}")
+    if abs(accuracy - evaluation.value) > ROUNDING:  # a mean over draws is not that of one draw's predictions
+        raise SslkitError(f"{path} gives top-1 {accuracy:.2f}, but the stage reports {evaluation.value:.2f}")
     order = np.argsort(rows, kind="stable")
     return rows[order], labels[order], (predicted == labels)[order]
 
 
-def cells(found: Sequence[Result], figures: Sequence[Column]) -> list[list[object]]:
+def cells(found: Sequence[Result], columns: Sequence[Column]) -> list[list[object]]:
     """The rows of ``differences`` for a person, under a header."""
-    titles = {column.key: column.title for column in figures}
+    titles = {column.key: column.title for column in columns}
     needed = any("seeds_needed" in entry for entry in found)
     header: list[object] = [
         "run",
@@ -159,7 +162,7 @@ def cells(found: Sequence[Result], figures: Sequence[Column]) -> list[list[objec
         "difference",
         "95 % interval",
         "p",
-        *(["seeds to tell it"] if needed else []),
+        *(["seeds needed"] if needed else []),
         "over",
     ]
     return [header, *(_cells(entry, titles[entry["accuracy"]], needed) for entry in found)]
@@ -178,7 +181,7 @@ def _cells(entry: Result, title: str, needed: bool) -> list[object]:
 
 
 def covers(found: Sequence[Result]) -> list[str]:
-    """What the intervals in the table are about."""
+    """What the intervals in the table cover."""
     words = [text for over, text in COVERS.items() if any(entry.get("over") == over for entry in found)]
     several = sum("p" in entry for entry in found) > 1
     return [*words, *(["No p is corrected for the number of rows."] if several else [])]

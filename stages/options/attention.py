@@ -152,8 +152,7 @@ def outline(source: EncoderSource) -> "Encoder":
     """The encoder without any weights: its sizes, in a fraction of a second."""
     import torch
 
-    from sslkit.encoder.encoder import Encoder
-    from sslkit.encoder.spec import EncoderSpec
+    from sslkit.encoder.encoder import Encoder, EncoderSpec
 
     with torch.device("meta"):
         return Encoder(EncoderSpec(**source.spec or {}))

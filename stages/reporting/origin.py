@@ -1,45 +1,19 @@
-"""Where a report's results come from: which stages were done, by which commands, from which files, what is wrong."""
+"""The provenance of a report's results: which stages were done, by which commands, from which files."""
 
 from collections.abc import Sequence
 
-from sslkit.plots.report.report import Cell, Notice, Origin, Step, Table
-from stages.reporting.facts import Facts, Stage
+from sslkit.plots.report.report import Cell, Origin, Step, Table
+from stages.evaluations.results import StageResult
+from stages.reporting.facts import Facts
+from stages.reporting.notices import remarks
 
 Rows = Sequence[Sequence[Cell]]
 WIDEST = 8  # columns of a table of runs
 MARKS = {"done": "good", "never": "none", "running": "warn", "interrupted": "warn", "unfinished": "warn"}
 
 
-def remarks(stage: Stage) -> list[Notice]:
-    """What is wrong with a stage, with the command that mends it."""
-    title, again, found = stage.title, stage.record.get("command") or "", []
-    if stage.stale and stage.state != "failed":
-        words = f"{title}: {', '.join(stage.stale)} changed since; --force redoes it."
-        found.append(Notice("warn", "stale", words, forced(again)))
-    if stage.state == "failed":
-        why = f": {stage.record['error']}" if stage.record.get("error") else ""
-        found.append(Notice("bad", "failed", f"{title}{why}. Fix that, then rerun the same command.", again))
-    if stage.state in ("interrupted", "unfinished"):
-        found.append(Notice("warn", stage.state, f"{title}: rerun the same command to resume.", again))
-    if stage.state == "running":
-        found.append(Notice("warn", "running", f"{title}: the report shows how far it has come."))
-    if stage.state == "files missing":
-        words = f"{title}: what it wrote is gone or changed; the same command makes it again."
-        found.append(Notice("bad", "files missing", words, again))
-    return found
-
-
-def forced(command: str) -> str:
-    """A command line that redoes what it did.
-
-    >>> forced("sslkit knn runs/a"), forced("sslkit knn runs/a --force")
-    ('sslkit knn runs/a --force', 'sslkit knn runs/a --force')
-    """
-    return f"{command} --force" if command and "--force" not in command.split() else command
-
-
 def states(every: Sequence[Facts]) -> Table:
-    """Which stages were done."""
+    """The table of stages that were done."""
     titles = list(dict.fromkeys(s.title for facts in every for s in facts.stages))
     rows = []
     for facts in every:
@@ -49,13 +23,13 @@ def states(every: Sequence[Facts]) -> Table:
 
 
 def upright(row: str, column: str, names: Sequence[Cell], rows: Rows) -> tuple[list[str], Rows]:
-    """Head and rows of a table of runs; with many columns they become the rows, for a page is not that wide.
+    """Head and rows of a table of runs; many columns become the rows, because a page is not that wide.
 
     Args:
-        row: what the rows are: the first column's name.
-        column: what the columns are.
-        names: of the columns, but for the first.
-        rows: each with its name in front.
+        row: what a row is: the name of the first column.
+        column: what a column is.
+        names: of the columns, except the first.
+        rows: each begins with its name.
     """
     if len(names) <= WIDEST:
         return [row, *(cell.text for cell in names)], rows
@@ -63,21 +37,21 @@ def upright(row: str, column: str, names: Sequence[Cell], rows: Rows) -> tuple[l
     return [column, *(cells[0].text for cells in rows)], [list(cells) for cells in turned]
 
 
-def _state(stage: Stage | None) -> Cell:
+def _state(stage: StageResult | None) -> Cell:
     if stage is None or stage.state == "never":
         return Cell("never run", mark="none")
     return Cell("done, stale", mark="warn") if stage.stale else Cell(stage.state, mark=MARKS.get(stage.state, "bad"))
 
 
 def origin(facts: Facts) -> Origin:
-    """Where a run's results come from; versions that all stages share are said once."""
+    """The provenance of a run's results; versions that all stages share are stated once."""
     shared = {_versions(stage) for stage in facts.stages if stage.record}
     steps = [_step(stage, len(shared) > 1) for stage in facts.stages]
     versions = next(iter(shared)) if len(shared) == 1 else ""
     return Origin(facts.name, str(facts.run.path), steps, versions)
 
 
-def _step(stage: Stage, with_versions: bool) -> Step:
+def _step(stage: StageResult, with_versions: bool) -> Step:
     record = stage.record
     cell = _state(stage)
     if not record:
@@ -97,12 +71,12 @@ def _step(stage: Stage, with_versions: bool) -> Step:
     return Step(stage.title, cell.text, cell.mark, shown, record.get("command"), remarks(stage))
 
 
-def _versions(stage: Stage) -> str:
+def _versions(stage: StageResult) -> str:
     return ", ".join(f"{name} {version}" for name, version in (stage.record.get("versions") or {}).items())
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them.
+    """Seconds, for a person.
 
     >>> duration(24.1), duration(333.7), duration(7500.0)
     ('24.1 s', '5 min 34 s', '2 h 5 min')

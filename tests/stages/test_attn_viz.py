@@ -10,8 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sslkit.data.shards import Record, write_shard
-from sslkit.encoder.encoder import Encoder
-from sslkit.encoder.spec import EncoderSpec
+from sslkit.encoder.encoder import Encoder, EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
 from sslkit.weights.read import save_encoder
