@@ -1,7 +1,6 @@
-"""`sslkit preview RUN --recipe ...`: draw what the model will see, before hours are spent on it."""
+"""``sslkit preview RUN --recipe ...``: draw what the model will see, before hours are spent on training it."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,8 +8,8 @@ import typer
 from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import show
 from stages.contract.stage import Stage
-from stages.options.basic import DataOption, Device, DeviceOption, JsonOption, RunArgument
-from stages.options.recipe import takes_recipe
+from stages.options.basic import DataOptions, Device, DeviceOption, JsonOption
+from stages.options.recipe import RecipeOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,29 +25,29 @@ STAGE = Stage(name="preview", help="Draw what a recipe's model will see.", order
 
 
 @STAGE.command
-@takes_recipe
-def preview(
-    run: RunArgument,
-    recipe: Recipe,
-    images: Annotated[int, typer.Option("--images", min=1, help="Rows of the picture, one image each.")] = 6,
-    data: DataOption = None,
-    device: DeviceOption = Device.auto,
-    json: JsonOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class PreviewCommand(RecipeOptions, DataOptions):
     """Draw the views, masks and targets of a recipe's first step; drawn anew each time, also while the run trains.
 
     It takes the recipe options of `sslkit pretrain`: the same words show what that command would begin with.
     """
-    here = open_run(run, data)
-    here.need(here.manifest)
 
-    from sslkit.device import pick_device
+    images: Annotated[int, typer.Option("--images", min=1, help="Rows of the picture, one image each.")] = 6
+    device: DeviceOption = Device.auto
+    json: JsonOption = False
 
-    results = _draw(here, recipe, pick_device(device.value), images)
-    show(results, _lines(results, here.folder(STAGE.name) / VIEWS), json)
+    def execute(self) -> None:
+        """Draw, and say what the picture shows."""
+        recipe, run = self.recipe(), open_run(self.run, self.data)
+        run.need(run.manifest)
+
+        from sslkit.device import pick_device
+
+        results = _draw(run, recipe, pick_device(self.device.value), self.images)
+        show(results, _lines(results, run.folder(STAGE.name) / VIEWS), self.json)
 
 
-def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
+def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Result:
     """Write the picture, and beside it the resolved recipe it shows."""
     import torch
 
@@ -61,7 +60,7 @@ def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
     steps_per_epoch = max(len(opened.images) // recipe.train.batch_size, 1)
     with torch.no_grad():
         seen = opened.method.preview(opened.batch(count), Moment(0, steps_per_epoch, recipe.train.epochs))
-    # No lock and no stage.json: nothing is made from this folder, and a training that holds the run is not disturbed.
+    # No lock and no stage.json: no stage reads this folder, and a run that is being trained is not disturbed.
     folder = run.folder(STAGE.name)
     folder.mkdir(parents=True, exist_ok=True)
     opened.draw(seen, folder / VIEWS)
@@ -70,7 +69,7 @@ def _draw(run: Run, recipe: Recipe, device: torch.device, count: int) -> Result:
     return _describe(seen, folder / VIEWS)
 
 
-def _describe(seen: Preview, picture: Path) -> Result:
+def _describe(seen: "Preview", picture: "Path") -> Result:
     sizes = {title: [len(crops), *crops.shape[-2:]] for title, crops in seen.pictures.items()}
     results: Result = {
         "picture": str(picture),
@@ -85,7 +84,7 @@ def _describe(seen: Preview, picture: Path) -> Result:
     return results
 
 
-def _lines(results: Result, picture: Path) -> list[str]:
+def _lines(results: Result, picture: "Path") -> list[str]:
     views = [f"{views} {title} of {width} x {height}" for title, (views, height, width) in results["pictures"].items()]
     lines = [f"{', '.join(views)} pixels"]
     if results["hidden"] is not None:

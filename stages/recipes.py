@@ -1,43 +1,15 @@
-"""`sslkit recipes`: what recipes there are, and what one resolves to."""
+"""``sslkit recipes``: the recipes there are, and what they resolve to."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sslkit.errors import UsageError, did_you_mean
 from stages.contract.output import table
 from stages.contract.stage import Stage
-
-FOLDER = Path(__file__).with_suffix("")
+from stages.inputs.recipes import describe, find, names
 
 STAGE = Stage(name="recipes", help="List the recipes, or show one resolved.", order=200)
 app = STAGE.command(typer.Typer(help=STAGE.help, rich_markup_mode=None))
-
-
-def find(name: str) -> Path:
-    """The file of a recipe: a shipped one by its name, or a path to one's own.
-
-    Raises:
-        UsageError: neither; the nearest shipped name is suggested.
-    """
-    if name in names():
-        return FOLDER / f"{name}.yaml"
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        return Path(name)
-    raise UsageError(f"no recipe named '{name}', and no such YAML file: {did_you_mean(name, names())}")
-
-
-def names() -> list[str]:
-    """Names of the shipped recipes, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def describe(path: Path) -> str:
-    """A recipe in one line: the first comment of its file."""
-    with path.open() as handle:
-        first = next((line for line in handle if line.strip()), "")
-    return first.lstrip("# ").rstrip() if first.startswith("#") else ""
 
 
 @app.callback(invoke_without_command=True)
@@ -54,7 +26,7 @@ def show(
     recipe_names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Recipes, merged left to right.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in mask.ratio=[0.1,0.5]."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key, as in mask.ratio=[0.1,0.5]."),
     ] = None,
 ) -> None:
     """Print what recipes resolve to, every default included."""

@@ -109,7 +109,7 @@ def test_every_command_and_option_in_the_readme_exists(sslkit):
 
 
 def test_every_recipe_named_in_the_readme_exists():
-    from stages.recipes import names
+    from stages.inputs.recipes import names
 
     for line in SHELL:
         for recipe in re.findall(r"--recipe ([\w.-]+)", line):
@@ -118,27 +118,27 @@ def test_every_recipe_named_in_the_readme_exists():
 
 def test_every_training_in_the_readme_resolves():
     """Its recipes, settings and architecture, as `sslkit pretrain` and `preview` read them."""
-    from stages.options.recipe import OPTIONS, SHORT, recipe_from
+    from stages.options.recipe import SHORT, RecipeOptions
 
     lines = [line.split("#")[0] for line in SHELL if "--recipe" in line]
     assert len(lines) > 8
     for line in lines:
         words = shlex.split(line.split(";")[-2] if ";" in line else line)
         words = [word.replace("$s", "1") for word in words]
-        given: dict = dict.fromkeys(OPTIONS) | {"recipes": [], "settings": []}
+        given: dict = {"recipes": [], "settings": []}
         for option, value in pairwise(words):
             if option in ("--recipe", "--set"):
                 given["recipes" if option == "--recipe" else "settings"].append(value)
             elif (name := option.lstrip("-").replace("-", "_")) in SHORT and option.startswith("--"):
                 given[name] = value
-        assert recipe_from(**given).train.epochs > 0, line
+        assert RecipeOptions(**given).recipe().train.epochs > 0, line
 
 
 @pytest.mark.parametrize("script", sorted(PIPELINES.glob("*.sh")), ids=lambda path: path.stem)
 def test_every_pipeline_is_shell_and_names_what_exists(script):
     """Its syntax, its recipes, and the settings it makes."""
     from sslkit.recipe.merging import override
-    from stages.recipes import names
+    from stages.inputs.recipes import names
 
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     text = script.read_text()

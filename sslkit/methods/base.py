@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sslkit import rng
 from sslkit.data.augment import photometric
 from sslkit.data.views import Batch
-from sslkit.encoder.encoder import Encoder, unfuse_attention
+from sslkit.encoder.attention import unfuse_attention
+from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masks
 from sslkit.recipe.schema import Recipe

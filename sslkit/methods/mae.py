@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from sslkit import ema
 from sslkit.data.views import Batch, patch_coverage
-from sslkit.encoder.encoder import Encoder, sincos_positions
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.positions import fix_positions, sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (
@@ -68,7 +69,7 @@ class MaskedAutoencoder(Method):
             raise UsageError(
                 f"mae needs patch tokens, which {recipe.encoder.arch} does not have: choose a ViT by --arch"
             )
-        self.student.fix_positions()
+        fix_positions(self.student)
         self.student.mask_token.requires_grad_(False)  # hidden patches do not enter this encoder
         size = recipe.views.global_.size or recipe.encoder.image_size
         grid = self.student.grid(size, size)

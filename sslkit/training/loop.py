@@ -78,17 +78,22 @@ class Trainer:
         return Moment(step, self.steps_per_epoch, self.recipe.train.epochs)
 
     def train(self, batches: Iterator[Batch]) -> None:
-        """From ``self.step`` to the end.
+        """Train from ``self.step`` to the end and write a checkpoint.
 
         Raises:
             InterruptedRun: SIGINT or SIGTERM came; a checkpoint was written.
             SslkitError: several steps in a row were not finite.
         """
+        self.advance(batches, self.total)
+        self.save()
+
+    def advance(self, batches: Iterator[Batch], stop: int) -> None:
+        """Train from ``self.step`` up to the step ``stop``, which ends a log interval; see ``train``."""
         clock = Clock(self.recipe.train.batch_size // self.recipe.train.accumulate)
         module = self.method if self.world.size == 1 else DistributedDataParallel(self.method, broadcast_buffers=False)
         with Signals() as signals, self._bar() as bar:
             self._keep_encoder()
-            while self.step < self.total:
+            while self.step < stop:
                 at = self.at(self.step)
                 if self.step % self.steps_per_epoch == 0:
                     self._begin_epoch(at, clock)
@@ -111,10 +116,9 @@ class Trainer:
                 self._recent.append((self.step, samples, bad))
                 self._keep_encoder()
                 bar.update()
-                if self.step % self.recipe.monitor.log_steps == 0 or self.step == self.total:
+                if self.step % self.recipe.monitor.log_steps == 0 or self.step == stop:
                     self._log(rates, clock, bar)
                 self._keep_or_leave(signals, clock)
-        self.save()
 
     def _forward_backward(
         self, module: torch.nn.Module, batches: Iterator[Batch], clock: Clock, at: Moment
@@ -243,7 +247,7 @@ class Trainer:
             self.meter.restore(state["meter"])
             self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
             if self.world.leads:
-                self.say(f"going on at step {self.step} of {self.total}")
+                self.say(f"resuming at step {self.step} of {self.total}")
         if self.world.leads:
             log.rewind(self.metrics_path, self.step)
 

@@ -16,34 +16,27 @@ class Timing:
 
     Attributes:
         step: an optimizer step, waiting for data included.
-        epoch: an epoch: its steps, the method's look at the dataset before it, and its share of the evaluations.
+        epoch: an epoch: its steps, what the method does before it, and its share of the evaluations.
     """
 
     step: float
     epoch: float
 
 
-def measure(trainer: Trainer, batches: Iterator[Batch]) -> Timing:
-    """Train a few steps and look at the clock. The trainer is spoilt for anything else.
+def measure(trainer: Trainer, batches: Iterator[Batch], evaluate: Callable[[], object]) -> Timing:
+    """Train a few steps against the clock; what the trainer has learned is then good for nothing else.
 
     Args:
-        trainer: fresh, with paths that may be written to.
+        trainer: new, with paths that may be written to, and an ``evaluate`` that does nothing.
         batches: from step 0 on, at least WARM + TIMED steps of them.
+        evaluate: an evaluation, timed by itself.
     """
-    # The end of a training is always evaluated; here that is timed by itself.
-    evaluate, trainer.evaluate = trainer.evaluate, dict
-    trainer.quiet, trainer.total = True, WARM
-    trainer.train(batches)
-    trainer.save = _nothing  # a checkpoint is no part of a step
-    trainer.total = WARM + TIMED
-    step = _seconds(lambda: trainer.train(batches)) / TIMED
-    looking = _seconds(lambda: list(trainer.method.begin_epoch(trainer.at(0), trainer.features)))
+    trainer.advance(batches, WARM)
+    step = _seconds(lambda: trainer.advance(batches, WARM + TIMED)) / TIMED
+    before_epoch = _seconds(lambda: list(trainer.method.begin_epoch(trainer.at(0), trainer.features)))
     every = trainer.recipe.monitor.every_epochs
     evaluation = _seconds(evaluate) / every if every else 0.0
-    return Timing(step, step * trainer.steps_per_epoch + looking + evaluation)
-
-
-def _nothing() -> None: ...
+    return Timing(step, step * trainer.steps_per_epoch + before_epoch + evaluation)
 
 
 def _seconds(work: Callable[[], object]) -> float:

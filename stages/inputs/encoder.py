@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     from sslkit.device import Precision
-    from sslkit.encoder.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.encoder import Encoder
     from sslkit.encoder.frozen import FrozenEncoder
+    from sslkit.encoder.spec import EncoderSpec
     from sslkit.weights.read import Coverage
 
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
@@ -170,8 +171,9 @@ def load(
     """The same without a word, and which keys of the weights filled it; None where nothing was read from a file."""
     import torch
 
-    from sslkit.encoder.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.encoder import Encoder
     from sslkit.encoder.frozen import FrozenEncoder
+    from sslkit.encoder.spec import EncoderSpec
     from sslkit.weights.read import load_checkpoint
 
     spec = EncoderSpec(**source.spec or {})

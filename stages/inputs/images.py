@@ -20,14 +20,14 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 def sizes_told(pictures: Iterator[tuple[str, "Tensor"]], shorter: int, patch: int) -> Iterator[tuple[str, "Tensor"]]:
     """The same pictures, with a remark where one enters the encoder at another size than was asked for."""
-    from sslkit.encoder.attention import MAX_TOKENS, model_size
+    from sslkit.encoder.input_size import MAX_TOKENS, input_size
 
     whole = max(shorter // patch, 1) * patch
     if whole != shorter:
         say(f"--image-size {shorter} becomes {whole}: patches are {patch} pixels wide")
     told = set()
     for name, image in pictures:
-        size = model_size(image.shape[1], image.shape[2], shorter, patch)
+        size = input_size(image.shape[1], image.shape[2], shorter, patch)
         if min(size) < whole and size not in told:
             told.add(size)
             say(f"{name} is seen at {size[1]} x {size[0]} pixels, not {whole} or more: at most {MAX_TOKENS} patches")

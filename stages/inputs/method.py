@@ -1,4 +1,4 @@
-"""A method and the images it is to see, opened from a run and a recipe: what `pretrain` and `preview` share."""
+"""A method and its training images, opened from a run and a recipe: what ``pretrain`` and ``preview`` share."""
 
 from __future__ import annotations
 

@@ -152,7 +152,8 @@ def outline(source: EncoderSource) -> "Encoder":
     """The encoder without any weights: its sizes, in a fraction of a second."""
     import torch
 
-    from sslkit.encoder.encoder import Encoder, EncoderSpec
+    from sslkit.encoder.encoder import Encoder
+    from sslkit.encoder.spec import EncoderSpec
 
     with torch.device("meta"):
         return Encoder(EncoderSpec(**source.spec or {}))

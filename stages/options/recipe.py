@@ -1,47 +1,18 @@
-"""The options that say what to train: one set of them for every command that is told a recipe."""
+"""The options that say what to train: one set of them for every command that takes a recipe."""
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sslkit.errors import UsageError
+from stages.inputs.recipes import find
 from stages.options.basic import ArchOption, Precision
-from stages.options.splicing import spliced
-from stages.recipes import find
 
 if TYPE_CHECKING:
     from sslkit.recipe.schema import Recipe
 
-# By parameter, in the order of `--help`. Typer reads the annotations at run time, hence Optional on Python 3.10.
-OPTIONS: dict[str, Any] = {
-    "recipes": Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--recipe", metavar="NAME", help="Recipe name or YAML file; several merge left to right."),
-    ],
-    "settings": Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key, as in mask.ratio=[0.1,0.5]."),
-    ],
-    "epochs": Annotated[Optional[float], typer.Option("--epochs", help="Passes over the images.")],  # noqa: UP045
-    "batch_size": Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--batch-size", help="Images per step, over all processes."),
-    ],
-    "lr": Annotated[Optional[float], typer.Option("--lr", help="Peak learning rate per 256 images.")],  # noqa: UP045
-    "seed": Annotated[Optional[int], typer.Option("--seed", min=0, help="Seed of every random choice.")],  # noqa: UP045
-    "image_size": Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--image-size", help="Side of the encoder's images, pixels."),
-    ],
-    "arch": ArchOption,
-    "keep_every": Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--keep-every", metavar="EPOCHS", min=0, help="Keep the encoder of every so many epochs, too."),
-    ],
-    "precision": Annotated[Optional[Precision], typer.Option("--precision", help="auto, bf16 or fp32.")],  # noqa: UP045
-}
 # The recipe key that an option is short for.
 SHORT = {
     "epochs": "train.epochs",
@@ -55,32 +26,48 @@ SHORT = {
 }
 
 
-def takes_recipe(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with these options in the place of its parameter ``recipe``, which it gets resolved and checked."""
-    return spliced(command, "recipe", {name: (option, None) for name, option in OPTIONS.items()}, recipe_from)
+@dataclass(kw_only=True)
+class RecipeOptions:
+    """Recipes, and settings on top of them."""
 
+    recipes: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", metavar="NAME", help="Recipe name or YAML file; several merge left to right."),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key, as in mask.ratio=[0.1,0.5]."),
+    ] = None
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the images.")] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per step, over all processes.")] = None
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate per 256 images.")] = None
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random choice.")] = None
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Side of the encoder's images, pixels.")] = None
+    arch: ArchOption = None
+    keep_every: Annotated[
+        float | None,
+        typer.Option("--keep-every", metavar="EPOCHS", min=0, help="Also keep the encoder every so many epochs."),
+    ] = None
+    precision: Annotated[Precision | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None
 
-def recipe_from(recipes: Sequence[str] | None, settings: Sequence[str] | None, **short: object) -> "Recipe":
-    """The recipe that the options of a training ask for.
+    def recipe(self) -> "Recipe":
+        """The recipe that the options ask for; the short options win over ``--set``.
 
-    Args:
-        recipes: of ``--recipe``.
-        settings: of ``--set``.
-        short: by a key of ``SHORT`` the value of an option; None where it was not given. They win over ``settings``.
+        Raises:
+            UsageError: no recipe is named, or something in it is wrong.
+        """
+        from sslkit.recipe.schema import resolve
 
-    Raises:
-        UsageError: no recipe is named, or something in it is wrong.
-    """
-    from sslkit.recipe.schema import resolve
+        if not self.recipes:
+            raise UsageError(
+                "name a recipe: --recipe dino, and a scale: --recipe small32 (`sslkit recipes` lists them)"
+            )
+        given = {key: value for name, key in SHORT.items() if (value := getattr(self, name)) is not None}
+        overrides = [f"{key}={v.value if isinstance(v, Enum) else v}" for key, v in given.items()]
+        if self.arch:
+            from sslkit.encoder.spec import is_vit
 
-    if not recipes:
-        raise UsageError("name a recipe: --recipe dino, and a scale: --recipe small32 (`sslkit recipes` lists them)")
-    given = {key: value.value if isinstance(value, Enum) else value for key, value in short.items()}
-    overrides = [f"{SHORT[key]}={value}" for key, value in given.items() if value is not None]
-    if given.get("arch"):
-        from sslkit.encoder.encoder import is_vit
-
-        if not is_vit(str(given["arch"])):
-            # A scale's sizes are those of a ViT.
-            overrides += [f"encoder.{size}=null" for size in ("patch_size", "width", "depth", "heads")]
-    return resolve([find(name) for name in recipes], [*(settings or []), *overrides])
+            if not is_vit(self.arch):
+                # A scale's sizes are those of a ViT.
+                overrides += [f"encoder.{size}=null" for size in ("patch_size", "width", "depth", "heads")]
+        return resolve([find(name) for name in self.recipes], [*(self.settings or []), *overrides])

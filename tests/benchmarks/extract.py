@@ -13,8 +13,9 @@ from timing import interleave, ratio, show, verdict
 
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.device import autocast, pick_device, resolve_precision
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.files import write_json
 from sslkit.probes.features.extraction import EncoderEmbedding, extract_batches, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays

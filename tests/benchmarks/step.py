@@ -21,7 +21,7 @@ from sslkit.device import Precision, autocast, pick_device
 from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 K = 8192
 STEPS_PER_EPOCH = 100

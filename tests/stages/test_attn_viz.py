@@ -10,7 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sslkit.data.shards import Record, write_shard
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
 from sslkit.weights.read import save_encoder

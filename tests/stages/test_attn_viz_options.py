@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from sslkit.data.images import decode
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.layer_attention import attention_maps
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.files import write_json
 from sslkit.probes.inspect.attention_maps import AttentionReader
 from sslkit.weights.read import load_encoder, save_encoder
@@ -66,8 +68,8 @@ def test_layers_and_queries_are_what_the_encoder_attends_to(draw, run):
             [0.229, 0.224, 0.225]
         ).view(3, 1, 1)
         with torch.no_grad():
-            cls = encoder.attention_maps(pixels, [1, 2])[0].view(2, 3, 4, 4)
-            patch = encoder.attention_maps(pixels, [1, 2], 7)[0].view(2, 3, 4, 4)  # row 1 of 4, the last column
+            cls = attention_maps(encoder, pixels, [1, 2])[0].view(2, 3, 4, 4)
+            patch = attention_maps(encoder, pixels, [1, 2], 7)[0].view(2, 3, 4, 4)  # row 1 of 4, the last column
         expected = torch.stack([cls[0], patch[0], cls[1], patch[1]])
         np.testing.assert_allclose(found["layer_map"][number], expected, atol=1e-6)
         np.testing.assert_allclose(found["maps"][number], cls[1], atol=1e-6)  # in full: the last layer, first query

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import UsageError
 from sslkit.export.formats.formats import FORMATS, transformers_folder
 from sslkit.files import write_json

@@ -13,8 +13,9 @@ from conftest import ROOT
 from PIL import Image
 
 from sslkit.data.evaluation_crop import evaluation_crop
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.features.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays

@@ -42,12 +42,14 @@ def rows(run: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in lines]
 
 
-def test_what_is_written(undisturbed):
+def test_what_is_written(undisturbed, tiny_scale):
     folder = undisturbed / "pretrain"
     expected = {"recipe.yaml", "metrics.jsonl", "checkpoint.pt", "encoder.safetensors", "encoder.json", "views.png"}
     assert {p.name for p in folder.iterdir()} == {*expected, "stage.json"}
     record = json.loads((folder / "stage.json").read_text())
-    assert record["status"] == "done" and record["config"]["train"]["precision"] == "fp32"
+    assert record["status"] == "done"
+    assert record["config"]["train"]["precision"] == "fp32"
+    assert record["how"]["recipes"] == ["attmask", str(tiny_scale)]
     log = rows(undisturbed)
     assert [row["step"] for row in log] == list(range(1, 11))
     assert {"loss", "lr", "dino/teacher_entropy", "dino/kl", "dino/ln_k", "ibot/loss", "feature_std"} <= set(log[0])
@@ -119,7 +121,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed
         assert json.loads((run / "pretrain" / "stage.json").read_text())["status"] == "interrupted"
     assert not (run / "pretrain" / "encoder.safetensors").exists()
     code, _, err = sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))
-    assert code == 0 and "going on at step" in err
+    assert code == 0 and "resuming at step" in err
     assert weights(run) == weights(undisturbed) and rows(run) == rows(undisturbed)
 
 
@@ -155,6 +157,10 @@ def test_two_processes_give_the_losses_of_one(undisturbed, train, tmp_path):
     for a, b in zip(two, one, strict=True):
         for key in ("loss", "dino/loss", "ibot/loss", "dino/center_norm", "gradient_norm"):
             assert a[key] == pytest.approx(b[key], rel=1e-4), (a["step"], key)
+    # Where the leading process refuses, the other does not wait for it.
+    refused = subprocess.run([*words, "--lr", "0.1"], capture_output=True, text=True, timeout=60)
+    assert refused.returncode != 0
+    assert "optim.lr was 0.0005, now 0.1" in refused.stderr
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(train, sslkit, tmp_path):

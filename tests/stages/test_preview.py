@@ -10,7 +10,7 @@ from PIL import Image
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.plots.pictures import SHADE
 from sslkit.plots.views import draw_views, unnormalise
-from stages.contract.layout import Run
+from stages.contract.lock import held
 
 QUICK = ["--device", "cpu", "--precision", "fp32"]
 
@@ -71,7 +71,7 @@ def test_the_preview_is_what_training_begins_with(sslkit, shapes_run: Path, tiny
     # Drawn anew without --force, and while another process holds the run.
     with Image.open(picture) as six_rows:
         height = six_rows.height
-    with Run(run).lock("pretrain"):
+    with held(run, "pretrain"):
         code, out, _ = sslkit("preview", *words, "--images", 2, "--json")
     seen = json.loads(out)
     assert seen["images"] == 2 and seen["pictures"] == {"global": [2, 32, 32], "local": [2, 16, 16]}

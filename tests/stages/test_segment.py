@@ -12,7 +12,8 @@ from PIL import Image
 from sslkit import rng
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.sources.shapes import TEXTURES, compose
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.files import read_json, write_json
 from sslkit.probes.segmentation.protocols import Found
 from sslkit.weights.read import save_encoder

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from sslkit import ema
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.views import Batch
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.encoder.attention import model_size, threshold
+from sslkit.encoder.attention import threshold
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.input_size import input_size
+from sslkit.encoder.layer_attention import attention_maps, attention_rollout
 from sslkit.errors import SslkitError, UsageError
 
 Query = tuple[float, float] | None  # a token: a patch by its place, see ``patch_at``; None is CLS
@@ -116,7 +118,7 @@ class AttentionReader:
         if not self.encoder.vit:
             arch = self.encoder.spec.arch
             raise SslkitError(f"{arch} is not a ViT and has no CLS attention to draw; attn-viz requires a ViT")
-        size = model_size(image.shape[1], image.shape[2], self.frozen.size, self.encoder.patch_size)
+        size = input_size(image.shape[1], image.shape[2], self.frozen.size, self.encoder.patch_size)
         # Resized as bytes on the CPU: a large photo never becomes float.
         return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
 
@@ -139,12 +141,12 @@ class AttentionReader:
             self._check_cls(query)
             try:
                 with self.frozen.autocast():
-                    maps = encoder.attention_maps(pixels, layers, token)[0]
+                    maps = attention_maps(encoder, pixels, layers, token)[0]
                     found += [
                         AttentionMaps(n, query, m.view(-1, *grid).cpu()) for n, m in zip(layers, maps, strict=True)
                     ]
                     if self.rollout:
-                        through = encoder.attention_rollout(pixels, token).view(1, *grid).cpu()
+                        through = attention_rollout(encoder, pixels, token).view(1, *grid).cpu()
                         rolled.append(AttentionMaps(None, query, through))
             except UsageError as error:
                 # The command was right; the model cannot do it.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.device import Precision, autocast
-from sslkit.encoder.attention import model_size
 from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.input_size import input_size
 from sslkit.errors import SslkitError
 
 
@@ -73,7 +73,7 @@ class PatchTokens:
         Raises:
             SslkitError: what comes out is not finite.
         """
-        height, width = model_size(image.shape[1], image.shape[2], self.shorter, self.encoder.patch_size)
+        height, width = input_size(image.shape[1], image.shape[2], self.shorter, self.encoder.patch_size)
         # Resized as bytes on the CPU: a large photo never becomes float.
         small = F.interpolate(image[None], (height, width), mode="bicubic", antialias=True).to(self.device)
         with _Keys(self.encoder) as keys, autocast(self.device, self.precision):

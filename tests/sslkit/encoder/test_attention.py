@@ -1,4 +1,4 @@
-"""Masks of the attention's mass against DINO's own code, and the size at which a photo enters an encoder."""
+"""The mask of the most-attended tokens, against DINO's own code, and attention without the fused kernel."""
 
 import numpy as np
 import torch
@@ -6,7 +6,9 @@ from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslkit.encoder.attention import MAX_TOKENS, model_size, threshold
+from sslkit.encoder.attention import threshold, unfuse_attention
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 
 
 def test_the_mask_is_that_of_the_authors_code() -> None:
@@ -27,13 +29,9 @@ def test_the_mask_is_the_smallest_that_holds_the_mass(attention: torch.Tensor, k
         assert share[mask].min() >= share[~mask].max()
 
 
-@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 600), st.sampled_from([4, 8, 14, 16]))
-def test_model_size_is_whole_patches_in_proportion(height: int, width: int, shorter: int, patch: int) -> None:
-    rows, columns = (side // patch for side in model_size(height, width, shorter, patch))
-    assert min(rows, columns) >= 1
-    assert rows * columns <= max(MAX_TOKENS, (shorter // patch) ** 2)
-    assert (rows <= columns) == (height <= width) or rows == columns
-    small, ratio = max(shorter // patch, 1), max(height, width) / min(height, width)
-    if small * (small * ratio + 1) <= MAX_TOKENS:
-        assert min(rows, columns) == small
-        assert abs(max(rows, columns) - ratio * min(rows, columns)) <= 1
+def test_unfused_attention_computes_the_same():
+    encoder = Encoder(EncoderSpec("vit_tiny_patch16_224", image_size=64, width=48, depth=3, heads=3)).eval()
+    images = torch.randn(2, 3, 64, 64)
+    fused = encoder(images).cls
+    unfuse_attention(encoder)
+    torch.testing.assert_close(encoder(images).cls, fused)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sslkit.data.normalise import normalise
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
 
 CPU = torch.device("cpu")
 TINY = EncoderSpec("vit_tiny_patch16_224", image_size=16, patch_size=8, width=24, depth=1, heads=3)

@@ -17,7 +17,7 @@ from sslkit.methods.base import drop_scales
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
-from stages.recipes import find, names
+from stages.inputs.recipes import find, names
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 SCALES = ("demo", "small32", "imagenet", "imagenet-subset")

@@ -12,7 +12,7 @@ from conftest import FIXTURES
 from sslkit import registry, rng
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import Batch, ViewMaker
-from sslkit.encoder.encoder import sincos_positions
+from sslkit.encoder.positions import sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.attention import rank
 from sslkit.masks.base import Masks, exact
@@ -28,7 +28,7 @@ from sslkit.methods.mae import (
 )
 from sslkit.recipe.schema import resolve, validated
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 RECIPES = ["mae", "mae-block", "mae-attmask"]
@@ -161,17 +161,6 @@ def test_the_decoder_knows_where_its_mask_tokens_are():
     decoder = Decoder(8, 2, (2, 3), DecoderSection(width=8, depth=1, heads=2))
     out = decoder(torch.zeros(1, 8), torch.zeros(1, 1, 8), torch.tensor([[2]]))
     assert len(out[0].detach().numpy().round(5).tolist()) == len(np.unique(out[0].detach().numpy().round(5), axis=0))
-
-
-def test_positions_tell_row_and_column_apart():
-    table = sincos_positions((3, 5), 8).view(3, 5, 8)
-    rows, columns = table[:, :, [0, 1, 4, 5]], table[:, :, [2, 3, 6, 7]]
-    assert (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
-    wave = np.array([1, 100**-1.0])  # 10000 ** -(i / 2)
-    expected = np.concatenate([np.sin(2 * wave), np.sin(4 * wave), np.cos(2 * wave), np.cos(4 * wave)])
-    torch.testing.assert_close(table[2, 4].numpy(), expected.astype(np.float32))
-    with pytest.raises(UsageError, match="try 12"):
-        sincos_positions((2, 2), 10)
 
 
 def test_crops_smaller_than_the_images_have_a_decoder_of_their_own_grid(build):

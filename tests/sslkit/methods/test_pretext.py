@@ -26,7 +26,7 @@ from sslkit.methods.rotation import Rotation, rotated
 from sslkit.methods.supervised import Supervised
 from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 METHODS = {"rotation": Rotation, "jigsaw": Jigsaw, "deep-cluster": DeepCluster, "supervised": Supervised}
 SMALL = {"jigsaw": ["method.permutations=10", "method.hidden=32"], "deep-cluster": ["method.clusters=4"]}

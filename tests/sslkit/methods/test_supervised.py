@@ -14,7 +14,7 @@ from sslkit.methods.base import DataFacts
 from sslkit.methods.supervised import Supervised, described, mix, soft_cross_entropy
 from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 CLASSES = 5

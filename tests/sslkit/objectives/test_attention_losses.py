@@ -11,7 +11,8 @@ from timm.layers import attention as timm_attention
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import ViewMaker
 from sslkit.diagnostics import collapses
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import UsageError
 from sslkit.heads.dino import PrototypeHead
 from sslkit.masks.base import Masks
@@ -20,7 +21,7 @@ from sslkit.objectives import attention_distill, attention_pool, attention_weigh
 from sslkit.objectives.base import BranchOutput, PatchOutput, Scene
 from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 VIEWS, BATCH, HEADS, PATCHES, WIDTH, PROTOTYPES = 2, 3, 4, 9, 6, 5

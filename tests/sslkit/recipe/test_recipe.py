@@ -12,7 +12,7 @@ from sslkit.errors import UsageError
 from sslkit.recipe.merging import merge, override
 from sslkit.recipe.schema import Recipe, as_dict, dump, resolve, validated
 from sslkit.schedules import Moment, cosine, in_epochs, linear, warmup_cosine
-from stages.recipes import find, names
+from stages.inputs.recipes import find, names
 
 SCALES = ["demo", "small32", "imagenet-subset", "imagenet"]
 METHODS = sorted(set(names()) - set(SCALES))

@@ -13,7 +13,7 @@ from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
 from sslkit.training import gradients
-from stages.recipes import find
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 

@@ -1,40 +1,76 @@
 """How many epochs fit into so many minutes."""
 
 import json
-from types import SimpleNamespace
+from itertools import repeat
 
 import pytest
+import torch
+from torch import nn
 
+from sslkit.data.views import Batch
+from sslkit.distributed.process_group import World
+from sslkit.methods.base import Losses, Method
+from sslkit.recipe.schema import Recipe, validated
+from sslkit.schedules import Moment
 from sslkit.training import timing
+from sslkit.training.loop import Trainer
 
 
-def test_an_epoch_is_its_steps_the_look_before_it_and_its_share_of_the_evaluations(monkeypatch):
+class Slow(Method):
+    """A method of one parameter, for which each look at the clock is told how long it took."""
+
+    def __init__(self, recipe: Recipe, spend):
+        super().__init__(recipe)
+        self.weight, self.spend = nn.Parameter(torch.ones(2, 2)), spend
+
+    def forward(self, batch: Batch, at: Moment) -> Losses:
+        self.spend(3.5 if at.step == 0 else 0.5)  # the first step compiles and allocates
+        return Losses(self.weight.square().sum())
+
+    def begin_epoch(self, at: Moment, features):
+        self.spend(7.0)
+        return ()
+
+    def preview(self, batch, at):
+        raise NotImplementedError
+
+    def exported(self):
+        raise NotImplementedError
+
+
+def test_an_epoch_is_its_steps_what_comes_before_them_and_its_share_of_the_evaluations(monkeypatch, tmp_path):
     now = [0.0]
-    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
 
-    def spend(seconds, result=None):
+    def spend(seconds: float) -> None:
         now[0] += seconds
-        return result
 
-    class Trainer:
-        step, steps_per_epoch, features = 0, 100, None
-        recipe = SimpleNamespace(monitor=SimpleNamespace(every_epochs=5))
-        method = SimpleNamespace(begin_epoch=lambda at, features: spend(7.0, ()))
-
-        def __init__(self):
-            self.evaluate = lambda: spend(30.0, {})
-
-        def at(self, step):
-            return step
-
-        def train(self, batches):
-            """A first step that is slow, and the evaluation that ends every training."""
-            spend((self.total - self.step) * 0.5 + (3.0 if self.step == 0 else 0.0))
-            self.step = self.total
-            self.evaluate()
-
-    found = timing.measure(Trainer(), iter(()))
-    assert found.step == pytest.approx(0.5) and found.epoch == pytest.approx(100 * 0.5 + 7 + 30 / 5)
+    recipe = validated(Recipe, {"train": {"epochs": 20}, "monitor": {"every_epochs": 5, "log_steps": 3}})
+    trainer = Trainer(
+        recipe=recipe,
+        method=Slow(recipe, spend),
+        steps_per_epoch=100,
+        device=torch.device("cpu"),
+        precision="fp32",
+        world=World(),
+        checkpoint_path=tmp_path / "checkpoint.pt",
+        metrics_path=tmp_path / "metrics.jsonl",
+        evaluate=dict,
+        features=lambda: torch.empty(0),
+        keep=lambda epoch: None,
+        say=lambda message: None,
+        quiet=True,
+    )
+    index = torch.arange(4)
+    batches = repeat(Batch(index, index, [torch.zeros(1, 4, 3, 2, 2)], []))
+    found = timing.measure(trainer, batches, lambda: spend(30.0))
+    assert found.step == pytest.approx(0.5)
+    assert found.epoch == pytest.approx(100 * 0.5 + 7 + 30 / 5)
+    assert trainer.step == timing.WARM + timing.TIMED
+    # The steps' log is real, up to the last of them; a checkpoint is no part of them.
+    steps = [json.loads(line)["step"] for line in trainer.metrics_path.read_text().splitlines()]
+    assert steps == [3, 5, 6, 9, 12, 15, 18, 21, 24, 25]
+    assert not trainer.checkpoint_path.exists()
 
 
 def test_a_dry_run_tells_how_many_epochs_fit(sslkit, shapes_run, tiny_scale, tmp_path):

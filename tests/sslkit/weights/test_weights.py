@@ -12,7 +12,8 @@ import torch
 from conftest import FIXTURES
 from timm.layers import resample_abs_pos_embed
 
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
 from sslkit.weights.read import load_checkpoint, load_encoder, save_encoder

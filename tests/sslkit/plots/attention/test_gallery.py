@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.plots.attention.contents import GalleryContents
 from sslkit.plots.attention.gallery import draw_gallery
 from sslkit.probes.inspect.attention_maps import AttentionReader, read_images

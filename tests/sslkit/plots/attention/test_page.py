@@ -12,8 +12,9 @@ from browser_fixture import page_errors
 from PIL import Image
 
 from sslkit.encoder.attention import threshold
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.plots.attention.contents import GalleryContents
 from sslkit.plots.attention.gallery import draw_gallery
 from sslkit.plots.attention.maps import HeadMaps

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.data.evaluation_crop import evaluation_crop
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.augmented_linear import SCALE, Crops, PiecewiseOrder, augmented, check_encoder, joined
 from sslkit.probes.classify.linear import Settings, hold_out, statistics

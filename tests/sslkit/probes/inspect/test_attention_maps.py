@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sslkit.encoder.attention import model_size, threshold
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.attention import threshold
+from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.input_size import input_size
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.inspect.attention_maps import AttentionReader, first_percent, patch_at, read_images, read_kept
 
@@ -30,7 +32,7 @@ def reader(encoder: Encoder, size: int = 32) -> AttentionReader:
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (50, 100), (3000, 20), (1, 1)])
 def test_photos_of_any_size(encoder: Encoder, height: int, width: int) -> None:
     maps = reader(encoder).main_maps(photo(height, width))
-    rows, columns = model_size(height, width, 32, 4)
+    rows, columns = input_size(height, width, 32, 4)
     assert maps.shape == (3, rows // 4, columns // 4)
     assert (maps.flatten(1).sum(1) < 1).all()
 

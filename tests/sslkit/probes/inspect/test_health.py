@@ -13,7 +13,8 @@ from torch import nn
 from sslkit.data import shards
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.shards import open_split
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.probes.inspect import health as probe
 from sslkit.probes.inspect.health import (
     STANDARD_VIEWS,
@@ -68,7 +69,7 @@ def naive_heads(model: Encoder, images: torch.Tensor) -> dict[str, np.ndarray]:
     found = {"distance": np.zeros((2, 3)), "entropy": np.zeros((2, 3))}
     side, prefix = 4, model.prefix
     with torch.no_grad():
-        x = model._embed(images, None, None)
+        x = model.embed(images)
         for layer, block in enumerate(model.model.blocks):
             tokens, attn = block.norm1(x), block.attn
             q, k, _ = attn.qkv(tokens).chunk(3, -1)
@@ -110,7 +111,7 @@ def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arch", "why"),
-    [("resnet18", "no ViT"), ("vit_dwee_patch16_reg1_gap_256", "DiffAttention"), (ARCHS[0], "")],
+    [("resnet18", "not a ViT"), ("vit_dwee_patch16_reg1_gap_256", "DiffAttention"), (ARCHS[0], "")],
 )
 def test_models_whose_heads_cannot_be_read_say_why(arch, why):
     found = Encoder(EncoderSpec(arch, image_size=32)).why_no_attention(cls=False)
@@ -237,7 +238,7 @@ def test_nothing_kept_and_no_vit_are_told_and_left_out(run, shapes_run, sslkit):
     words = ("--weights", "random", "--arch", "resnet18", "--data", shapes_run, "--json")
     code, out, err = sslkit("health", run.path.parent / "resnet", *words, *COMMON)
     results = json.loads(out)
-    assert code == 0 and "no ViT" in err and "keep-every" not in err
+    assert code == 0 and "not a ViT" in err and "keep-every" not in err
     assert "per_head" not in results and results["pictures"] == [] and results["width"] == 512
 
 

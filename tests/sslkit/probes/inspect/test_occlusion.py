@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sslkit import rng
 from sslkit.data.shards import Split, open_split
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.linear_classifier import LinearClassifier, check, patch_size, reads
 from sslkit.probes.inspect.occlusion import Part, Plan, area, balanced, curve, dropped, judge, without

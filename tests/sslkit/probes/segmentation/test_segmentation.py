@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from sslkit.encoder.attention import threshold
-from sslkit.encoder.encoder import Encoder, EncoderSpec
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation import patch_probe
 from sslkit.probes.segmentation.confusion import confusion
@@ -35,12 +34,6 @@ from sslkit.probes.segmentation.scores import (
     miou,
     resamples,
 )
-
-
-def test_the_mask_of_a_head_is_that_of_the_authors_code():
-    with np.load(FIXTURES / "attention_threshold.npz") as oracle:
-        mask = threshold(torch.from_numpy(oracle["attention"]), float(oracle["keep"]))
-        assert np.array_equal(mask.numpy(), oracle["mask"])
 
 
 def random_labels(seed: int, height: int = 11, width: int = 17, classes: int = 4) -> np.ndarray:
@@ -259,7 +252,7 @@ def test_tokens_are_the_encoders_and_keys_those_of_its_last_block():
     with torch.no_grad():
         pixels = ((image / 255 - mean) / std)[None]
         expected = encoder(pixels, attention=True)
-        inner = encoder.model.blocks[0](encoder._embed(pixels, None, None))
+        inner = encoder.model.blocks[0](encoder.embed(pixels))
         block = encoder.model.blocks[1]
         keys = block.attn.qkv(block.norm1(inner))[0, 1:, 24:48]
     assert seen.grid == (3, 5) and seen.attention is not None

@@ -1,0 +1,49 @@
+"""What it takes to build an encoder: a timm architecture and the sizes that differ from its own."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+
+from sslkit.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An architecture and its sizes; None keeps timm's own value for the architecture."""
+
+    arch: str = "vit_small_patch16_224"
+    image_size: int = 224  # pixels, square
+    patch_size: int | None = None  # pixels, square
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    drop_path: float = 0.0
+
+    def timm_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of ``timm.create_model``; plain timm builds the same modules from them.
+
+        Raises:
+            UsageError: sizes for an architecture that is not a plain ViT.
+        """
+        sizes = {"patch_size": self.patch_size, "embed_dim": self.width, "depth": self.depth, "num_heads": self.heads}
+        sizes = {key: value for key, value in sizes.items() if value is not None}
+        if is_vit(self.arch):
+            return {"num_classes": 0, "img_size": self.image_size, "dynamic_img_size": True, **sizes}
+        if sizes:
+            names = {"embed_dim": "width", "num_heads": "heads"}
+            keys = ", ".join(f"encoder.{names.get(key, key)}" for key in sizes)
+            raise UsageError(f"{self.arch} is not a plain ViT and takes no {keys}: set {keys} to null")
+        return {"num_classes": 0}
+
+
+def is_vit(arch: str) -> bool:
+    """Whether timm builds the architecture as its plain ``VisionTransformer``.
+
+    Raises:
+        UsageError: timm has no such model.
+    """
+    name = arch.split(".")[0]
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no model '{arch}': {did_you_mean(name, timm.list_models())}")
+    return timm.model_entrypoint(name).__module__.endswith("vision_transformer")

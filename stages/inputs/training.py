@@ -1,0 +1,222 @@
+"""What ``sslkit pretrain`` does in a run: the method, the images and the loop, with its files in the run's folder."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from sslkit.errors import UsageError
+from stages.contract.layout import Result, Run
+from stages.contract.output import say
+from stages.inputs.method import OpenMethod, open_method
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslkit.data.loader import Images
+    from sslkit.data.order import Order
+    from sslkit.data.views import Batch
+    from sslkit.device import Precision
+    from sslkit.distributed.process_group import World
+    from sslkit.encoder.frozen import FrozenEncoder
+    from sslkit.methods.base import Preview
+    from sslkit.recipe.schema import Recipe
+    from sslkit.training.loop import Trainer
+
+ROWS = 6  # images in the picture of the views
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that a training run needs, built before any image is read, so that contradictions come first."""
+
+    run: Run
+    recipe: "Recipe"
+    opened: OpenMethod
+    order: "Order"
+    device: "torch.device"
+    precision: "Precision"
+    workers: int
+    world: "World"
+
+    def first_views(self) -> "Preview":
+        """What the model sees of the first images at its first step.
+
+        This forward pass finds what building the method could not, before much is decoded or compiled.
+        """
+        import torch
+
+        from sslkit.schedules import Moment
+
+        start = Moment(0, self.order.steps_per_epoch, self.recipe.train.epochs)
+        with torch.no_grad():
+            return self.opened.method.preview(self.opened.batch(ROWS), start)
+
+    def train(self, folder: Path, events: Path | None = None) -> Result:
+        """Train to the end, from the checkpoint in ``folder`` where there is one.
+
+        Args:
+            folder: of the log, the checkpoint and, in the leading process, the encoder.
+            events: folder of TensorBoard events; None for none.
+        """
+        from sslkit.data.loader import in_memory
+        from sslkit.files import atomic
+        from sslkit.recipe.schema import dump
+        from sslkit.weights.read import save_encoder
+
+        run, method = self.run, self.opened.method
+        if self.world.leads:
+            with atomic(run.recipe, "w") as handle:
+                handle.write(dump(self.recipe))
+        images = in_memory(self.opened.images, self.opened.wants_objects)
+        method.suit_device(self.device, self.recipe.train.compile)
+        trainer = self._trainer(images, folder, self._evaluation(images))
+        batches = self._batches(images, trainer.step, trainer.total)
+        if events is None:
+            trainer.train(batches)
+        else:
+            with events_of(events, run.metrics) as trainer.tell:
+                trainer.train(batches)
+        if not self.world.leads:
+            return {}
+        encoder, branch = method.exported()
+        save_encoder(encoder, run.encoder, run.encoder_info, branch)
+        return {"encoder": str(run.encoder), "branch": branch, **self._results(trainer.total)}
+
+    def _results(self, steps: int) -> Result:
+        """What the log says of a run that has ended."""
+        from sslkit.diagnostics import collapses
+        from sslkit.files import read_rows
+
+        log = read_rows(self.run.metrics)
+        last = [row for row in log if row.get("loss") is not None][-1]
+        return {
+            "epochs": self.recipe.train.epochs,
+            "steps": steps,
+            "loss": last["loss"],
+            "knn": last.get("knn"),
+            "effective_rank": last.get("effective_rank"),
+            "images_per_second": median(row["images_per_second"] for row in log if "images_per_second" in row),
+            "warnings": last.get("warnings", []),
+            "collapse": collapses(last),
+        }
+
+    def cost(self) -> Result:
+        """What the run would take; nothing is trained."""
+        from sslkit.training.estimate import estimate
+
+        # Two images: enough for statistics of a batch.
+        return estimate(self.opened.method, self.opened.batch(2), self.recipe, self.order, self.precision)
+
+    def epochs_that_fit(self, minutes: float) -> Result:
+        """How many epochs fit into so many minutes on this machine, by some steps that are thrown away."""
+        from tempfile import TemporaryDirectory
+
+        from sslkit.data.loader import in_memory
+        from sslkit.training.timing import TIMED, WARM, measure
+
+        self.opened.method.suit_device(self.device, self.recipe.train.compile)
+        with TemporaryDirectory() as folder:
+            images = in_memory(self.opened.images, self.opened.wants_objects)
+            trainer = self._trainer(images, Path(folder), evaluate=dict, quiet=True)
+            timing = measure(trainer, self._batches(images, 0, WARM + TIMED), self._evaluation(images))
+        return {
+            "images per second": round(self.order.batch_size / timing.step, 1),
+            "minutes per epoch": round(timing.epoch / 60, 3),
+            "epochs that fit": round(60 * minutes / timing.epoch, 2),
+        }
+
+    def _trainer(
+        self, images: "Images", folder: Path, evaluate: Callable[[], dict[str, float]], quiet: bool = False
+    ) -> "Trainer":
+        """The loop, with its files in a folder."""
+        from sslkit.training.loop import Trainer
+        from sslkit.weights.read import save_weights
+
+        method, run = self.opened.method, self.run
+        encoder, _ = method.exported()
+        return Trainer(
+            recipe=self.recipe,
+            method=method,
+            steps_per_epoch=self.order.steps_per_epoch,
+            device=self.device,
+            precision=self.precision,
+            world=self.world,
+            checkpoint_path=folder / run.checkpoint.name,
+            metrics_path=folder / run.metrics.name,
+            evaluate=evaluate,
+            features=lambda: self._all_features(images),
+            keep=lambda epoch: save_weights(encoder, folder / "kept" / f"{epoch:08.2f}.safetensors"),
+            say=say,
+            quiet=quiet,
+        )
+
+    def _batches(self, images: "Images", start: int, stop: int) -> "Iterator[Batch]":
+        from sslkit.data.loader import batches
+
+        opened, pin = self.opened, self.device.type == "cuda"
+        return batches(images, opened.views, self.order, start, stop, self.workers, pin, opened.wants_objects)
+
+    def _frozen(self) -> "FrozenEncoder":
+        """The encoder as evaluations take it."""
+        from sslkit.encoder.frozen import FrozenEncoder
+
+        encoder, _ = self.opened.method.exported()
+        return FrozenEncoder(encoder, self.recipe.encoder.image_size, self.device, self.precision)
+
+    def _evaluation(self, images: "Images") -> Callable[[], dict[str, float]]:
+        from sslkit.training.monitor import watcher
+
+        return watcher(self._frozen(), images, self.recipe.monitor, self.recipe.train.seed)
+
+    def _all_features(self, images: "Images") -> "torch.Tensor":
+        """CLS of all training images, in the order of the dataset; each process computes its share."""
+        import numpy as np
+
+        from sslkit.distributed.process_group import gathered_rows, same_buffers
+        from sslkit.training.monitor import features_of
+
+        frozen = self._frozen()
+        same_buffers(frozen.encoder)
+        mine = np.arange(self.world.rank, len(images), self.world.size)
+        return gathered_rows(features_of(frozen, images, mine), len(images))
+
+
+def open_training(run: Run, recipe: "Recipe", device: "torch.device", workers: int, world: "World") -> Training:
+    """Build a run's method and find out how many steps it has.
+
+    Raises:
+        UsageError: the recipe contradicts itself or the data.
+    """
+    from sslkit.data.order import Order
+    from sslkit.device import resolve_precision
+    from sslkit.schedules import Moment
+
+    precision = resolve_precision(recipe.train.precision, device)
+    opened, train = open_method(run, recipe, device), recipe.train
+    order = Order(
+        samples=len(opened.images),
+        batch_size=train.batch_size,
+        accumulate=train.accumulate,
+        rank=world.rank,
+        world=world.size,
+        seed=train.seed,
+    )
+    if not Moment(0, order.steps_per_epoch, train.epochs).total:
+        raise UsageError(f"{train.epochs:g} epochs of {order.steps_per_epoch} steps are not one step: raise --epochs")
+    return Training(run, recipe, opened, order, device, precision, workers, world)
+
+
+@contextmanager
+def events_of(folder: Path, metrics: Path) -> "Iterator[Callable[..., None]]":
+    """TensorBoard events of the rows that the log has so far; gives the function that adds one more."""
+    from sslkit.files import read_rows
+    from sslkit.training.tensorboard import Events
+
+    events = Events(folder, read_rows(metrics))
+    try:
+        yield events
+    finally:
+        events.close()
