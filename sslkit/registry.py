@@ -39,6 +39,11 @@ def load(package: str, name: str) -> type[Any]:
     return _the_one(module, lambda found: issubclass(found, base), f"public {base.__name__}")
 
 
+def load_all(package: str) -> dict[str, type[Any]]:
+    """The class of every plug-in in a package, by its name."""
+    return {name: load(package, name) for name in names(package)}
+
+
 def _the_one(module: ModuleType, wanted: Callable[[type], bool], what: str) -> type[Any]:
     """The one public class of a module that passes a test."""
     found = [

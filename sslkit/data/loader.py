@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sslkit.data.batch import Batch
 from sslkit.data.order import Order
-from sslkit.data.views import Batch, ViewMaker
+from sslkit.data.views import ViewMaker
 from sslkit.errors import SslkitError
 from sslkit.workers import leave_signals_to_parent
 

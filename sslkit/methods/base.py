@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslkit import rng
 from sslkit.data.augment import photometric
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.encoder.attention import unfuse_attention
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError

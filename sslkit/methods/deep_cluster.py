@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit import rng
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.distributed.process_group import fill_from_leader
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented

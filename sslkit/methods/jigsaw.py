@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit import rng
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.errors import UsageError
 from sslkit.heads.base import mlp
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sslkit import ema, registry
-from sslkit.data.views import Batch, patch_coverage
+from sslkit.data.batch import Batch, patch_coverage
 from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.heads.base import Heads

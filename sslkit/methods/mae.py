@@ -20,7 +20,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslkit import ema
-from sslkit.data.views import Batch, patch_coverage
+from sslkit.data.batch import Batch, patch_coverage
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.positions import fix_positions, sincos_positions
 from sslkit.errors import UsageError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.errors import UsageError
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
@@ -24,7 +24,7 @@ class Rotation(Classifying):
 
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         super().__init__(recipe, facts)
-        if recipe.views.augment.rotate not in (0, [0] * (recipe.views.global_.count + 1)):
+        if recipe.views.augment.probability("rotate") not in (0, [0] * (recipe.views.global_.count + 1)):
             raise UsageError("method rotation turns the crops itself: --set views.augment.rotate=0")
         self.classifier = nn.Linear(self.encoder.width, ANGLES)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit import rng
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.distributed.process_group import processes
 from sslkit.distributed.sums import summed
 from sslkit.errors import UsageError

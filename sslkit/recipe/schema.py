@@ -7,14 +7,13 @@ mask or objective brings its keys with it. An unknown key is an error that names
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from pydantic import (
     BaseModel,
     Field,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -36,9 +35,8 @@ from sslkit.recipe.sections import (
     TrainSection,
     ViewsSection,
 )
+from sslkit.recipe.validation import validated
 from sslkit.schedules import Duration, in_epochs
-
-M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Recipe(Strict):
 
     method: SerializeAsAny[MethodSection] = Field(default_factory=dict, validate_default=True)
     encoder: EncoderSection = EncoderSection()
-    views: ViewsSection = ViewsSection()
+    views: ViewsSection = Field(default_factory=ViewsSection)
     mask: SerializeAsAny[MaskSection] | None = None
     teacher: TeacherSection | None = None
     heads: dict[str, SerializeAsAny[HeadSection]] = Field(default_factory=dict)
@@ -158,40 +156,6 @@ def _durations(section: BaseModel, path: str = "") -> Iterator[tuple[str, Durati
         for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
             if isinstance(inner, BaseModel):
                 yield from _durations(inner, f"{where}.{name}." if name else f"{where}.")
-
-
-def validated(model: type[M], data: Any, where: str = "") -> M:
-    """``data`` as ``model``.
-
-    Raises:
-        UsageError: one line for the first thing that is wrong; an unknown key gets the nearest known one.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join([*([where] if where else []), *map(str, first["loc"])])
-        if first["type"] == "extra_forbidden":
-            known = _keys_at(model, first["loc"][:-1])
-            last = str(first["loc"][-1])
-            hint = did_you_mean(last, known, path.removesuffix(last))
-            raise UsageError(f"unknown key '{path}' in the recipe: {hint}") from None
-        raise UsageError(
-            f"{path} in the recipe: {first['msg'].lower().replace('tuple', 'list')}, not {first['input']!r}"
-        ) from None
-
-
-def _keys_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """The keys of the section that a validation error's location points to."""
-    current: Any = model
-    for part in location:
-        fields = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
-        annotation = fields.get(str(part), current)
-        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
-        current = arguments[0] if arguments else annotation
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return []
-    return [field.alias or name for name, field in current.model_fields.items()]
 
 
 def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:

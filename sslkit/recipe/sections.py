@@ -3,11 +3,24 @@
 What a plug-in file owns (a mask, an objective, a method) has its keys in that file; the classes here are their bases.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    SerializeAsAny,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
+from sslkit import registry
 from sslkit.errors import UsageError
+from sslkit.recipe.validation import validated
 from sslkit.schedules import Duration
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -44,21 +57,23 @@ class CropSection(Strict):
 
 
 class AugmentSection(Strict):
-    """Probabilities. A list is for the first global crop, the second, ..., and last the local crops."""
+    """What happens to each crop. Every file of ``data/augmentations/`` adds its keys.
 
-    flip: Probability = 0.5
-    jitter: Probability = 0.8
-    jitter_strength: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
-    gray: Probability = 0.2
-    blur: Probability = [1.0, 0.1, 0.5]
-    blur_sigma: Positive = (0.1, 2.0)  # pixels
-    solarize: Probability = [0.0, 0.2, 0.0]
-    rotate: Probability = 0.0  # by 90, 180 or 270 degrees
-    noise: Probability = 0.0
-    noise_sigma: Range = (0.02, 0.1)  # of pixels in [0, 1]
-    sobel: Probability = 0.0  # gradients in the place of colours
-    cutout: Probability = 0.0
-    cutout_area: Range = (0.05, 0.25)  # share of the crop's area
+    The key named after the file is its probability: a number, or a list for the first global crop, the second, ...,
+    and last the local crops.
+    """
+
+    def probability(self, name: str) -> Probability:
+        """The probability of an augmentation, by the name of its file."""
+        return getattr(self, name)
+
+
+@cache
+def augment_section() -> type[AugmentSection]:
+    """The section with the keys of all augmentations."""
+    kinds = sorted(registry.load_all("sslkit.data.augmentations").values(), key=lambda kind: kind.order)
+    # Fields come in the order of the bases from the last to the first.
+    return create_model("AugmentSection", __base__=(*(kind.Config for kind in reversed(kinds)), AugmentSection))
 
 
 class ViewsSection(Strict):
@@ -66,7 +81,12 @@ class ViewsSection(Strict):
 
     global_: CropSection = Field(default=CropSection(), alias="global")
     local: CropSection = CropSection(count=0, scale=(0.05, 0.25))  # none unless a recipe asks for them
-    augment: AugmentSection = AugmentSection()
+    augment: SerializeAsAny[AugmentSection] = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _augmentations(cls, value: Any) -> Any:
+        return validated(augment_section(), value, "views.augment") if isinstance(value, Mapping) else value
 
 
 class MethodSection(Strict):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslkit.data.batch import Batch
 from sslkit.data.order import Order
-from sslkit.data.views import Batch
 from sslkit.device import Precision, autocast
 from sslkit.methods.base import Method
 from sslkit.recipe.schema import Recipe

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.device import Precision, autocast
 from sslkit.distributed import process_group as distributed
 from sslkit.encoder.encoder import Encoder

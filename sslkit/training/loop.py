@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import verdict
 from sslkit.distributed import process_group as distributed

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.training.loop import Trainer
 
 WARM, TIMED = 5, 20  # optimizer steps

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from sslkit.data.batch import Batch
     from sslkit.data.shards import Split
-    from sslkit.data.views import Batch, ViewMaker
+    from sslkit.data.views import ViewMaker
     from sslkit.methods.base import Method, Preview
     from sslkit.recipe.schema import Recipe
     from stages.contract.layout import Run

@@ -15,9 +15,9 @@ from stages.inputs.method import OpenMethod, open_method
 if TYPE_CHECKING:
     import torch
 
+    from sslkit.data.batch import Batch
     from sslkit.data.loader import Images
     from sslkit.data.order import Order
-    from sslkit.data.views import Batch
     from sslkit.device import Precision
     from sslkit.distributed.process_group import World
     from sslkit.encoder.frozen import FrozenEncoder

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from sslkit import registry
 from sslkit.data.augment import photometric
+from sslkit.data.batch import Batch
 from sslkit.data.loader import ViewBatches
-from sslkit.data.views import Batch, ViewMaker
+from sslkit.data.views import ViewMaker
 from sslkit.device import Precision, autocast, pick_device
 from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe, resolve

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sslkit.data.batch import Batch
 from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.loader import Images, batches, in_memory
 from sslkit.data.order import Order
-from sslkit.data.views import Batch, ViewMaker
+from sslkit.data.views import ViewMaker
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear import (
     LinearResult,

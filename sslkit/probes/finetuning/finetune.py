@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sslkit import ema
+from sslkit.data.batch import Batch
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from sslkit.data.views import Batch
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
@@ -25,7 +25,8 @@ from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised
 from sslkit.probes.finetuning.layer_decay import factors, freeze_below
 from sslkit.probes.finetuning.prediction import Classifier, FloatLinear, Pool
-from sslkit.recipe.schema import Recipe, validated
+from sslkit.recipe.schema import Recipe
+from sslkit.recipe.validation import validated
 from sslkit.schedules import Duration, Moment
 
 SMALL = 96  # pixels; below, the defaults are those of small data

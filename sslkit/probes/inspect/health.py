@@ -27,13 +27,13 @@ from sslkit.encoder.attention import project, rows
 from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import feature_std
 from sslkit.probes.features.crops import batches, crops
-from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
+from sslkit.recipe.sections import CropSection, ViewsSection
 from sslkit.workers import cores
 
 ATTENTION_FLOATS = 1 << 25  # of one block's attention at a time: 128 MiB
 # What most joint-embedding methods have in common: crops, flips, colours. Blur and solarize belong to some.
-STANDARD_VIEWS = ViewsSection(
-    **{"global": CropSection(count=2, scale=(0.25, 1.0)), "augment": AugmentSection(blur=0.0, solarize=0.0)}
+STANDARD_VIEWS = ViewsSection.model_validate(
+    {"global": {"count": 2, "scale": (0.25, 1.0)}, "augment": {"blur": 0.0, "solarize": 0.0}}
 )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslkit.data.augment import photometric_columns
+from sslkit.data.batch import Batch
 from sslkit.data.normalise import unnormalise
-from sslkit.data.views import PHOTOMETRIC, Batch
 from sslkit.device import Precision, autocast
 from sslkit.methods.mae import MaskedAutoencoder, moments, normalised, patchify
 from sslkit.schedules import Moment
@@ -98,7 +99,7 @@ def as_batch(images: Sequence[InputImage]) -> Batch:
         samples=torch.tensor([each.sample for each in images]),
         labels=torch.full((len(images),), -1),
         crops=[torch.stack([each.pixels for each in images])[None]],
-        photometric=[torch.zeros(1, len(images), len(PHOTOMETRIC))],
+        photometric=[torch.zeros(1, len(images), photometric_columns()[1])],
         objects=torch.stack(objects)[None] if len(objects) == len(images) else None,
     )
 

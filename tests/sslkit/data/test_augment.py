@@ -1,224 +1,191 @@
-"""Each photometric operation against torchvision's, and the batch against one image at a time."""
+"""The photometric part of whole batches: the order of the augmentations, and independence from the neighbours."""
 
-import math
-from functools import partial
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms.v2 import functional as tv
 
-from sslkit.data import augment
+from sslkit.data import augment, augmentations
+from sslkit.data.augmentations import blur, cutout, gray, jitter, noise, sobel, solarize
+from sslkit.data.augmentations.base import Photometric
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from sslkit.data.views import PHOTOMETRIC
+from sslkit.data.views import ViewMaker
+from sslkit.errors import UsageError
+from sslkit.recipe import sections
+from sslkit.recipe.sections import ViewsSection
+from sslkit.recipe.validation import validated
+
+OLDEST: tuple[type[Photometric], ...] = (jitter.Jitter, gray.Gray, blur.Blur, solarize.Solarize)
+LATER = {"noise": (0.1, 3.0), "sobel": (1.0,), "cutout": (5.0, 2.0, 9.0)}
 
 
-@pytest.fixture
-def images():
-    return torch.rand(3, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+def row(**drawn: tuple[float, ...]) -> torch.Tensor:
+    """(P,) what is drawn for one image, by augmentation."""
+    columns, total = augment.photometric_columns()
+    values = torch.zeros(total)
+    for name, numbers in drawn.items():
+        values[columns[name]] = torch.tensor(numbers)
+    return values
 
 
-def factors(*values):
-    return torch.tensor(values)[:, None, None, None]
+def pixels(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, (*shape, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(
-    ("mine", "theirs", "values"),
-    [
-        (augment.brightness_, tv.adjust_brightness, (0.6, 1.0, 1.4)),
-        (augment.contrast_, tv.adjust_contrast, (0.6, 1.0, 1.4)),
-        (augment.saturation_, tv.adjust_saturation, (0.0, 1.0, 1.4)),
-        (augment.hue_, tv.adjust_hue, (-0.5, 0.1, 0.37)),
-    ],
-)
-def test_each_image_is_changed_by_its_own_factor_as_torchvision_does(images, mine, theirs, values):
-    expected = torch.stack([theirs(image, value) for image, value in zip(images, values, strict=True)])
-    mine(images, factors(*values))
-    torch.testing.assert_close(images, expected, rtol=0, atol=2e-4)  # torchvision rounds the weights of luma
+def drawn(count: int, **later: tuple[float, ...]) -> torch.Tensor:
+    """(1, count, P): every second image with most of the oldest augmentations, the others gray."""
+    colours = {"jitter": (1, 0.7, 1.2, 1.0, 0.1, 5), "blur": (0.8,), "solarize": (1,)}
+    return torch.stack([row(**(colours if i % 2 else {"gray": (1,)}), **later) for i in range(count)])[None]
 
 
-def test_hue_leaves_gray_and_extreme_pixels_alone():
-    x = torch.tensor([0.0, 0.5, 1.0])[:, None, None, None].expand(3, 3, 2, 2).contiguous()
-    expected = x.clone()
-    augment.hue_(x, factors(0.3, 0.3, 0.3))
-    torch.testing.assert_close(x, expected)
-
-
-def test_grayscale_solarize_and_blur_as_torchvision(images):
-    expected = tv.rgb_to_grayscale(images, 3)
-    gray = images.clone()
-    augment.grayscale_(gray)
-    torch.testing.assert_close(gray, expected, rtol=0, atol=1e-3)  # torchvision rounds its weights differently
-    light = images.clone()
-    augment.solarize_(light)
-    torch.testing.assert_close(light, tv.solarize(images, 128 / 255))
-    sigmas = (0.1, 1.0, 2.0)
-    sides = [2 * math.ceil(3 * s) + 1 for s in sigmas]
-    expected = torch.stack([tv.gaussian_blur(i, [k, k], [s, s]) for i, k, s in zip(images, sides, sigmas, strict=True)])
-    augment.blur_(images, factors(*sigmas), max(sigmas))
-    torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
-
-
-def rows(**columns) -> torch.Tensor:
-    neutral = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0}
-    return torch.tensor([columns.get(name, neutral.get(name, 0.0)) for name in PHOTOMETRIC])
+def test_the_order_of_the_augmentations():
+    names = ["flip", "jitter", "gray", "blur", "solarize", "rotate", "noise", "sobel", "cutout"]
+    assert list(augment.augmentations()) == names
+    keys = [key for key in sections.augment_section().model_fields if key in names]
+    assert keys == names
 
 
 def test_nothing_drawn_is_normalisation_alone():
-    crops = torch.randint(0, 256, (2, 2, 3, 8, 8), dtype=torch.uint8)
-    out = augment.photometric(crops, rows().expand(2, 2, -1))
+    crops = pixels(2, 2)
+    out = augment.photometric(crops, row().expand(2, 2, -1))
     mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     torch.testing.assert_close(out, (crops / 255 - mean) / std, rtol=1e-5, atol=1e-5)
 
 
+def test_the_oldest_augmentations_run_in_dinos_order():
+    crops, draws = pixels(1, 6), drawn(6)
+    expected, (columns, _) = crops[0] * (1 / 255), augment.photometric_columns()
+    for kind in OLDEST:
+        kind.apply(expected, draws[0, :, columns[kind.__name__.lower()]].numpy())
+    assert torch.equal(augment.photometric(crops, draws)[0], augment.normalise(expected))
+
+
+def test_noise_then_sobel_then_normalise_then_cutout():
+    crops = pixels(1, 2)
+    out = augment.photometric(crops, row(**LATER).expand(1, 2, -1))
+    expected = crops[0] / 255
+    noise.Noise.apply(expected, np.array([LATER["noise"]] * 2, np.float32))
+    sobel.Sobel.apply(expected, np.ones((2, 1), np.float32))
+    expected = augment.normalise(expected)
+    expected[:, :, 2:7, 9:14] = 0  # the mean after normalisation, with no noise and no edge in it
+    torch.testing.assert_close(out[0], expected, rtol=0, atol=1e-5)
+    assert not out[0, :, :, 2:7, 9:14].any()
+
+
 def test_an_image_does_not_depend_on_its_neighbours():
-    generator = torch.Generator().manual_seed(1)
-    crops = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8, generator=generator)
-    draw = torch.stack(
+    crops = pixels(2, 4)
+    draws = torch.stack(
         [
-            torch.stack(
-                [rows(jitter=1, brightness=0.7, hue=0.2, order=o, blur=s, gray=g, solarize=g) for g in (0, 1, 0, 1)]
-            )
-            for o, s in ((3.0, 0.0), (17.0, 1.3))
+            torch.stack([row(jitter=(1, 0.7, 1, 1, 0.2, o), blur=(s,), gray=(g,), solarize=(g,)) for g in (0, 1, 0, 1)])
+            for o, s in ((3, 0.0), (17, 1.3))
         ]
     )
-    whole = augment.photometric(crops, draw)
+    whole = augment.photometric(crops, draws)
     for view in range(2):
         for sample in range(4):
-            alone = augment.photometric(crops[view, sample][None, None], draw[view, sample][None, None])
+            alone = augment.photometric(crops[view, sample][None, None], draws[view, sample][None, None])
             torch.testing.assert_close(whole[view, sample], alone[0, 0], rtol=0, atol=1e-6)
 
 
 def test_autocast_does_not_touch_pixels():
-    crops = torch.randint(0, 256, (1, 2, 3, 16, 16), dtype=torch.uint8)
-    draw = rows(blur=1.5, jitter=1, contrast=1.2).expand(1, 2, -1)
-    expected = augment.photometric(crops, draw)
+    crops, draws = pixels(1, 2), row(blur=(1.5,), jitter=(1, 1, 1.2, 1, 0, 0)).expand(1, 2, -1)
+    expected = augment.photometric(crops, draws)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(augment.photometric(crops, draw), expected)
+        assert torch.equal(augment.photometric(crops, draws), expected)
 
 
-def test_the_order_of_the_jitter_matters_and_all_24_occur():
-    crops = torch.randint(0, 256, (1, 1, 3, 8, 8), dtype=torch.uint8)
-    settings = {"jitter": 1, "brightness": 1.4, "contrast": 0.6, "saturation": 0.7, "hue": 0.1}
-    outs = [augment.photometric(crops, rows(order=float(o), **settings)[None, None]) for o in range(24)]
-    assert len({o.numpy().tobytes() for o in outs}) > 12
-    assert len({tuple(o) for o in augment.ORDERS}) == 24
-    assert np.array_equal(np.sort(augment.ORDERS, 1), np.tile(np.arange(4), (24, 1)))
-
-
-def hashed(value: int) -> int:
-    """PCG's hash in Python's own integers (Jarzynski and Olano, JCGT 9(3), 2020)."""
-    state = (value * 747796405 + 2891336453) % 2**32
-    word = ((state >> ((state >> 28) + 4)) ^ state) * 277803737 % 2**32
-    return (word >> 22) ^ word
-
-
-def normal_numbers(seed: int, count: int) -> list[float]:
-    half = math.ceil(count / 2)
-    words = [hashed((hashed(seed) + i) % 2**32) for i in range(half)]
-    pairs = [(math.sqrt(-2 * math.log(((w >> 16) + 1) / 65536)), 2 * math.pi * (w % 65536) / 65536) for w in words]
-    return ([r * math.cos(a) for r, a in pairs] + [r * math.sin(a) for r, a in pairs])[:count]
-
-
-def test_noise_is_a_function_of_the_images_own_seed():
-    images = torch.full((2, 3, 5, 3), 0.5)  # 45 values: the last number of the last pair is left over
-    augment.noise_(images, factors(0.05, 0.3), factors(7.0, 2.0**24 - 1))
-    for image, sigma, seed in zip(images, (0.05, 0.3), (7, 2**24 - 1), strict=True):
-        expected = np.clip(0.5 + sigma * np.array(normal_numbers(seed, 45)).reshape(3, 5, 3), 0, 1)
-        np.testing.assert_allclose(image.numpy(), expected, rtol=0, atol=1e-6)
-
-
-def test_noise_is_gaussian_and_independent_from_pixel_to_pixel_and_image_to_image():
-    images = torch.full((8, 3, 64, 64), 0.5)
-    augment.noise_(images, factors(*[0.05] * 8), factors(*range(8)))
-    z = ((images - 0.5) / 0.05).flatten(1).double()
-    n = z.numel()
-    assert abs(z.mean()) < 4 / n**0.5
-    assert abs(z.var() - 1) < 4 * (2 / n) ** 0.5
-    assert abs((z**4).mean() - 3) < 4 * (96 / n) ** 0.5
-    for shift in (1, 64, 64 * 64, z.shape[1] // 2):  # along a row, a column, the channels, and within a pair
-        assert abs((z[:, shift:] * z[:, :-shift]).mean()) < 4 / (n / 2) ** 0.5
-    assert (torch.corrcoef(z) - torch.eye(8)).abs().max() < 5 / z.shape[1] ** 0.5
-
-
-def test_sobel_is_the_gradient_of_luma_in_the_bounds_it_can_have(images):
-    gray = np.einsum("c,nchw->nhw", augment.LUMA, images.numpy().astype(np.float64))
-    kernel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    expected = np.empty(images.shape)
-    for i, plane in enumerate(np.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="reflect")):
-        for y, x in np.ndindex(*gray.shape[1:]):
-            window = plane[y : y + 3, x : x + 3]
-            right, down = (window * kernel).sum(), (window * kernel.T).sum()
-            expected[i, :, y, x] = 0.5 + right / 8, 0.5 + down / 8, math.hypot(right, down) / math.sqrt(20)
-    augment.sobel_(images)
-    np.testing.assert_allclose(images.numpy(), expected, rtol=0, atol=1e-6)
-    # Of all black and white windows one reaches each bound and none exceeds it.
-    windows = torch.from_numpy((np.arange(512)[:, None] >> np.arange(9)) & 1).float().view(512, 1, 3, 3)
-    windows = windows.repeat(1, 3, 1, 1)
-    augment.sobel_(windows)
-    torch.testing.assert_close(windows[:, :, 1, 1].amin(0), torch.zeros(3))
-    torch.testing.assert_close(windows[:, :, 1, 1].amax(0), torch.ones(3))
-
-
-def test_cutout_clears_its_square_and_nothing_else():
-    crops = torch.randint(1, 256, (1, 3, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    squares = ((4, 2, 7), (0, 3, 3), (12, 0, 0))  # side, top, left; the second is none, the third is everything
-    draw = torch.stack([rows(cutout=s, cutout_top=t, cutout_left=c, noise=0.1, noise_seed=5) for s, t, c in squares])
-    without = draw.clone()
-    without[:, augment.COLUMN["cutout"]] = 0
-    out, expected = (augment.photometric(crops, d[None])[0].numpy() for d in (draw, without))
-    for image, (side, top, left) in zip(expected, squares, strict=True):
-        image[:, top : top + side, left : left + side] = 0  # the mean after normalisation
-    np.testing.assert_array_equal(out, expected)
-
-
-def test_noise_then_sobel_then_normalise():
-    crops = torch.randint(0, 256, (1, 2, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
-    out = augment.photometric(crops, rows(noise=0.2, noise_seed=11, sobel=1).expand(1, 2, -1))
-    expected = crops[0] / 255
-    augment.noise_(expected, factors(0.2, 0.2), factors(11.0, 11.0))
-    augment.sobel_(expected)
-    torch.testing.assert_close(out[0], augment.normalise(expected), rtol=0, atol=1e-5)
-
-
-LATER = {"noise": 0.1, "noise_seed": 3.0, "sobel": 1.0, "cutout": 5.0, "cutout_top": 2.0, "cutout_left": 9.0}
-
-
-def drawn(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(1, count) crops and draws of everything that is older than noise."""
-    crops = torch.randint(0, 256, (1, count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
-    settings = {"jitter": 1, "brightness": 0.7, "contrast": 1.2, "hue": 0.1, "order": 5, "blur": 0.8, "solarize": 1}
-    return crops, torch.stack([rows(**settings) if i % 2 else rows(gray=1) for i in range(count)])[None]
-
-
-def test_images_that_the_later_operations_leave_alone_keep_every_bit(monkeypatch):
-    crops, draw = drawn(6)
-    # What there was before them, spelt out.
-    expected, old = crops[0] * (1 / 255), draw[0].numpy()
-    augment._jitter(expected, old)
-    augment._on(expected, old[:, augment.COLUMN["gray"]] > 0, augment.grayscale_)
-    sigma = old[:, augment.COLUMN["blur"]]
-    augment._on(expected, sigma > 0, partial(augment.blur_, widest=float(sigma.max())), sigma)
-    augment._on(expected, old[:, augment.COLUMN["solarize"]] > 0, augment.solarize_)
-    augment.normalise(expected)
-    touched = draw.clone()
-    for name, value in LATER.items():
-        touched[:, 2, augment.COLUMN[name]] = value
+def test_images_that_the_later_augmentations_leave_alone_keep_every_bit(monkeypatch):
+    crops, draws = pixels(1, 6), drawn(6)
+    expected = augment.photometric(crops, draws)[0]
+    touched = draws.clone()
+    touched[:, 2] = drawn(6, **LATER)[:, 2]
     others = [0, 1, 3, 4, 5]
-    assert torch.equal(augment.photometric(crops, touched)[0, others], expected[others])
-    for name in ("noise_", "sobel_", "cutout_"):
-        monkeypatch.setattr(augment, name, lambda *_: pytest.fail("called for nothing"))
-    assert torch.equal(augment.photometric(crops, draw)[0], expected)
+    out = augment.photometric(crops, touched)[0]
+    assert torch.equal(out[others], expected[others])
+    assert not torch.equal(out[2], expected[2])
+    for module, name in ((noise, "noise_"), (sobel, "sobel_"), (cutout, "cutout_")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("called for nothing"))
+    assert torch.equal(augment.photometric(crops, draws)[0], expected)
 
 
 def test_noise_sobel_and_cutout_follow_the_image_not_its_place_in_the_batch():
-    crops, draw = drawn(6)
-    for i in range(6):
-        for name, value in LATER.items():
-            draw[:, i, augment.COLUMN[name]] = value + i * (name in ("noise_seed", "cutout_top"))
-    out = augment.photometric(crops, draw)
+    crops = pixels(1, 6)
+    draws = torch.cat(
+        [drawn(6, noise=(0.1, 3.0 + i), sobel=(1.0,), cutout=(5, 2.0 + i, 9))[:, i : i + 1] for i in range(6)], 1
+    )
+    out = augment.photometric(crops, draws)
     order = [4, 0, 5, 2]
-    again = augment.photometric(crops[:, order], draw[:, order])
+    again = augment.photometric(crops[:, order], draws[:, order])
     torch.testing.assert_close(again, out[:, order], rtol=0, atol=1e-6)
-    alike = augment.photometric(crops[:, :1].expand(1, 6, 3, 16, 16), rows(**LATER).expand(1, 6, -1))
+    alike = augment.photometric(crops[:, :1].expand(1, 6, 3, 16, 16), row(**LATER).expand(1, 6, -1))
     torch.testing.assert_close(alike, alike[:, :1].expand_as(alike), rtol=0, atol=1e-6)  # one seed, one noise
+
+
+INVERT = '''
+from sslkit.data.augmentations.base import Photometric, change
+from sslkit.recipe.sections import Probability
+
+
+class Invert(Photometric):
+    """Inverts all colours."""
+
+    order = 45
+
+    class Config(Photometric.Config):
+        """A probability."""
+
+        invert: Probability = 0.0
+
+    @staticmethod
+    def apply(images, draws):
+        """Invert some images."""
+        change(images, draws[:, 0] > 0, lambda x: x.neg_().add_(1))
+'''
+
+
+def forget_augmentations() -> None:
+    for remembered in (augment.augmentations, augment.photometric_columns, sections.augment_section):
+        remembered.cache_clear()
+
+
+@pytest.fixture
+def dropped_in(tmp_path: Path, monkeypatch) -> Iterator[None]:
+    """A folder with `invert.py`, as if it were in `augmentations/`."""
+    (tmp_path / "invert.py").write_text(INVERT)
+    monkeypatch.setattr(augmentations, "__path__", [*augmentations.__path__, str(tmp_path)])
+    forget_augmentations()
+    yield
+    monkeypatch.undo()
+    forget_augmentations()
+
+
+def test_a_file_dropped_in_is_an_augmentation(dropped_in):
+    image = pixels(1)[0]
+    section = validated(ViewsSection, {"augment": {"invert": [1.0, 0.0, 0.0], "cutout": 1.0}})
+    assert list(section.model_dump()["augment"])[7:9] == ["invert", "rotate"]
+    crops, (draws,) = ViewMaker(section, 16, 4, 0)(image, 0, 0)
+    out = augment.photometric(crops[0][:, None], torch.from_numpy(draws)[:, None])
+    plain = draws.copy()
+    plain[:, augment.photometric_columns()[0]["invert"]] = 0
+    assert (draws != plain).any(1).tolist() == [True, False]
+    without = augment.photometric(crops[0][:, None], torch.from_numpy(plain)[:, None])
+    assert torch.equal(out[1], without[1])
+    assert not torch.equal(out[0], without[0])
+    with pytest.raises(
+        UsageError, match=r"unknown key 'views\.augment\.inverse'.*did you mean 'views\.augment\.invert'"
+    ):
+        validated(ViewsSection, {"augment": {"inverse": 1.0}})
+
+
+def test_a_file_dropped_in_changes_no_other_draw(request):
+    image, keys = pixels(1)[0], {"augment": {"noise": 1.0, "cutout": 1.0}}
+    before_columns = augment.photometric_columns()[0]
+    (before,) = ViewMaker(validated(ViewsSection, keys), 16, 4, 0)(image, 2, 3)[1]
+    request.getfixturevalue("dropped_in")
+    keys["augment"]["invert"] = 1.0
+    (after,) = ViewMaker(validated(ViewsSection, keys), 16, 4, 0)(image, 2, 3)[1]
+    columns = augment.photometric_columns()[0]
+    for name, where in before_columns.items():
+        assert np.array_equal(before[:, where], after[:, columns[name]]), name

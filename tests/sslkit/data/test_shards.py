@@ -1,4 +1,5 @@
 import gc
+import io
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import webdataset
+from PIL import Image
 
 from sslkit.data import images, shards
 from sslkit.data.shard_index import index_path, is_complete, read_index
@@ -212,3 +214,33 @@ def test_the_index_knows_the_tar_and_what_was_left_out(tmp_path):
     write_shard(path, records(), skipped)
     facts = read_index(path).facts
     assert facts == {"bytes": path.stat().st_size, "sha256": sha256(path), "skipped": [{"image": "x"}]}
+
+
+def encoded(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_masks_in_shards_are_read_whatever_their_white_is(tmp_path):
+    rows, columns = np.mgrid[:48, :40]
+    disc = ((rows - 20) ** 2 + (columns - 15) ** 2 < 81).astype(np.uint8) * 255
+    palette = Image.fromarray(disc // 255).convert("P")
+    palette.putpalette([0, 0, 0, 0, 128, 0])  # the object is green
+    stored = {
+        "black and white": Image.fromarray(disc),
+        "0 and 1": Image.fromarray(disc // 255),
+        "one bit": Image.fromarray(disc > 0),
+        "palette": palette,
+        "empty": Image.fromarray(np.zeros_like(disc)),
+    }
+    photo = images.encode_png(np.zeros((48, 40, 3), np.uint8))
+    records = [Record(f"{i}", 0, {"png": photo, "mask.png": encoded(mask)}) for i, mask in enumerate(stored.values())]
+    write_shard(tmp_path / "train-000000.tar", [*records, Record("none", 0, {"png": photo})], [])
+    split = shards.Split(tmp_path, "train", ["thing"], ["train-000000.tar"])
+    for i, name in enumerate(stored):
+        mask = split.object_mask(i)
+        assert mask is not None
+        assert mask.dtype == torch.uint8
+        assert np.array_equal(mask.numpy(), np.zeros_like(disc) if name == "empty" else disc), name
+    assert split.object_mask(len(stored)) is None

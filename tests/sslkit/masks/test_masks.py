@@ -17,7 +17,7 @@ from sslkit.masks.block import BlockMasking
 from sslkit.masks.oracle import OracleMasking
 from sslkit.masks.random import RandomMasking
 from sslkit.methods.base import masked_on_object
-from sslkit.recipe.schema import validated
+from sslkit.recipe.validation import validated
 
 NAMES = registry.names("sslkit.masks")
 GRIDS = st.tuples(st.integers(2, 16), st.integers(2, 16))

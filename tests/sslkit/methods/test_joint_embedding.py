@@ -8,8 +8,9 @@ import torch
 
 from sslkit import registry
 from sslkit.data.augment import photometric
+from sslkit.data.batch import Batch
 from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import Batch, ViewMaker
+from sslkit.data.views import ViewMaker
 from sslkit.errors import UsageError
 from sslkit.heads import base as heads
 from sslkit.heads.dino import PrototypeHead

@@ -10,8 +10,9 @@ import torch
 from conftest import FIXTURES
 
 from sslkit import registry, rng
+from sslkit.data.batch import Batch
 from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import Batch, ViewMaker
+from sslkit.data.views import ViewMaker
 from sslkit.encoder.positions import sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.attention import rank
@@ -26,7 +27,8 @@ from sslkit.methods.mae import (
     unpatchify,
     visible,
 )
-from sslkit.recipe.schema import resolve, validated
+from sslkit.recipe.schema import resolve
+from sslkit.recipe.validation import validated
 from sslkit.schedules import Moment
 from stages.inputs.recipes import find
 

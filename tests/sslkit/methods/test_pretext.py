@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sslkit.data.batch import Batch
 from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import Batch, ViewMaker
+from sslkit.data.views import ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.base import Classifying, DataFacts, accuracy, augmented
 from sslkit.methods.deep_cluster import (

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sslkit.errors import UsageError
 from sslkit.recipe.merging import merge, override
-from sslkit.recipe.schema import Recipe, as_dict, dump, resolve, validated
+from sslkit.recipe.schema import Recipe, as_dict, dump, resolve
+from sslkit.recipe.validation import validated
 from sslkit.schedules import Moment, cosine, in_epochs, linear, warmup_cosine
 from stages.inputs.recipes import find, names
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from sslkit.data.views import Batch
+from sslkit.data.batch import Batch
 from sslkit.distributed.process_group import World
 from sslkit.methods.base import Losses, Method
-from sslkit.recipe.schema import Recipe, validated
+from sslkit.recipe.schema import Recipe
+from sslkit.recipe.validation import validated
 from sslkit.schedules import Moment
 from sslkit.training import timing
 from sslkit.training.loop import Trainer

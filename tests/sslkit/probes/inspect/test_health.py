@@ -26,7 +26,7 @@ from sslkit.probes.inspect.health import (
     patch_distances,
     representation,
 )
-from sslkit.recipe.sections import AugmentSection, CropSection, ViewsSection
+from sslkit.recipe.sections import ViewsSection
 from stages.contract.layout import Run
 
 SIZES = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 3}
@@ -148,11 +148,11 @@ def test_views_depend_on_image_and_seed_alone(shapes_run):
 
 def test_recipes_of_one_view_give_a_pair_and_no_augmentation_gives_alignment_0(shapes_run):
     model = encoder()
-    still = AugmentSection(flip=0.0, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0)
-    section = ViewsSection(**{"global": CropSection(count=1, scale=(1.0, 1.0)), "augment": still})
+    still = dict.fromkeys(("flip", "jitter", "gray", "blur", "solarize"), 0.0)
+    section = ViewsSection.model_validate({"global": {"count": 1, "scale": (1.0, 1.0)}, "augment": still})
     images = sample(shapes_run, model, section)
     assert representation(model, images)["alignment"] == pytest.approx(0, abs=1e-9)
-    moving = section.model_copy(update={"augment": AugmentSection(blur=0.0, solarize=0.0)})
+    moving = section.model_copy(update={"augment": STANDARD_VIEWS.augment})
     (pair,) = probe._pairs(sample(shapes_run, model, moving), "")
     assert pair.shape == (2, 6, 3, 32, 32) and not torch.allclose(pair[0], pair[1])
 

@@ -1,20 +1,15 @@
-"""The masks of objects: read, kept, cut beside the crops, and counted patch by patch."""
-
-import io
+"""Micro-batches: made by any number of workers, from images in memory or not, with the masks of their objects."""
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from sslkit.data import images as codec
 from sslkit.data.loader import DecodedImages, ViewBatches, batches, in_memory
 from sslkit.data.order import Order
-from sslkit.data.shards import Record, Split, write_shard
-from sslkit.data.views import Batch, ViewMaker, patch_coverage
+from sslkit.data.views import ViewMaker
 from sslkit.errors import SslkitError
-from sslkit.recipe.schema import validated
 from sslkit.recipe.sections import ViewsSection
+from sslkit.recipe.validation import validated
 
 SECTION = {"global": {"count": 2, "scale": [0.2, 1.0]}, "local": {"count": 1}, "augment": {"rotate": 0.5}}
 
@@ -39,6 +34,12 @@ def masked(count: int = 12) -> DecodedImages:
     return DecodedImages(pixels, np.arange(count), masks)
 
 
+def plain(count: int) -> DecodedImages:
+    """Images without masks; the label is the image's number."""
+    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return DecodedImages(pixels, np.arange(count))
+
+
 class Mixed:
     """Images of which only some have a mask."""
 
@@ -55,18 +56,31 @@ class Mixed:
         return self.masks[i]
 
 
-def test_masks_follow_the_boxes_flips_and_turns_of_the_crops():
-    # A smooth image, on which bicubic and bilinear weights agree, in all three channels and as the mask.
-    rows, columns = np.mgrid[:97, :71]
-    smooth = torch.from_numpy((127 + 60 * np.sin(rows / 15) + 60 * np.cos(columns / 11)).astype(np.uint8))
-    views, seen = maker(), []
-    for epoch in range(40):
-        crops = views(smooth.expand(3, -1, -1), epoch, 3)[0][0]
-        cut = views.objects(smooth, epoch, 3)
-        assert cut.shape == (2, 32, 32) and cut.dtype == torch.uint8
-        assert int((crops[:, 0].int() - cut.int()).abs().max()) <= 6
-        seen.append(cut)
-    assert len({c.numpy().tobytes() for c in seen}) == 40
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(workers):
+    source, views, order = plain(20), maker(), Order(20, 5)
+    made = list(batches(source, views, order, 2, 6, workers, pin=False))
+    assert len(made) == 4
+    for batch, (epoch, samples) in zip(made, order.micro_batches(2, 6), strict=True):
+        expected = ViewBatches(source, views)[epoch, samples]
+        assert torch.equal(batch.samples, expected.samples)
+        assert torch.equal(batch.labels, expected.samples)
+        assert all(torch.equal(a, b) for a, b in zip(batch.crops, expected.crops, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(batch.photometric, expected.photometric, strict=True))
+
+
+def test_images_of_one_size_are_kept_and_others_are_read_each_time():
+    source = plain(5)
+    kept = in_memory(source)
+    assert kept is not source
+    assert torch.equal(kept.image(3), source.image(3))
+
+    class Mixed(DecodedImages):
+        def image(self, i):
+            return super().image(i)[:, : 20 + i]
+
+    mixed = Mixed(source.pixels, source.labels)
+    assert in_memory(mixed) is mixed
 
 
 def test_a_batch_carries_the_masks_of_its_global_crops():
@@ -98,26 +112,13 @@ def test_there_are_none_where_the_data_has_none():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_workers_change_nothing(workers):
+def test_workers_change_no_mask(workers):
     source, views, order = in_memory(masked(), objects=True), maker(), Order(12, 4)
     made = list(batches(source, views, order, 1, 4, workers, pin=False, objects=True))
     assert len(made) == 3
     for batch, (epoch, samples) in zip(made, order.micro_batches(1, 4), strict=True):
         expected = torch.stack([views.objects(discs(12)[s], epoch, int(s)) for s in samples], 1)
         assert batch.objects is not None and torch.equal(batch.objects, expected)
-
-
-def test_masks_go_where_the_crops_go(monkeypatch):
-    source = masked()
-    batch = ViewBatches(source, maker(), objects=True)[0, np.arange(2)]
-    there = batch.to(torch.device("meta"))
-    assert there.objects is not None and there.objects.device.type == there.crops[0].device.type == "meta"
-    assert there.samples.device.type == there.photometric[0].device.type == "cpu"
-    pinned = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
-    assert batch.pin_memory().objects is batch.objects and any(p is batch.objects for p in pinned)
-    plain = Batch(batch.samples, batch.labels, batch.crops, batch.photometric)
-    assert plain.objects is plain.pin_memory().objects is plain.to(torch.device("meta")).objects is None
 
 
 def test_masks_are_kept_in_memory_when_asked_for_and_found_when_not():
@@ -144,45 +145,3 @@ def test_a_mask_of_another_size_than_its_image_is_refused_when_it_is_needed():
     with pytest.raises(SslkitError, match="mask of sample 1"):
         in_memory(source, objects=True)
     assert ViewBatches(in_memory(source), maker())[0, np.arange(2)].objects is None
-
-
-def encoded(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def test_masks_in_shards_are_read_whatever_their_white_is(tmp_path):
-    disc = discs(1)[0].numpy()
-    palette = Image.fromarray(disc // 255).convert("P")
-    palette.putpalette([0, 0, 0, 0, 128, 0])  # the object is green
-    stored = {
-        "black and white": Image.fromarray(disc),
-        "0 and 1": Image.fromarray(disc // 255),
-        "one bit": Image.fromarray(disc > 0),
-        "palette": palette,
-        "empty": Image.fromarray(np.zeros_like(disc)),
-    }
-    photo = codec.encode_png(np.zeros((48, 40, 3), np.uint8))
-    records = [Record(f"{i}", 0, {"png": photo, "mask.png": encoded(mask)}) for i, mask in enumerate(stored.values())]
-    write_shard(tmp_path / "train-000000.tar", [*records, Record("none", 0, {"png": photo})], [])
-    split = Split(tmp_path, "train", ["thing"], ["train-000000.tar"])
-    for i, name in enumerate(stored):
-        mask = split.object_mask(i)
-        assert mask is not None and mask.dtype == torch.uint8
-        assert np.array_equal(mask.numpy(), np.zeros_like(disc) if name == "empty" else disc), name
-    assert split.object_mask(len(stored)) is None
-    objects = ViewBatches(in_memory(split, objects=True), maker(), objects=True)[0, np.arange(6)].objects
-    assert objects is not None and objects[:, :4].any() and not objects[:, 4:].any()
-
-
-def test_patch_coverage_is_the_mean_over_each_patch():
-    objects = torch.randint(0, 256, (2, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    objects[1, 2, :4, 4:8], objects[1, 2, 8:, 8:] = 255, 0
-    coverage = patch_coverage(objects, 4)
-    assert coverage.shape == (6, 9) and coverage.dtype == torch.float32
-    for view, sample, row, column in np.ndindex(2, 3, 3, 3):
-        patch = objects[view, sample, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-        expected = sum(patch.flatten().tolist()) / 16 / 255
-        assert abs(float(coverage[view * 3 + sample, row * 3 + column]) - expected) < 1e-6
-    assert coverage[5, 1] == 1 and coverage[5, 8] == 0
