@@ -1,9 +1,9 @@
-"""Published checkpoints into an encoder, and an encoder into files that plain timm loads.
+"""Published checkpoints into an encoder.
 
-A checkpoint is a tree: ``{"teacher": {"module.backbone.blocks.0...": ...}, "optimizer": ...}``. It is opened one
-wrapping at a time until keys of the encoder lie on top, renamed to timm's names, resampled to the encoder's grid
-by timm's own ``checkpoint_filter_fn``, and compared key by key and shape by shape. Half a match is refused: an
-encoder that is partly random gives plausible, wrong features.
+A checkpoint is a tree: ``{"teacher": {"module.backbone.blocks.0...": ...}, "optimizer": ...}``. Its layout is
+recognised, its containers are opened one at a time until keys of the encoder lie on top, and those are renamed to
+timm's names, resampled to the encoder's grid by timm's own ``checkpoint_filter_fn``, and compared key by key and shape
+by shape. Half a match is refused: an encoder that is partly random gives plausible, wrong features.
 """
 
 import argparse
@@ -11,9 +11,8 @@ import pathlib
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -22,16 +21,17 @@ import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
+from sslkit import registry
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
-from sslkit.files import atomic, read_json, write_json
+from sslkit.files import read_json
+from sslkit.weights.coverage import Coverage
+from sslkit.weights.layouts.base import Layout
 
-# In the order in which they are opened: where a file holds both branches, the teacher is the better encoder
-# (arXiv:2104.14294, section 5.1).
-WRAPPINGS = ("teacher", "student", "state_dict", "model", "module", "_orig_mod", "backbone", "encoder")
+LAYOUTS = "sslkit.weights.layouts"
 # Keys of a file that belong to an encoder: left over, they mean another architecture, not a head or a decoder.
 ENCODER_KEYS = re.compile(r"(blocks|patch_embed|norm|norm_pre|fc_norm|cls_token|pos_embed|reg_token|dist_token)(\.|$)")
-# What published training checkpoints hold beside tensors: data, none of it runs anything when it is built.
+# What published training checkpoints hold next to tensors: plain data, whose construction runs no code.
 HARMLESS = [
     argparse.Namespace,
     pathlib.PosixPath,
@@ -42,43 +42,8 @@ HARMLESS = [
 ]
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Which keys of a file filled an encoder, under the names they have in the file.
-
-    Attributes:
-        file: name of the file.
-        path: the wrappings that were opened, outermost first; empty for a bare state dict.
-        used: keys whose tensors are now in the encoder.
-        unused: tensors that are in the file and not in the encoder: heads, decoders, mask tokens, the other branch.
-        missing: keys of the encoder that the file did not fill; always empty, such a file is refused.
-        remarks: what a person should know: the branch that was preferred, what was resampled.
-    """
-
-    file: str
-    path: tuple[str, ...]
-    used: list[str]
-    unused: list[str]
-    missing: list[str]
-    remarks: list[str]
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``features.json``."""
-        return asdict(self)
-
-    def line(self) -> str:
-        """The report in one line; keys that were not used are shortened to their first parts."""
-        groups: dict[str, int] = {}
-        for key in self.unused:
-            group = key.removeprefix(".".join([*self.path, ""])).split(".")[0]
-            groups[group] = groups.get(group, 0) + 1
-        rest = ", ".join(f"{name} ({count})" for name, count in groups.items())
-        words = [f"{self.file}: {len(self.used)} keys used, {len(self.unused)} not{f': {rest}' if rest else ''}"]
-        return "; ".join([*words, *self.remarks])
-
-
 def read_checkpoint(path: Path) -> Any:
-    """The tree of tensors in a torch or safetensors file, on the CPU. No code of the file is ever run.
+    """The tree of tensors in a torch or safetensors file, on the CPU. Code in the file is never run.
 
     Raises:
         SslkitError: the file cannot be read, or holds objects that only running code could build.
@@ -93,73 +58,98 @@ def read_checkpoint(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         # torch's message is a page; the name of what the file asked for is in it.
         named = re.search(r"(?:GLOBAL|class|function) [`'\"]?([\w.]+)", str(error))
-        what = f"asks for {named.group(1)}" if named and "." in named.group(1) else "is no plain checkpoint"
+        what = f"asks for {named.group(1)}" if named and "." in named.group(1) else "is not a plain checkpoint"
         raise SslkitError(
             f"{path} {what}: only tensors and plain data are loaded, code in a file is never run; "
-            "save its state_dict() alone and use that"
+            "save the model's state_dict() alone and use that file"
         ) from error
     except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise SslkitError(f"{path} is no readable checkpoint, cut short perhaps ({why})") from error
+        raise SslkitError(f"{path} is not a readable checkpoint; it may be incomplete ({why})") from error
+
+
+def load_encoder(weights_path: Path, info_path: Path) -> Encoder:
+    """The encoder that ``write.save_encoder`` wrote, in eval mode, without drop path.
+
+    Raises:
+        SslkitError: the two files do not belong together.
+    """
+    try:
+        encoder = Encoder.from_info(read_json(info_path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise SslkitError(f"{info_path} is not an encoder.json that pretrain wrote ({error})") from error
+    load_checkpoint(encoder, weights_path)
+    return encoder.eval()
 
 
 def load_checkpoint(encoder: Encoder, path: Path) -> Coverage:
-    """Fill an encoder's timm model from a published checkpoint of any known layout.
-
-    Layouts: DINO (arXiv:2104.14294), iBOT (2111.07832), AttMask (2203.12719), MAE (2111.06377; its decoder is left
-    out), DINOv2 (2304.07193; registers, layer scale and chunked blocks included), timm, safetensors.
+    """Fill an encoder's timm model from a published checkpoint, whatever its layout.
 
     Returns:
-        What was used and what was not.
+        Which keys were used and which were not.
 
     Raises:
         SslkitError: unreadable file, or one that does not fill the encoder completely.
     """
     target: dict[str, Tensor] = encoder.model.state_dict()
-    state, opened, unused, remarks = _unwrap(read_checkpoint(path), target)
+    tree = read_checkpoint(path)
+    layout = _layout_of(tree, target)
+    state, opened, unused, remarks = _unwrap(tree, layout, target)
     prefix = ".".join([*opened, ""]) if opened else ""
     if not state:
         raise SslkitError(
             f"{path} holds no encoder: none of its keys is one of {encoder.spec.arch}'s "
             f"(it has {', '.join(unused[:3]) or 'no tensors'}); is --arch right?"
         )
-    source, names = _to_timm_names(state)
+    source = filtered = layout.to_timm(state)
     if encoder.vit:
         remarks += _resampled(source, encoder)
         filtered = checkpoint_filter_fn(dict(source), encoder.model)
-    else:
-        filtered = source
-    _check_filled(path, encoder.spec.arch, source, filtered, target)
+    _check_filled(path, encoder.spec.arch, f"read as {layout.title}, {_looks_like(source)}", filtered, target)
     encoder.model.load_state_dict({key: filtered[key] for key in target}, strict=True)
-    used = {names.get(key, key) for key in target}
-    # timm moves registers to its own name, and splits DINOv2's positions between CLS and patches.
-    used |= {"register_tokens"} & state.keys() | {k for k in state if re.search(r"\.mlp\.w(12|3)\.", k)}
+    used = {key for key in state if layout.timm_name(key) in target}
     return Coverage(
         file=path.name,
+        layout=layout.title,
         path=tuple(opened),
-        used=sorted(prefix + key for key in state if key in used),
-        unused=sorted([*unused, *(prefix + key for key in state if key not in used)]),
+        used=sorted(prefix + key for key in used),
+        unused=sorted([*unused, *(prefix + key for key in state.keys() - used)]),
         missing=[],
         remarks=remarks,
     )
 
 
-def _unwrap(tree: Any, target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str], list[str]]:
-    """Open wrappings until keys of ``target`` lie on top: (state, wrappings, keys left outside, remarks)."""
+def _layout_of(tree: Any, target: Mapping[str, Tensor]) -> Layout:
+    """The layout in which a checkpoint holds most of an encoder's keys; of equals, one that recognises it."""
+    layouts: list[Layout] = [registry.load(LAYOUTS, name)() for name in registry.names(LAYOUTS)]
+    keys = _tensor_keys(tree) if isinstance(tree, Mapping) else []
+    recognised = [layout for layout in layouts if layout.recognises(keys)]
+    plain = [layout for layout in layouts if layout.sign is None]
+
+    def filled(layout: Layout) -> int:
+        return len({layout.timm_name(key) for key in _unwrap(tree, layout, target)[0]} & target.keys())
+
+    return max([*recognised, *plain], key=filled)
+
+
+def _unwrap(
+    tree: Any, layout: Layout, target: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str], list[str], list[str]]:
+    """Open containers until keys of ``target`` lie on top: (state, containers, keys left outside, remarks)."""
     opened: list[str] = []
     outside: list[str] = []
     remarks: list[str] = []
     while isinstance(tree, Mapping):
         here = ".".join([*opened, ""]) if opened else ""
-        if any(key in target or key == "register_tokens" for key in tree):
+        if any(isinstance(key, str) and layout.timm_name(key) in target for key in tree):
             state = {key: value for key, value in tree.items() if isinstance(value, Tensor)}
             return state, opened, outside, remarks
-        branches = [name for name in WRAPPINGS if any(_is_inside(key, name) for key in tree)]
-        if not branches:
+        found = [name for name in layout.containers if any(_is_inside(key, name) for key in tree)]
+        if not found:
             outside += [here + key for key in _tensor_keys(tree)]
             break
-        name = branches[0]
-        if name == "teacher" and "student" in branches:
+        name = found[0]
+        if name == "teacher" and "student" in found:
             remarks.append("holds teacher and student: the teacher is used")
         outside += [here + k for k in _tensor_keys({k: v for k, v in tree.items() if not _is_inside(k, name)})]
         if isinstance(tree.get(name), Mapping):
@@ -174,8 +164,8 @@ def _is_inside(key: Any, name: str) -> bool:
     return isinstance(key, str) and (key == name or key.startswith(f"{name}."))
 
 
-def _tensor_keys(tree: Any, prefix: str = "") -> list[str]:
-    """Dotted keys of the tensors in a tree; an optimizer's state, keyed by numbers, is no model and is left out."""
+def _tensor_keys(tree: Mapping[Any, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of the tensors in a tree; an optimizer's state, keyed by numbers, is not a model and is left out."""
     found = []
     for key, value in tree.items():
         if isinstance(value, Tensor):
@@ -185,64 +175,43 @@ def _tensor_keys(tree: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _to_timm_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A state dict with timm's names, and for each renamed key its name in the file.
-
-    DINOv2 saves blocks in chunks, ``blocks.<chunk>.<block>.``, where the block's number already counts from the
-    first chunk. MAE's decoder is dropped, its mask token with it: timm would take that token as a sign of DINOv2.
-    """
-    source: dict[str, Tensor] = {}
-    names: dict[str, str] = {}
-    for key, value in state.items():
-        if key.startswith("decoder") or key in ("mask_token", "masked_embed"):
-            continue
-        name = re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", key)
-        source[name] = value
-        names[name] = key
-    if "register_tokens" in source or any(".mlp.w12." in key for key in source):
-        source["mask_token"] = torch.zeros(1)  # what makes timm convert DINOv2's names; it drops it again
-    return source, names
-
-
 def _resampled(source: Mapping[str, Tensor], encoder: Encoder) -> list[str]:
-    """Remarks on what timm's filter is about to resample; it does so without a word."""
+    """Remarks on what timm's filter is about to resample, which it does silently."""
     remarks = []
     patch, tokens = source.get("patch_embed.proj.weight"), source.get("pos_embed")
     if patch is not None and patch.ndim == 4 and patch.shape[-1] != encoder.patch_size:
         remarks.append(f"patch embedding resampled from {patch.shape[-1]} to {encoder.patch_size} px by timm")
     here = encoder.model.pos_embed
     if tokens is not None and here is not None and tokens.ndim == 3:
-        extra = 1 if "register_tokens" in source else 0 if encoder.model.no_embed_class else encoder.prefix
-        skip = 0 if encoder.model.no_embed_class else encoder.prefix
-        old, new = round((tokens.shape[1] - extra) ** 0.5), round((here.shape[1] - skip) ** 0.5)
+        prefix = 0 if encoder.model.no_embed_class else encoder.prefix
+        old, new = (round((table.shape[1] - prefix) ** 0.5) for table in (tokens, here))
         if old != new:
             remarks.append(f"positions resampled from {old}x{old} to {new}x{new} by timm (bicubic, antialias)")
     return remarks
 
 
 def _check_filled(
-    path: Path, arch: str, source: Mapping[str, Tensor], filtered: Mapping[str, Tensor], target: Mapping[str, Tensor]
+    path: Path, arch: str, found: str, filtered: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> None:
-    """Refuse what does not fill ``target`` exactly; the message says what the file looks like."""
-    found = _looks_like(source)
+    """Refuse what does not fill ``target`` exactly; ``found`` says what the file looks like."""
     shapes = [key for key in target if key in filtered and filtered[key].shape != target[key].shape]
     if shapes:
         key = shapes[0]
         raise SslkitError(
             f"{path} is of another architecture than {arch}: {key} is {tuple(filtered[key].shape)} in the file and "
-            f"{tuple(target[key].shape)} in the encoder ({len(shapes)} keys differ; the file {found}); name its --arch"
+            f"{tuple(target[key].shape)} in the encoder ({len(shapes)} keys differ; {found}); name its --arch"
         )
     missing = [key for key in target if key not in filtered]
     if missing:
         raise SslkitError(
             f"{path} does not fill {arch}: {len(missing)} of {len(target)} keys are missing: "
-            f"{_some(missing)} (the file {found}); name its --arch"
+            f"{_some(missing)} ({found}); name its --arch"
         )
     foreign = [key for key in filtered if key not in target and ENCODER_KEYS.match(key)]
     if foreign:
         raise SslkitError(
             f"{path} is of another architecture than {arch}: it has {len(foreign)} keys of an encoder that {arch} "
-            f"lacks: {_some(foreign)} (the file {found}); name its --arch"
+            f"lacks: {_some(foreign)} ({found}); name its --arch"
         )
 
 
@@ -251,41 +220,9 @@ def _looks_like(source: Mapping[str, Tensor]) -> str:
     patch = source.get("patch_embed.proj.weight")
     depth = len({key.split(".")[1] for key in source if key.startswith("blocks.")})
     if patch is None or not depth:
-        return f"has {len(source)} keys"
-    return f"has width {patch.shape[0]}, {depth} blocks, patch {patch.shape[-1]}"
+        return f"the file has {len(source)} keys"
+    return f"the file has width {patch.shape[0]}, {depth} blocks, patch {patch.shape[-1]}"
 
 
 def _some(keys: list[str]) -> str:
     return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-
-
-def save_encoder(
-    encoder: Encoder, weights_path: Path, info_path: Path, branch: Literal["student", "teacher", "timm"]
-) -> None:
-    """Write an encoder so that plain timm loads it: ``timm.create_model(arch, **timm_kwargs)``, then strictly.
-
-    The same weights give the same bytes. Each file appears whole or not at all, the weights first.
-    """
-    save_weights(encoder, weights_path)
-    write_json(info_path, encoder.info(branch))
-
-
-def save_weights(encoder: Encoder, path: Path) -> None:
-    """Write an encoder's weights alone, by timm's key names, whole or not at all."""
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.model.state_dict().items()}
-    with atomic(path) as handle:
-        handle.write(safetensors.torch.save(state, metadata={"format": "pt"}))
-
-
-def load_encoder(weights_path: Path, info_path: Path) -> Encoder:
-    """The encoder that ``save_encoder`` wrote, in eval mode, without drop path.
-
-    Raises:
-        SslkitError: the two files do not belong together.
-    """
-    try:
-        encoder = Encoder.from_info(read_json(info_path))
-    except (ValueError, KeyError, TypeError) as error:
-        raise SslkitError(f"{info_path} is no encoder.json of sslkit ({error}); pretrain writes it") from error
-    load_checkpoint(encoder, weights_path)
-    return encoder.eval()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder
     from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.encoder.spec import EncoderSpec
-    from sslkit.weights.read import Coverage
+    from sslkit.weights.coverage import Coverage
 
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
 

@@ -264,7 +264,7 @@ class Job:
         import safetensors.torch
 
         from sslkit.files import atomic, write_json
-        from sslkit.weights.read import save_encoder
+        from sslkit.weights.write import save_encoder
 
         classifier = method.judged()
         save_encoder(classifier.encoder, folder / "encoder.safetensors", folder / "encoder.json", "student")

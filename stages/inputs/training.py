@@ -64,7 +64,7 @@ class Training:
         from sslkit.data.loader import in_memory
         from sslkit.files import atomic
         from sslkit.recipe.schema import dump
-        from sslkit.weights.read import save_encoder
+        from sslkit.weights.write import save_encoder
 
         run, method = self.run, self.opened.method
         if self.world.leads:
@@ -133,7 +133,7 @@ class Training:
     ) -> "Trainer":
         """The loop, with its files in a folder."""
         from sslkit.training.loop import Trainer
-        from sslkit.weights.read import save_weights
+        from sslkit.weights.write import save_weights
 
         method, run = self.opened.method, self.run
         encoder, _ = method.exported()

@@ -14,7 +14,7 @@ from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
-from sslkit.weights.read import save_encoder
+from sslkit.weights.write import save_encoder
 from stages import attn_viz as attn_viz_stage
 from stages.cli import build
 from stages.contract.layout import Run

@@ -15,7 +15,8 @@ from sslkit.encoder.layer_attention import attention_maps
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.files import write_json
 from sslkit.probes.inspect.attention_maps import AttentionReader
-from sslkit.weights.read import load_encoder, save_encoder
+from sslkit.weights.read import load_encoder
+from sslkit.weights.write import save_encoder
 from stages.contract.layout import Run
 
 FAST = ["--precision", "fp32", "--device", "cpu"]

@@ -19,7 +19,7 @@ from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.features.extraction import CropBatches, EncoderEmbedding, PixelEmbedding, row_shapes
 from sslkit.probes.features.resumable_arrays import PartialArrays
-from sslkit.weights.read import save_encoder
+from sslkit.weights.write import save_encoder
 from stages.contract.layout import Run
 
 CPU = torch.device("cpu")

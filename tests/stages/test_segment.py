@@ -16,7 +16,7 @@ from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.files import read_json, write_json
 from sslkit.probes.segmentation.protocols import Found
-from sslkit.weights.read import save_encoder
+from sslkit.weights.write import save_encoder
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=64, patch_size=8, width=48, depth=2, heads=3)
 QUICK = ("--device", "cpu", "--precision", "fp32")

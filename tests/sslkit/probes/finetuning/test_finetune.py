@@ -34,7 +34,7 @@ from sslkit.probes.finetuning.finetune import (
 from sslkit.probes.finetuning.prediction import Classifier, Judged, Picked, predict
 from sslkit.probes.finetuning.self_training import confident
 from sslkit.schedules import Moment
-from sslkit.weights import read as weights
+from sslkit.weights import read, write
 from stages.contract.layout import Run
 
 CPU = torch.device("cpu")
@@ -418,8 +418,8 @@ def test_models_without_cls_or_blocks(tmp_path):
         method(Settings(unfreeze=0), resnet)
     with pytest.raises(library.UsageError, match="no patch tokens"):
         method(Settings(pool="mean"), resnet)
-    weights.save_encoder(pooled.exported()[0], tmp_path / "e.safetensors", tmp_path / "e.json", "student")
-    assert not weights.load_encoder(tmp_path / "e.safetensors", tmp_path / "e.json").has_cls
+    write.save_encoder(pooled.exported()[0], tmp_path / "e.safetensors", tmp_path / "e.json", "student")
+    assert not read.load_encoder(tmp_path / "e.safetensors", tmp_path / "e.json").has_cls
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""An encoder into files that plain timm loads."""
+
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+
+from sslkit.encoder.encoder import Encoder
+from sslkit.files import atomic, write_json
+
+
+def save_encoder(
+    encoder: Encoder, weights_path: Path, info_path: Path, branch: Literal["student", "teacher", "timm"]
+) -> None:
+    """Write an encoder so that plain timm loads it: ``timm.create_model(arch, **timm_kwargs)``, then strictly.
+
+    The same weights give the same bytes. Each file appears whole or not at all, the weights first.
+    """
+    save_weights(encoder, weights_path)
+    write_json(info_path, encoder.info(branch))
+
+
+def save_weights(encoder: Encoder, path: Path) -> None:
+    """Write an encoder's weights alone, by timm's key names, whole or not at all."""
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.model.state_dict().items()}
+    with atomic(path) as handle:
+        handle.write(safetensors.torch.save(state, metadata={"format": "pt"}))
