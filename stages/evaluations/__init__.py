@@ -1,1 +1,1 @@
-"""Results of runs, parsed once for compare, report and status."""
+"""Results of runs, parsed once for compare, report and the model card."""

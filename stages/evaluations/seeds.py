@@ -1,4 +1,4 @@
-"""Runs side by side: what each is called, which are seeds of one experiment, and how sure their mean is."""
+"""The names of runs in a comparison, and which runs are seeds of one experiment."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -9,16 +9,16 @@ ANY_SEED = "-s*"
 
 
 def grouped(paths: Sequence[Path], by_seed: bool) -> dict[str, list[Path]]:
-    """Run directories by the name that tells them apart.
+    """Run directories by a name that distinguishes them.
 
     Args:
-        paths: run directories; of one given twice the second is left out.
-        by_seed: runs in one folder whose names differ only in a last ``-s<digits>`` are one group. A seed that stands
-            alone keeps its whole name.
+        paths: run directories; one that is given twice counts once.
+        by_seed: runs in one folder whose names differ only in a final ``-s<digits>`` are one group. A seed without
+            others keeps its whole name.
 
     Returns:
-        By name the directories, one each without ``by_seed``, in the order given. A name is the folder's, with as many
-        of its parents as set it apart from the others.
+        The directories by name, in the order given; without ``by_seed``, one for each name. A name is that of the
+        folder, with as many of its parents as it takes to distinguish it from the others.
     """
     groups: dict[Path, list[Path]] = {}
     for path in dict.fromkeys(p.resolve() for p in paths):
@@ -29,13 +29,13 @@ def grouped(paths: Sequence[Path], by_seed: bool) -> dict[str, list[Path]]:
 
 
 def seed_of(path: Path) -> int | None:
-    """The number that ends the name of a run ``NAME-s<digits>``."""
+    """The seed of a run named ``NAME-s<digits>``; None for other names."""
     found = SEED_SUFFIX.search(path.resolve().name)
     return int(found.group().removeprefix("-s")) if found else None
 
 
 def group_of(path: Path, groups: Mapping[str, Sequence[Path]], by_seed: bool) -> str | None:
-    """The name in ``grouped``'s answer of a run; by seed also of the experiment ``path-s0``, ``path-s1``, ..."""
+    """The name that ``grouped`` gave a run; with ``by_seed`` also the experiment ``path-s0``, ``path-s1``, ..."""
     wanted = path.resolve()
     for name, members in groups.items():
         if wanted in members:
@@ -47,13 +47,13 @@ def group_of(path: Path, groups: Mapping[str, Sequence[Path]], by_seed: bool) ->
 
 
 def _without_suffix(group: Path, taken: Collection[Path]) -> Path:
-    """The seeds' common name, unless a run has just that."""
+    """The common name of the seeds, unless a run has exactly that name."""
     bare = group.with_name(group.name.removesuffix(ANY_SEED) or group.name)
     return group if bare in taken else bare
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that are all different."""
+    """The shortest ends of the paths that are all distinct."""
     longest = max(len(path.parts) for path in paths)
     tails = [[str(Path(*path.parts[-length:])) for path in paths] for length in range(1, longest + 1)]
     return next(names for names in tails if len(set(names)) == len(names))

@@ -37,7 +37,11 @@ def _cell(row: Result, column: Column) -> object:
 
 
 def collapse_words(found: Mapping[str, str] | None) -> str:
-    """``dino: uniform targets; features alike``."""
+    """The monitor's verdicts; empty without any.
+
+    >>> collapse_words({"dino": "uniform targets", "features": "features alike"})
+    'dino: uniform targets; features alike'
+    """
     return "; ".join(kind if name == "features" else f"{name}: {kind}" for name, kind in (found or {}).items())
 
 

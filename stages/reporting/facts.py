@@ -12,6 +12,7 @@ from sslkit.files import read_json, read_rows
 from stages.contract.layout import DATA, FEATURES, PRETRAIN, Result, Run
 from stages.evaluations.members import Member, read_member
 from stages.evaluations.results import StageResult
+from stages.evaluations.tables import collapse_words
 
 LONGEST_WORD = 40  # letters of a value in a table of numbers
 BASELINES = {
@@ -132,11 +133,10 @@ class Facts:
             return "-", "none"
         if not self.training:
             return ("failed", "bad") if stage.state == "failed" else ("not finished", "warn")
-        found = self.training.get("collapse") or {}
-        words = [kind if name == "features" else f"{name}: {kind}" for name, kind in found.items()]
+        words = collapse_words(self.training.get("collapse"))
         if not words and any("collapsed" in warning for warning in self.warnings):
             return "warned of, none at the end", "warn"
-        return ("; ".join(words), "bad") if words else ("none seen", "good")
+        return (words, "bad") if words else ("none seen", "good")
 
 
 def read_facts(path: Path, name: str) -> Facts:

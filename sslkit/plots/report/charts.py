@@ -1,6 +1,6 @@
 """The figures of a report: what was logged over training, and accuracies with their intervals.
 
-Each is an SVG for a page. A curve comes with the points that a reader may ask it for.
+Each is an SVG for a page. A curve comes with the points whose values a reader may read off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -172,7 +172,7 @@ def _described(title: str, content: Curves, time: str) -> str:
 
 
 def _points(line: Line) -> dict[str, list[float | None]]:
-    """The line for JSON, which has no NaN; 6 digits are more than a figure shows."""
+    """The points of a line for JSON, which has no NaN; 6 digits are more than a figure shows."""
     return {
         axis: [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
         for axis, values in (("x", line.x), ("y", line.y))

@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs nothing beside itself: no network, light and dark, paper and phone.
+"""A report as one HTML file that needs no other file and no network, in light and dark, on paper and on a phone.
 
-What stands in it is said by the dataclasses here, filled by whoever knows the runs; how it looks and behaves is in
-``templates/``. Every text is escaped by the template.
+Its content is in the dataclasses here, which the caller fills; its looks and behaviour are in ``templates/``. The
+template escapes every text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from sslkit.plots.inline import Inline, inline
 from sslkit.plots.report.charts import Chart, ChartSection, Point, dots, training
 from sslkit.plots.template import render_template
 
-HALF = 520  # points; what is wider has captions that half the page's width would make too small
-POINTS = 72  # in an inch, and pixels in an inch of a picture that names no other number
+HALF = 520  # points; a wider picture would have unreadably small captions at half the page's width
+POINTS = 72  # per inch; also the pixels per inch of a picture that does not state its resolution
 DASHES: dict[str, str] = dict(zip(STYLES, ("", "6 3", "7 2.5 1.5 2.5", "1.5 2.5"), strict=True))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of a table.
+    """One cell of a table.
 
     Attributes:
-        text: what it says.
+        text: its content.
         detail: a second, smaller line; may be empty.
         mark: ``best``, ``good``, ``warn``, ``bad``, ``none`` or empty.
-        number: whether it stands right.
-        tag: a word of warning beside it; may be empty.
+        number: whether it is right-aligned.
+        tag: a word of warning next to the text; may be empty.
     """
 
     text: str
@@ -42,13 +42,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Notice:
-    """What a reader must know, told by a word and not by its colour alone.
+    """Something that a reader must know, said by a word and not only by its colour.
 
     Attributes:
         mark: ``bad`` or ``warn``.
         kind: the word: failed, stale, collapse, ...
         text: a sentence.
-        command: the command line that mends it; may be empty.
+        command: the command line that fixes it; may be empty.
     """
 
     mark: str
@@ -59,7 +59,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline of a single run; ``tag`` is a word of warning beside it."""
+    """One headline of a single run; ``tag`` is a word of warning next to it."""
 
     name: str
     value: str
@@ -86,7 +86,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Measure:
-    """One evaluation of all runs, for a figure; ``unit`` names its axis."""
+    """One evaluation of all runs, for a figure; ``unit`` is the label of its axis."""
 
     title: str
     unit: str
@@ -104,7 +104,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures under one heading, and pages of their own: (text, relative link)."""
+    """Pictures under one heading, and links to separate pages: (text, relative link)."""
 
     title: str
     pictures: Sequence[Picture] = ()
@@ -113,14 +113,14 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Step:
-    """How one stage of a run came about.
+    """The provenance of one stage of a run.
 
     Attributes:
         name: the stage.
         state: done, never run, interrupted, ...
-        mark: as a cell's.
+        mark: as in ``Cell``.
         facts: (name, value), in order.
-        command: the command line that makes it again; None when it never ran.
+        command: the command line that reproduces it; None if it never ran.
         remarks: what is wrong with it.
     """
 
@@ -134,7 +134,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Origin:
-    """A run's stages, and the versions they were all done with."""
+    """The stages of a run, and the versions of packages that all of them used."""
 
     name: str
     path: str
@@ -144,26 +144,26 @@ class Origin:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says, section by section; what is empty has no section.
+    """The content of a report, section by section; an empty section is left out.
 
     Attributes:
         title: of the page.
         made: when, as a person reads it.
-        about: what it reports on, in a line.
-        names: of the runs or experiments, which have colours in this order.
+        about: what it covers, in a line.
+        names: of the runs or experiments, in the order of their colours.
         notices: what a reader must know first.
         tiles: the headline of a single run.
         runs: what each run is.
         results: accuracies with their intervals.
-        measures: the same as figures.
-        logs: by name what was logged, seed by seed.
+        measures: the results as figures.
+        logs: by name the training logs, seed by seed.
         differences: settings that are not the same in all runs.
         recipes: (name, resolved recipe as YAML).
         galleries: pictures, stage by stage.
-        numbers: everything else that stages measured.
+        numbers: every other number that stages measured.
         states: which stages were done.
-        origins: where it all comes from.
-        tab: what a browser's tab calls it; the title by default.
+        origins: the provenance of everything.
+        tab: title in a browser's tab; the page's by default.
     """
 
     title: str
@@ -213,7 +213,7 @@ def render(report: Report) -> str:
 
 
 def _pictures(galleries: Sequence[Gallery]) -> dict[str, object]:
-    """The pictures that the page holds, by path, and the titles of those for which there is no room."""
+    """The pictures in the page, by path, and the titles of those for which there is no room."""
     wanted = {picture.path: picture.title for gallery in galleries for picture in gallery.pictures}
     held: dict[Path, Inline] = inline(list(wanted))
     broad = {path for path in held if _points_wide(path) > HALF}
@@ -225,6 +225,6 @@ def _pictures(galleries: Sequence[Gallery]) -> dict[str, object]:
 
 
 def _points_wide(path: Path) -> float:
-    """How wide a picture is, measured by its letters: as many points as it has pixels, or as its resolution says."""
+    """A picture's width in points: as many as it has pixels, unless it states another resolution."""
     with Image.open(path) as picture:
         return picture.width * POINTS / float(picture.info.get("dpi", (POINTS,))[0])

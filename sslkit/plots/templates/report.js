@@ -1,10 +1,10 @@
 (() => {
   "use strict";
-  // What the page does beyond being read: curves are read off, lines hidden, pictures enlarged, commands copied.
+  // The page's interaction: read values off curves, hide lines, enlarge pictures, copy commands.
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   const SVG = "http://www.w3.org/2000/svg";
-  const MANY = 8; // with more lines than this a reading shows the nearest one only
-  const hidden = new Set(); // numbers of the runs whose lines are off
+  const MANY = 8; // with more lines than this, only the nearest one is read off
+  const hidden = new Set(); // numbers of the runs whose lines are hidden
   const digits = (value) => {
     const size = Math.abs(value);
     return value === 0 || (size >= 0.001 && size < 1e7) ? String(Number(value.toPrecision(4))) : value.toExponential(3);
@@ -23,7 +23,7 @@
         ...line,
         parts: ["line", "band"].map((part) => document.getElementById(`${plot.dataset.chart}-${part}-${number}`)).filter(Boolean),
         colour: `var(--series-${line.run % 6})`,
-        rows: line.x.map((_, row) => row).filter((row) => line.x[row] !== null && line.y[row] !== null), // not the gaps
+        rows: line.x.map((_, row) => row).filter((row) => line.x[row] !== null && line.y[row] !== null), // without the gaps
       }));
       const [, top, , bottom] = this.data.box;
       this.rule = this.draw("line", { y1: top, y2: bottom, stroke: "currentColor", "stroke-width": 0.8, "stroke-opacity": 0.5 });
@@ -43,7 +43,7 @@
       return this.svg.appendChild(made);
     }
     visible() { return this.lines.filter((line) => !hidden.has(line.run) && line.rows.length); }
-    // A point of a line in the units of the SVG.
+    // Where a point of a line is, in the units of the SVG.
     place(line, row) {
       const { box: [left, top, right, bottom], x, y } = this.data;
       return [
@@ -98,7 +98,7 @@
       this.dot.setAttribute("style", `fill: ${line.colour}; stroke: var(--paper)`);
       for (const each of [this.rule, this.dot]) each.style.display = "";
       this.write(line, row);
-      // Beside the cursor, on the side where there is more room.
+      // Next to the cursor, on the side with more room.
       const { width, height } = this.svg.viewBox.baseVal;
       const across = (x / width) * this.plot.clientWidth, down = (y / height) * this.plot.clientHeight;
       const { offsetWidth: w, offsetHeight: h } = this.reading;
@@ -142,14 +142,14 @@
     });
   }
 
-  // <dialog> closes on Escape, holds the focus, and gives it back to the picture's button.
+  // <dialog> closes on Escape, keeps the focus, and returns it to the picture's button.
   const dialog = document.querySelector("dialog");
   for (const button of all(".enlarge")) {
     button.addEventListener("click", () => {
       const image = button.querySelector("img").cloneNode();
-      // A small picture is drawn larger: that is what was asked for.
+      // A small picture is enlarged, as the button promises.
       const room = Math.min((0.92 * innerWidth) / image.width, (0.96 * innerHeight - 110) / image.height);
-      // One that would be too small to read is shown pixel by pixel, and scrolls.
+      // One that would be too small to read is shown at full resolution, and scrolls.
       image.classList.toggle("full", room < 0.8);
       if (room > 1) image.style.width = `${Math.round(image.getAttribute("width") * Math.min(room, 3))}px`;
       dialog.querySelector("p").textContent = button.closest("figure").querySelector("figcaption").textContent;
@@ -168,16 +168,16 @@
         await navigator.clipboard.writeText(code.textContent);
         done = true;
       } catch {
-        // No clipboard for this page: the command is selected instead, and the old way is tried.
+        // This page has no clipboard: select the command, and try the old way of copying.
         getSelection().selectAllChildren(code);
-        try { done = document.execCommand("copy"); } catch { /* it stays selected */ }
+        try { done = document.execCommand("copy"); } catch { /* the selection remains */ }
       }
       button.textContent = said.textContent = done ? "Copied" : "Selected: Ctrl+C";
       setTimeout(() => { button.textContent = "Copy"; said.textContent = ""; }, 2500);
     });
   }
 
-  // The section that is being read is marked in the list of sections.
+  // Mark the section that is being read in the list of sections.
   const links = new Map(all("nav a").map((link) => [link.getAttribute("href").slice(1), link]));
   const mark = () => {
     const shown = [...links.keys()].filter((id) => document.getElementById(id).getBoundingClientRect().top < innerHeight / 3);
@@ -194,7 +194,7 @@
   }, { passive: true });
   mark();
 
-  // Paper shows what is folded away.
+  // Print what is folded away, too.
   let folded = [];
   addEventListener("beforeprint", () => {
     folded = all("details:not([open])");
