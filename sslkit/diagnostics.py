@@ -57,7 +57,7 @@ def uniformity(features: Tensor) -> float:
     total, count = 0.0, len(unit)
     for start in range(0, count, PAIRS_AT_ONCE):
         cosine = unit[start : start + PAIRS_AT_ONCE] @ unit[start:].T
-        # Of each pair once: row i of the part meets what lies behind it. |x - y|^2 = 2 - 2 cos on the sphere.
+        # Each pair once: row i of the part meets the rows after it. |x - y|^2 = 2 - 2 cos on the sphere.
         total += float((4 * cosine - 4).exp().triu(1).sum())
     return math.log(total / (count * (count - 1) / 2))
 
@@ -115,7 +115,7 @@ def collapses(row: Mapping[str, Any]) -> dict[str, str]:
         if metric != "teacher_entropy":
             continue
         entropy, marginal, log_k = (_number(row, f"{name}/{m}") for m in (metric, "marginal_entropy", "ln_k"))
-        # Written so that NaN says nothing.
+        # A comparison with NaN is false: no verdict.
         if marginal - entropy <= COLLAPSED_SHARE * log_k:
             found[name] = UNIFORM if entropy > 0.5 * log_k else ONE_PROTOTYPE
     if _number(row, "feature_std") < COLLAPSED_STD:
@@ -124,7 +124,7 @@ def collapses(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(row: Mapping[str, Any]) -> list[str]:
-    """The collapses of one logged row as sentences, with the figures that show them and what to try."""
+    """The collapses of one logged row as sentences, with the numbers that show them and what to try."""
     return [_sentence(name, kind, row) for name, kind in collapses(row).items()]
 
 

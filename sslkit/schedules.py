@@ -55,7 +55,7 @@ def in_epochs(duration: Duration, epochs: float) -> float:
             return float(duration[:-1]) / 100 * epochs
         return float(duration)
     except ValueError:
-        raise UsageError(f"'{duration}' is no duration: write epochs (10) or a share of the run ('10%')") from None
+        raise UsageError(f"'{duration}' is not a duration: write epochs (10) or a share of the run ('10%')") from None
 
 
 def cosine(start: float, end: float, share: float) -> float:
@@ -70,8 +70,8 @@ def cosine(start: float, end: float, share: float) -> float:
 def warmup_cosine(peak: float, end: float, warmup: Duration, at: Moment) -> float:
     """Linear from 0 to ``peak`` over the warm-up, then a cosine to ``end`` over what is left of the run.
 
-    However short the run is, it comes to the peak: the last step has it at the latest, and a warm-up of less than one
-    step is none, for that step would be at rate 0.
+    However short the run is, it reaches the peak, at its last step at the latest. A warm-up of less than one step is
+    none: that step would have rate 0.
 
     >>> warmup_cosine(2.0, 0.0, "10%", Moment(step=0, steps_per_epoch=1, epochs=1))
     2.0

@@ -45,10 +45,10 @@ class Masks:
 
     @cached_property
     def padded_index(self) -> Tensor:
-        """``index``, and token 0 again and again until the length is a multiple of 1/32 of all tokens.
+        """``index``, padded with token 0 until the length is a multiple of 1/32 of all tokens.
 
         Matrix libraries prepare and keep a kernel for every shape they meet. With a new number of hidden tokens in each
-        step a CPU run took 4 GB more after a few hundred steps; with some 16 different lengths it does not.
+        step, a CPU run took 4 GB more after a few hundred steps; with about 16 different lengths it does not.
         """
         total = int(self.counts.sum())
         return F.pad(self.index, (0, -total % max(1, self.mask.numel() // 32)))
@@ -62,7 +62,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Crops:
-    """What a strategy chooses by. C crops of N patches each, view by view.
+    """What a strategy chooses from. C crops of N patches each, view by view.
 
     Attributes:
         counts: (C,) int64, how many tokens to hide of each crop; 0 must hide none.
@@ -146,9 +146,9 @@ class Masking(MaskSection, ABC):
     ) -> Masks:
         """As ``draw``, with int(ratio x N) hidden tokens in every crop: one ratio for the step and no coin.
 
-        For encoders that leave hidden tokens out, as MAE's does (arXiv:2111.06377): their input must be as long for
-        every crop. A crop that hides fewer is topped up at random; where there is attention, with its least attended
-        visible tokens, so that a hint's, the most attended ones, stay visible.
+        For encoders that leave hidden tokens out, as MAE's does (arXiv:2111.06377): their input must be equally long
+        for every crop. A crop that hides fewer is topped up at random; where there is attention, with its least
+        attended visible tokens, so that those a hint reveals, the most attended ones, stay visible.
         """
         masks = self.draw(seed, step, samples, views, grid, attention, objects)
         count = int(rng.generator(seed, "mask-step", step).uniform(*self.ratio) * grid[0] * grid[1])

@@ -16,7 +16,7 @@ ATTEMPTS = 10  # places tried for one block before the crop is left as it is
 
 
 class BlockMasking(Masking):
-    """Blocks."""
+    """Hides rectangles."""
 
     min_share: float = Field(default=1 / 12, gt=0, le=1)  # of the patches, smallest block: BEiT's 16 of 14 x 14
     min_aspect: float = Field(default=0.3, gt=0, le=1)  # height / width is log-uniform between this and its inverse

@@ -80,7 +80,7 @@ class Method(nn.Module, ABC):
         self.facts = facts or DataFacts()
 
     def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
-        """Attention that trains fast on a CPU; compiled transformer blocks where that pays, on CUDA."""
+        """Use attention that trains fast on a CPU; compile transformer blocks where that pays, on CUDA."""
         compiles = compile_blocks == "on" or (compile_blocks == "auto" and device.type == "cuda")
         if device.type == "cpu":
             unfuse_attention(self)
@@ -102,15 +102,15 @@ class Method(nn.Module, ABC):
                 of the dataset, the same in every process; costs a pass over the data.
 
         Returns:
-            Parameters that start anew: the optimizer forgets what it knows of them.
+            Parameters that start over: the optimizer resets its state for them.
         """
         return ()
 
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
-        """Move what does not move by gradient: the teacher, centres. Called once after each optimizer step."""
+        """Update what has no gradient: the teacher, centres. Called once after each optimizer step."""
 
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
-        """Parameters that get no gradient at this moment, taken away after the clipping so that none decays."""
+        """Parameters that do not move yet: their gradients are dropped after clipping, so that they do not decay."""
         return ()
 
     def rate_factors(self) -> Mapping[nn.Parameter, float]:
@@ -127,7 +127,7 @@ class Method(nn.Module, ABC):
 
 
 class Classifying(Method):
-    """A method whose one encoder tells classes apart, whatever the classes are."""
+    """A method that trains one encoder to classify, whatever the classes are."""
 
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         super().__init__(recipe, facts)
@@ -147,12 +147,12 @@ class Classifying(Method):
         return Losses(loss, {**metrics, **more})
 
     def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
-        """The encoder there is."""
+        """The only encoder."""
         return self.encoder, "student"
 
 
 def takes_no(recipe: Recipe, *sections: str) -> None:
-    """Refuse what a recipe asks for and its method has no use for.
+    """Refuse sections of a recipe that its method does not use.
 
     Args:
         recipe: resolved.

@@ -3,9 +3,9 @@
     before each epoch: k-means on the features of all images, PCA-whitened and L2-normalised -> y_i in {1 ... K}
     in each step:      loss = mean over i of w(y_i) x -log softmax_{y_i}(classifier(f(augmented x_i)))
 
-Two ways to cheat are closed (section 3.3): clusters that lose all their images are filled again, and an image counts by
-the inverse of its cluster's size, as if clusters were sampled evenly. Numbers of clusters mean nothing from one
-k-means to the next, so the classifier starts anew each epoch.
+Two shortcuts are closed (section 3.3): clusters that lose all their images are refilled, and an image counts by the
+inverse of its cluster's size, as if clusters were sampled evenly. A cluster's number means nothing from one k-means to
+the next, so the classifier starts over each epoch.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ UNKNOWN = -1
 
 
 class DeepCluster(Classifying):
-    """A linear layer on CLS tells each crop's cluster; what k-means found is in buffers, so that it is resumed."""
+    """A linear layer on CLS predicts each crop's cluster; the clusters are buffers, so that a checkpoint keeps them."""
 
     assignments: Tensor
     weights: Tensor
@@ -67,7 +67,7 @@ class DeepCluster(Classifying):
         seed, epoch = self.recipe.train.seed, round(at.epoch)
         rows, before = features().numpy(), self.assignments.cpu().clone().numpy()
         if not np.isfinite(rows).all():
-            raise SslkitError(f"the features before epoch {epoch} are not finite: lower --lr, or --precision fp32")
+            raise SslkitError(f"the features before epoch {epoch} are not finite: lower --lr, or use --precision fp32")
         # Sums in another order could move an image to another cluster: one process decides.
         fill_from_leader(self.assignments, lambda: torch.from_numpy(cluster(rows, self.clusters, seed, epoch)))
         found = self.assignments.cpu().numpy()
@@ -135,9 +135,9 @@ def inverse_sizes(sizes: np.ndarray) -> np.ndarray:
 
 
 def cluster_count(samples: int) -> int:
-    """How many clusters where the recipe does not say: one for 128 images, as the paper, but not below 100.
+    """The default number of clusters: one for each 128 images, as in the paper, but at least 100.
 
-    A small dataset has at least 10 images for each.
+    A small dataset has one for each 10 images.
 
     >>> cluster_count(1_281_167), cluster_count(50_000), cluster_count(10_000), cluster_count(80)
     (10009, 390, 100, 8)
@@ -203,7 +203,7 @@ def fill_empty(rows: np.ndarray, assignments: np.ndarray, clusters: int, draw: n
         members = np.flatnonzero(filled == largest)
         along = (rows[members] - rows[members].mean(0)) @ draw.standard_normal(rows.shape[1])
         moved = members[along > 0]
-        if not 0 < len(moved) < len(members):  # all alike: no plane can part them
+        if not 0 < len(moved) < len(members):  # all alike: no plane separates them
             moved = members[: len(members) // 2]
         filled[moved] = empty
         sizes[empty], sizes[largest] = len(moved), len(members) - len(moved)

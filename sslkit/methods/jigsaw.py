@@ -1,9 +1,9 @@
-"""Jigsaw puzzles: in which order do nine tiles of an image lie (Noroozi and Favro, arXiv:1603.09246)?
+"""Jigsaw puzzles: in which order are nine tiles of an image (Noroozi and Favro, arXiv:1603.09246)?
 
     tiles t_1 ... t_9 of a 3 x 3 grid    p one of P permutations    loss = -log F_p(f(t_p(1)), ..., f(t_p(9)))
 
-The encoder f sees one tile at a time, so that it has to know parts of objects; only the last layers see all nine.
-Three shortcuts are closed as in the paper's section 4.2: edges that run on from tile to tile, by random gaps; colours
+The encoder f sees one tile at a time, so it has to recognise parts of objects; only the last layers see all nine.
+Three shortcuts are closed as in the paper's section 4.2: edges that continue from tile to tile, by random gaps; colours
 and brightness that neighbours share, by giving each tile mean 0 and standard deviation 1; remembered places of single
 tiles, by permutations that are far apart.
 """
@@ -31,7 +31,7 @@ EPSILON = 1e-5  # added to a tile's variance: one of a single colour becomes 0
 
 
 class Jigsaw(Classifying):
-    """An MLP on the nine tiles' CLS, in the order they are seen, names the permutation."""
+    """An MLP on the nine tiles' CLS, in the order they are seen, predicts the permutation."""
 
     class Config(Classifying.Config):
         """Keys of the recipe's ``method`` section."""
@@ -65,7 +65,7 @@ class Jigsaw(Classifying):
         return self.losses(loss, logits, puzzles, cls[0, 0])
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
-        """Each crop, its tiles as they are seen, put together to a picture, and the permutation that is asked for."""
+        """Each crop, a picture of its tiles in the order they are seen, and the permutation to predict."""
         crops = augmented(batch)[0]
         puzzles, tiles = self._puzzles(crops, batch, at)
         captions = [", ".join(f"permutation {p}" for p in column) for column in puzzles.T.tolist()]

@@ -1,4 +1,4 @@
-"""Joint embedding: views of one image through a student and, mostly, its moving average, under weighted objectives.
+"""Joint embedding: views of one image through a student and usually its moving average, under weighted objectives.
 
     views -> teacher(global crops) -> masks(teacher's attention) -> student(masked global and local crops) -> losses
 
@@ -123,7 +123,7 @@ class JointEmbedding(Method):
         return Preview(pictures, None if masks is None else masks.mask.unflatten(0, views[0].shape[:2]))
 
     def exported(self) -> tuple[Encoder, Literal["student", "teacher"]]:
-        """The teacher's encoder, the better one of the two (arXiv:2104.14294, section 5.2)."""
+        """The teacher's encoder, the better of the two (arXiv:2104.14294, section 5.2)."""
         if self.teacher is not None:
             return self.teacher.encoder, "teacher"
         return self.student.encoder, "student"

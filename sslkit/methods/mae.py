@@ -3,9 +3,9 @@
     crop -> patches -> encoder(CLS, visible patches) -> mask tokens in the gaps -> decoder -> pixels
     loss = mean over removed patches of |prediction - target|^2 / (P x P x 3)
 
-The target is the patch's pixels, less their mean and over their standard deviation. Removed patches never enter the
+The target is the patch's pixels minus their mean, divided by their standard deviation. Removed patches never enter the
 encoder, which makes a step cheap and needs masks that hide the same number of patches of every crop. The decoder is
-thrown away after training. With ``mask.strategy: attention`` a moving average of the encoder, which sees the whole
+discarded after training. With ``mask.strategy: attention`` a moving average of the encoder, which sees the whole
 crop, says what to hide (AttMask, arXiv:2203.12719).
 """
 
@@ -43,7 +43,7 @@ EPSILON = 1e-6  # added to a patch's variance: patches of one colour have none
 
 
 class DecoderSection(Strict):
-    """The decoder: narrower and shallower than the encoder, and none of what is exported."""
+    """The decoder: narrower and shallower than the encoder, and not exported."""
 
     width: int = Field(default=512, gt=0)
     depth: int = Field(default=8, ge=0)  # blocks
@@ -67,7 +67,7 @@ class MaskedAutoencoder(Method):
         self.student = Encoder.from_section(recipe.encoder)
         if not self.student.vit:
             raise UsageError(
-                f"mae needs patch tokens, which {recipe.encoder.arch} does not have: choose a ViT by --arch"
+                f"mae needs patch tokens, which {recipe.encoder.arch} does not have: choose a ViT with --arch"
             )
         fix_positions(self.student)
         self.student.mask_token.requires_grad_(False)  # hidden patches do not enter this encoder
@@ -103,12 +103,13 @@ class MaskedAutoencoder(Method):
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch, at: Moment) -> tuple[Tensor, Tensor, Tensor]:
-        """What the model paints.
+        """What the model predicts for the patches that it does not see.
 
         Returns:
             Of C crops, view by view: (C, 3, S, S) the crops, (C, N) bool what was removed, and (C, 3, S, S) the crops
-            with the prediction in the place of removed patches. The model predicts normalised patches; they get back
-            mean and standard deviation of the true ones, which it does not know. Pixels are normalised by ImageNet's.
+            with the prediction in the place of removed patches. The model predicts normalised patches; here they get
+            the mean and standard deviation of the true ones, which it does not know. Pixels are normalised by
+            ImageNet's mean and standard deviation.
         """
         views = augmented(batch)[0]
         images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
@@ -207,7 +208,7 @@ def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
 
 
 def normalised(patches: Tensor) -> Tensor:
-    """(B, N, P x P x 3) -> each patch less its mean and over its standard deviation, all channels together."""
+    """(B, N, P x P x 3) -> each patch minus its mean, over its standard deviation, all channels together."""
     mean, std = moments(patches)
     return (patches - mean) / std
 
@@ -269,7 +270,9 @@ def _checked(recipe: Recipe) -> Masking:
     if masking.probability < 1:
         raise UsageError(f"mae masks every crop: mask.probability must be 1, not {masking.probability:g}")
     if masking.ratio_per == "crop":
-        raise UsageError("mae needs as many visible patches in every crop: mask.ratio_per must be step, not crop")
+        raise UsageError(
+            "mae needs the same number of visible patches in every crop: mask.ratio_per must be step, not crop"
+        )
     if not masking.needs_attention:
         takes_no(recipe, "teacher")  # it would only say what to hide
     elif recipe.teacher is None:
@@ -281,6 +284,6 @@ def _check_ratio(masking: Masking, patches: int) -> None:
     low, high = (int(ratio * patches) for ratio in masking.ratio)
     if low < 1 or high >= patches:
         raise UsageError(
-            f"mask.ratio {list(masking.ratio)} removes between {low} and {high} of {patches} patches: some must go and "
-            f"some must stay"
+            f"mask.ratio {list(masking.ratio)} removes between {low} and {high} of {patches} patches: it must "
+            f"remove some and leave some"
         )

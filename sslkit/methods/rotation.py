@@ -2,8 +2,8 @@
 
     y in {0, 1, 2, 3}    x_y = rotate(x, y x 90 degrees)    loss = mean over x and y of -log F_y(x_y)
 
-Only who sees what is in the picture, and which way up it belongs, can tell. All four copies of an image are in the
-batch, as the paper found best (section 3.1); a turn by a right angle leaves no trace of itself in the pixels.
+Only a model that recognises what is in the picture, and which way up it belongs, can tell. All four copies of an image
+are in the batch, as the paper found best (section 3.1); turning by a right angle leaves no trace in the pixels.
 """
 
 import torch

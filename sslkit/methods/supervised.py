@@ -1,4 +1,4 @@
-"""Supervised training, the yardstick: cross-entropy with smoothed and mixed labels, as DeiT (arXiv:2012.12877).
+"""Supervised training, for comparison: cross-entropy with smoothed and mixed labels, as in DeiT (arXiv:2012.12877).
 
     mixup (arXiv:1710.09412):   x = a x_i + (1 - a) x_j                               y = a y_i + (1 - a) y_j
     cutmix (arXiv:1905.04899):  x = x_i with a box of x_j, a = 1 - the box's share    y = a y_i + (1 - a) y_j
@@ -30,7 +30,7 @@ UNLABELLED = -1
 
 
 class Supervised(Classifying):
-    """A linear layer on CLS names the class; every global crop is mixed with a neighbour's in the batch."""
+    """A linear layer on CLS predicts the class; every global crop is mixed with its neighbour's in the batch."""
 
     class Config(Classifying.Config):
         """Keys of the recipe's ``method`` section."""
@@ -60,11 +60,11 @@ class Supervised(Classifying):
         cls = self.encode(images, batch, at)  # (V, B, D)
         logits = self.classifier(cls).float()
         loss = soft_cross_entropy(logits, targets, known)
-        answers = torch.where(known, targets.argmax(-1), UNLABELLED)  # of a mixture the larger part
+        answers = torch.where(known, targets.argmax(-1), UNLABELLED)  # the larger part of a mixture
         return self.losses(loss, logits, answers, cls[0])
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
-        """The images as they are mixed, and what the targets say of them."""
+        """The mixed images, and their targets in words."""
         images, targets, known = self._examples(batch, at)
         captions = [described(rows, seen) for rows, seen in zip(targets.unbind(1), known.unbind(1), strict=True)]
         return Preview({"mixed" if self.mixup else "crop": images}, captions=captions)

@@ -6,7 +6,7 @@ from CLS to the patches of the same global crop, each renormalised over the patc
 
     L = mean over crops of  H(a_t^power / sum(a_t^power), a_s).
 
-It teaches where to look, not what is there, and rows that are even, or all on one patch, satisfy it: it stands beside
+It teaches where to look, not what is there. Even rows, or rows all on one patch, also satisfy it, so use it next to
 another objective. No gradient reaches the last block's values: only its queries and keys, and what is below.
 """
 
@@ -43,12 +43,10 @@ class AttentionDistill(Objective):
     needs_teacher = True
 
     class Config(Objective.Config):
-        """Which rows."""
+        """Which rows are compared."""
 
         head: str | None = None
-        heads: Literal["each", "mean"] = (
-            "mean"  # every head like the teacher's, or only their mean, as AttMask reads it
-        )
+        heads: Literal["each", "mean"] = "mean"  # head by head, or the means over heads, as AttMask reads them
         power: float = Field(default=1.0, gt=0)  # above 1 sharpens the teacher's row
 
     def __init__(self, config: Config, head: HeadSection | None):
@@ -56,7 +54,7 @@ class AttentionDistill(Objective):
         self.settings = config
 
     def forward(self, scene: Scene) -> Term:
-        """See the module. Entropies are in nats, ln N where attention is even."""
+        """The loss; metrics are in nats, and entropies are ln N where attention is even."""
         assert scene.teacher is not None
         theirs, ours = scene.teacher.attention, scene.student.attention
         assert theirs is not None and ours is not None

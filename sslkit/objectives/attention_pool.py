@@ -69,7 +69,7 @@ class AttentionPool(PrototypeObjective):
         self.pushing = config
 
     def forward(self, scene: Scene) -> Term:
-        """See the module.
+        """The loss; the push is also a metric of its own.
 
         Raises:
             UsageError: there is one global crop, and so no pair.

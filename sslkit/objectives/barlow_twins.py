@@ -4,8 +4,8 @@ With z1, z2 the embeddings of two views, each dimension standardised over the ba
 
     C = z1^T z2 / N,    L = sum_i (1 - C_ii)^2 + lambda sum_i sum_{j != i} C_ij^2
 
-is drawn to the identity: a dimension agrees with itself in the other view, and tells nothing of the other dimensions.
-No negatives, no stopped gradient, no teacher is needed; a teacher's embedding may take the place of z2.
+is pulled towards the identity: a dimension agrees with itself in the other view and says nothing about the others.
+It needs no negatives, no stopped gradient and no teacher; a teacher's embedding may take the place of z2.
 """
 
 from pydantic import Field
@@ -35,7 +35,7 @@ def loss(correlation: Tensor, off_diagonal: float) -> Tensor:
 
 
 def _off_diagonal(correlation: Tensor) -> Tensor:
-    """Sum of squares."""
+    """Sum of squares off the diagonal."""
     return correlation.square().sum() - correlation.diagonal().square().sum()
 
 
@@ -54,7 +54,7 @@ class BarlowTwins(EmbeddingObjective):
         self.off_diagonal = config.off_diagonal
 
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See the module."""
+        """The loss; metrics: the mean of the diagonal, and the root mean square off it."""
         correlation = cross_correlation(online, target)
         width = len(correlation)
         redundancy = _off_diagonal(correlation.detach()) / max(width * (width - 1), 1)

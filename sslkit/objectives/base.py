@@ -66,7 +66,7 @@ def in_float32(x: Tensor) -> AbstractContextManager[Any]:
 def over_patches(attention: Tensor) -> Tensor:
     """(..., N) attention from CLS -> the same, float32, each row a distribution over the patches alone.
 
-    What went to CLS and registers is left out: how much that is differs between the branches and says nothing of
+    What went to CLS and registers is left out: how much that is differs between the branches and says nothing about
     where in the image a head looks.
     """
     attention = attention.float()
@@ -80,7 +80,7 @@ def over_peak(row: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that an objective may look at.
+    """Everything that an objective may use.
 
     Attributes:
         student: its global crops are the masked ones.
@@ -99,7 +99,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Term:
-    """One objective's answer.
+    """What an objective returns.
 
     Attributes:
         loss: 0-dim with gradient, without the recipe's weight.
@@ -208,8 +208,8 @@ class PrototypeObjective(Objective):
 class HiddenObjective(PrototypeObjective):
     """Cross-entropy between the branches' prototypes at the same hidden token (arXiv:2111.07832).
 
-    Which token counts how much is the subclass's. The centre is that of ALL patches: the hidden ones alone would bias
-    it.
+    The subclass decides how much each token counts. The centre is that of ALL patches: the hidden ones alone would
+    bias it.
     """
 
     reads_hidden = True
@@ -248,7 +248,7 @@ class EmbeddingObjective(Objective):
     reads_cls = True
 
     class Config(Objective.Config):
-        """Which pairs."""
+        """Which pairs of views are compared."""
 
         head: str | None = "projector"
         against: Literal["teacher", "student", "stopped"] = "student"

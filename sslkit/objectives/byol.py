@@ -4,8 +4,8 @@ The student predicts the teacher's embedding z' of another view from its own emb
 
     L = || q(z) / |q(z)| - z' / |z'| ||^2 = 2 - 2 cos(q(z), z').
 
-Only the student has the predictor, and the teacher moves slowly: there are no negatives, and yet constant embeddings
-are not what is learnt. With ``against: stopped`` and no teacher this is SimSiam (arXiv:2011.10566), up to a factor.
+Only the student has the predictor, and the teacher moves slowly. There are no negatives, yet the embeddings do not
+become constant. With ``against: stopped`` and no teacher this is SimSiam (arXiv:2011.10566), up to a factor.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ def loss(prediction: Tensor, target: Tensor) -> Tensor:
 class Byol(EmbeddingObjective):
     """Prediction of the teacher's embedding; the mean over pairs, where the paper adds both orders of its two views."""
 
-    # Of the loss no, but of the predictor's BatchNorm.
+    # The loss does not, but the predictor's BatchNorm does.
     couples_batch = True
 
     class Config(EmbeddingObjective.Config):
@@ -43,5 +43,5 @@ class Byol(EmbeddingObjective):
         self.predictor = mlp(head.embedding, hidden, head.embedding, layers=2, batch_norm=True)
 
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See the module."""
+        """The loss of one pair; no metrics."""
         return loss(self.predictor(online), target), {}

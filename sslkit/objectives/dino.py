@@ -19,7 +19,7 @@ class Dino(PrototypeObjective):
     reads_cls = True
 
     def forward(self, scene: Scene) -> Term:
-        """See the module."""
+        """The loss; the teacher's mean logits are what the centre moves to."""
         c = self.settings
         assert scene.teacher is not None
         logits = scene.teacher.heads[self.head].scores

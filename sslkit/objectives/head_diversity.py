@@ -29,7 +29,7 @@ def loss(attention: Tensor) -> Tensor:
 
 
 class HeadDiversity(Objective):
-    """The likeness of the student's heads."""
+    """Cosine similarity of the student's heads."""
 
     reads_attention = True
 
@@ -39,10 +39,10 @@ class HeadDiversity(Objective):
         head: str | None = None
 
     def forward(self, scene: Scene) -> Term:
-        """See the module.
+        """The mean over crops and pairs of heads.
 
         Raises:
-            UsageError: the encoder has one head, and so no pair.
+            UsageError: the encoder has only one head.
         """
         attention = scene.student.attention
         assert attention is not None

@@ -17,6 +17,6 @@ class Ibot(HiddenObjective):
     """iBOT's cross-entropy on hidden patch tokens."""
 
     def token_weights(self, scene: Scene) -> Tensor:
-        """1 / |M|."""
+        """1 / |M|: all hidden tokens of a crop count alike."""
         assert scene.masks is not None
         return scene.masks.token_weights

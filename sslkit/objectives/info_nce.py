@@ -1,4 +1,4 @@
-"""InfoNCE: tell the other view of an image from views of other images (SimCLR's NT-Xent, arXiv:2002.05709).
+"""InfoNCE: tell the other view of an image apart from views of other images (SimCLR's NT-Xent, arXiv:2002.05709).
 
 With unit embeddings, an anchor z_a, its positive z_p and the candidates of its softmax,
 
@@ -51,7 +51,7 @@ class InfoNce(EmbeddingObjective):
     couples_batch = True
 
     class Config(EmbeddingObjective.Config):
-        """The softmax."""
+        """Temperature of the softmax."""
 
         temperature: float = Field(default=0.1, gt=0)  # the paper's for ImageNet; 0.5 for CIFAR
 
@@ -60,7 +60,7 @@ class InfoNce(EmbeddingObjective):
         self.temperature = config.temperature
 
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See the module; metric ``accuracy``: how often the positive is the nearest candidate, percent."""
+        """The loss; metric ``accuracy``: how often the positive is the nearest candidate, percent."""
         symmetric = self.pairing.against == "student"
         cosines, positives = similarities(gathered(online), gathered(target), symmetric)
         accuracy = 100 * (cosines.argmax(-1) == positives).float().mean()

@@ -4,8 +4,8 @@ With d_n the distance from a feature to its nearest neighbour in the batch, afte
 
     L = -1/N sum_n log d_n,
 
-the differential entropy of the features by Kozachenko and Leonenko, up to constants. It is a regulariser: alone it
-knows nothing of views. Every global view has its own batch of N images, those of all processes.
+the differential entropy of the features by Kozachenko and Leonenko, up to constants. It is a regulariser: on its
+own it does not relate views. Every global view has its own batch of N images, those of all processes.
 """
 
 import torch
@@ -35,7 +35,7 @@ def loss(distances: Tensor) -> Tensor:
 
 
 class Koleo(Objective):
-    """Of the student's CLS tokens of global views, or of their embeddings where a head is named."""
+    """KoLeo of the student's CLS tokens of global views, or of their embeddings where a head is named."""
 
     couples_batch = True
 
@@ -49,7 +49,7 @@ class Koleo(Objective):
         self.reads_cls = head is not None
 
     def forward(self, scene: Scene) -> Term:
-        """See the module."""
+        """The mean over global views."""
         student = scene.student
         features = student.heads[self.head].embedding if self.head else student.cls
         with in_float32(features):

@@ -46,7 +46,7 @@ class Swav(Objective):
         self.needs_teacher = config.against == "teacher"
 
     def forward(self, scene: Scene) -> Term:
-        """See the module."""
+        """The loss over all pairs of a global crop's code and another crop's scores."""
         c = self.settings
         scores = scene.student.heads[self.head].scores
         whose = scene.teacher if c.against == "teacher" else scene.student

@@ -59,12 +59,12 @@ def loss(z1: Tensor, z2: Tensor, weights: tuple[float, float, float]) -> tuple[T
 
 
 class Vicreg(EmbeddingObjective):
-    """The three terms."""
+    """The weighted sum of the three terms."""
 
     couples_batch = True
 
     class Config(EmbeddingObjective.Config):
-        """Weights."""
+        """Weights of the three terms."""
 
         invariance: float = Field(default=25.0, ge=0)
         variance: float = Field(default=25.0, ge=0)
@@ -75,5 +75,5 @@ class Vicreg(EmbeddingObjective):
         self.weights = (config.invariance, config.variance, config.covariance)
 
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See the module."""
+        """The loss of one pair, and its parts as metrics."""
         return loss(online, target, self.weights)

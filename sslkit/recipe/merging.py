@@ -10,7 +10,7 @@ from sslkit.errors import UsageError
 
 
 def merge(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
-    """``left`` overridden by ``right``, section by section; lists are replaced whole, null takes a section away.
+    """``left`` overridden by ``right``, section by section; lists are replaced whole, null removes a section.
 
     A key that ends in ``?`` applies only where ``left`` has it, so that a recipe that sets a scale can say how large
     a head is without giving a head to methods that have none.
@@ -37,7 +37,7 @@ def override(settings: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     """``settings`` with one ``a.b=value`` applied; the value is YAML.
 
     Raises:
-        UsageError: no ``=`` in it, or the value is no YAML.
+        UsageError: there is no ``=``, or the value is not YAML.
 
     >>> override({"mask": {"order": "high"}}, "mask.ratio=[0.1,0.5]")
     {'mask': {'order': 'high', 'ratio': [0.1, 0.5]}}
@@ -48,7 +48,7 @@ def override(settings: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UsageError(f"'{text}' in --set {assignment} is no YAML value") from None
+        raise UsageError(f"'{text}' in --set {assignment} is not a YAML value") from None
     for part in reversed(path.split(".")):
         value = {part: value}
     return merge(settings, value)
@@ -58,14 +58,14 @@ def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        UsageError: not readable, not YAML, or no mapping.
+        UsageError: not readable, not YAML, or not a mapping.
     """
     try:
         value = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UsageError(f"recipe {path}: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"recipe {path} is no YAML: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(value or {}, Mapping):
-        raise UsageError(f"recipe {path} holds no mapping of sections")
+        raise UsageError(f"recipe {path} is not a mapping of sections")
     return dict(value or {})

@@ -1,7 +1,7 @@
 """Recipes: small YAML files that merge, with every key typed and every default in one place.
 
-Sections that a plug-in file owns (``mask``, each objective) are validated by that file's own class, so a new
-mask or objective brings its keys with it. An unknown key is an error that names the nearest known one.
+Sections that a plug-in file owns (``method``, ``mask``, ``optim``, each head and each objective) are validated by that
+file's own class, so a new plug-in brings its keys with it. An unknown key is an error that names the nearest known one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

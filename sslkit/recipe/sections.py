@@ -107,7 +107,7 @@ class MaskSection(Strict):
     def _ratio_in_order(self) -> "MaskSection":
         low, high = self.ratio
         if not 0 <= low <= high <= 1:
-            raise UsageError(f"mask.ratio {list(self.ratio)} must be two rising numbers in [0, 1]")
+            raise UsageError(f"mask.ratio {list(self.ratio)} must be two numbers in [0, 1], the smaller one first")
         return self
 
 
@@ -162,7 +162,7 @@ class OptimSection(Strict):
 
 
 class TrainSection(Strict):
-    """The loop."""
+    """The training loop."""
 
     epochs: float = Field(default=100, gt=0)
     batch_size: int = Field(default=256, gt=0)  # images per optimizer step, over all processes and accumulation
@@ -171,16 +171,16 @@ class TrainSection(Strict):
     compile: Literal["auto", "on", "off"] = "auto"
     seed: int = Field(default=0, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
-    keep_epochs: float = Field(default=0, ge=0)  # between encoders that are kept for good; 0 = only the last
+    keep_epochs: float = Field(default=0, ge=0)  # between encoders that are kept for good; 0: the last only
     max_nonfinite: int = Field(default=5, gt=0)  # skipped steps in a row before the run stops
 
 
 class MonitorSection(Strict):
-    """What is looked at while it trains."""
+    """What is measured during training."""
 
-    every_epochs: float = Field(default=5, ge=0)  # k-NN on a part of train that is not in its bank; 0 = never
+    every_epochs: float = Field(default=5, ge=0)  # k-NN of train images that are not in its bank; 0 = never
     queries: int = Field(default=500, gt=0)
     bank: int = Field(default=4500, gt=0)
     log_steps: int = Field(default=10, gt=0)
-    grace: Duration = "25%"  # no verdict of collapse before this
-    gradient_steps: int = Field(default=500, ge=0)  # between looks at each objective's gradient; 0 = never
+    grace: Duration = "25%"  # no warnings of collapse before this
+    gradient_steps: int = Field(default=500, ge=0)  # between measurements of each objective's gradient; 0: none

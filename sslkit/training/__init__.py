@@ -1,1 +1,1 @@
-"""The one training loop and what it needs: checkpoints, the monitor, several processes."""
+"""The training loop that all methods share, and what it needs: checkpoints, the log, the monitor."""

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on, in one file that is there whole or not at all."""
+"""Everything needed to resume a run, in one file that is written whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -28,5 +28,5 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise SslkitError(
-            f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}); --force starts anew"
+            f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}); --force starts again"
         ) from error

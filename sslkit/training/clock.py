@@ -20,14 +20,14 @@ class Clock:
         return _Waiting(self)
 
     def checkpoint_due(self, minutes: float) -> bool:
-        """Whether so many minutes passed since this last said yes."""
+        """Whether this many minutes have passed since it last returned True."""
         due = time.monotonic() - self.kept > 60 * minutes
         if due:
             self.kept = time.monotonic()
         return due
 
     def read(self) -> dict[str, float]:
-        """Since the last reading."""
+        """Images per second and the share of waiting since the last reading."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         values = {
             "images_per_second": round(self.batches * self.images / seconds, 2),

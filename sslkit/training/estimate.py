@@ -18,7 +18,7 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
     """Parameters, FLOPs, steps and memory of a run; nothing is trained.
 
     FLOPs count a multiply-add as two and a backward pass as twice its forward. Memory is weights, gradients and
-    AdamW's two moments, and what autograd keeps of one micro-batch, measured on the batch.
+    two moments, as AdamW has them, and what autograd keeps of one micro-batch, measured on the batch.
     """
     device, images = batch.crops[0].device, len(batch.samples)
     kept: dict[int, int] = {}

@@ -28,7 +28,7 @@ class Meter:
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def read(self) -> dict[str, float]:
-        """Means over the interval and all processes, and start anew. The one place where the host waits."""
+        """Means over the interval and all processes; starts a new interval. The one place where the host waits."""
         # A metric that some process did not meet this time (no crop was masked there) is left out of the message.
         shared = distributed.common(sorted(self.sums))
         means = distributed.mean({key: self.sums[key] / self.counts[key] for key in shared})
@@ -41,7 +41,7 @@ class Meter:
         return {"sums": self.sums, "counts": self.counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up where ``state`` was taken."""
+        """Continue from what ``state`` returned."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
 
@@ -53,7 +53,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def rewind(path: Path, step: int) -> None:
-    """Drop the lines after a step, which a resumed run will write again; a torn last line goes too."""
+    """Drop the lines after a step, which a resumed run will write again, and a torn last line."""
     if not path.exists():
         return
     kept = [line for line in path.read_text().splitlines() if _step(line) <= step]

@@ -29,7 +29,7 @@ from sslkit.training.clock import Clock
 
 @dataclass
 class Trainer:
-    """A run in motion. ``train`` starts it where the checkpoint left off, or at the beginning.
+    """A training run, which starts where its checkpoint left off, or at the beginning.
 
     Attributes:
         recipe: resolved.
@@ -40,11 +40,11 @@ class Trainer:
         world: this process among all.
         checkpoint_path: where the state is kept.
         metrics_path: where log lines go.
-        evaluate: every so often asked for more metrics (k-NN, ranks); the result never reaches the weights.
+        evaluate: called every so often for more metrics (k-NN, ranks); they never affect the weights.
         features: the encoder's CLS of all training images, for methods that learn from them between epochs.
-        keep: is told the epoch, every ``train.keep_epochs`` of them and at both ends, to keep the encoder for good.
-        say: where remarks go.
-        tell: is given each row of the log once it is written.
+        keep: called with the epoch, every ``train.keep_epochs`` of them and at both ends, to keep the encoder for good.
+        say: prints a remark.
+        tell: called with each row of the log once it is written.
         quiet: show no progress bar.
     """
 
@@ -206,7 +206,8 @@ class Trainer:
             if self.skipped_in_a_row >= self.recipe.train.max_nonfinite:
                 raise SslkitError(
                     f"{self.skipped_in_a_row} steps in a row gave a loss that is not finite, up to step {step} (its "
-                    f"samples are in {self.metrics_path.name}): lower --lr, lengthen the warm-up, or --precision fp32"
+                    f"samples are in {self.metrics_path.name}): lower --lr, lengthen the warm-up, or use --precision "
+                    "fp32"
                 )
         self._recent = []
 

@@ -1,7 +1,7 @@
-"""The log once more as TensorBoard events, for those who watch their runs there; `metrics.jsonl` stays the log.
+"""The log as TensorBoard events, for those who watch their runs there; ``metrics.jsonl`` stays the log.
 
-Events are made of the log's rows, so they can be made anew at any time: a run that goes on rewrites them from its
-log and then adds to them, and no step appears twice.
+Events are made from the log's rows, so they can be rebuilt at any time: a resumed run rewrites them from its log and
+then adds to them, so no step appears twice.
 """
 
 import importlib.util
@@ -37,11 +37,11 @@ class Events:
         self._writer.flush()
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        """Add one row at its step; what is no number in it is left out."""
+        """Add one row at its step; values that are not numbers are left out."""
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 self._writer.add_scalar(name, value, row["step"])
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write what is still buffered."""
         self._writer.close()

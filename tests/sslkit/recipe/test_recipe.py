@@ -79,7 +79,7 @@ def test_a_recipe_says_what_it_is_how_to_run_it_and_what_to_expect(name):
         ("objectives.dyno.weight=1", "did you mean 'dino'?"),
         ("objectives.dino.head=prototype", "did you mean 'prototypes'?"),
         ("optim.warmup_epochs=200", "optim.warmup_epochs of 200.0 epochs exceeds the run of 100"),
-        ("optim.warmup_epochs=soon", "'soon' is no duration"),
+        ("optim.warmup_epochs=soon", "'soon' is not a duration"),
         ("train.accumulate=7", "is not a multiple of accumulate"),
         ("heads.more.trunk=nowhere", "heads.more.trunk is 'nowhere': name a dino head that has no trunk itself"),
         ("heads={prototypes: {}, a: {trunk: prototypes}, b: {trunk: a}}", "heads.b.trunk is 'a'"),
@@ -91,7 +91,7 @@ def test_a_recipe_says_what_it_is_how_to_run_it_and_what_to_expect(name):
         ("method=may", "did you mean 'mae'?"),
         ("method={name: mae, decoder: {widht: 3}}", "did you mean 'method.decoder.width'?"),
         ("nonsense", "sets nothing"),
-        ("a=[", "no YAML value"),
+        ("a=[", "not a YAML value"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_says_so(assignment, message):
