@@ -24,7 +24,7 @@ BASELINES = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """One run, read once."""
 
     member: Member
@@ -139,7 +139,7 @@ class Facts:
         return (words, "bad") if words else ("none seen", "good")
 
 
-def read_facts(path: Path, name: str) -> Facts:
+def read_facts(path: Path, name: str) -> RunFacts:
     """One run.
 
     Raises:
@@ -149,7 +149,7 @@ def read_facts(path: Path, name: str) -> Facts:
         raise SslkitError(f"no run directory at {path}: start one with `sslkit prepare {path} --source ...`")
     if not Run(path).stages():
         raise SslkitError(f"{path} holds no stage to report on: see `sslkit status {path}`")
-    return Facts(read_member(path, name))
+    return RunFacts(read_member(path, name))
 
 
 def scalars(results: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

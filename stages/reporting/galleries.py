@@ -9,10 +9,10 @@ from urllib.parse import quote
 from sslkit.plots.report.report import Gallery, Picture
 from stages.contract.stage import stages
 from stages.evaluations.results import StageResult
-from stages.reporting.facts import Facts
+from stages.reporting.facts import RunFacts
 
 
-def galleries(shown: Sequence[Facts], out: Path) -> list[Gallery]:
+def galleries(shown: Sequence[RunFacts], out: Path) -> list[Gallery]:
     """Pictures and pages, stage by stage.
 
     Args:
@@ -20,7 +20,7 @@ def galleries(shown: Sequence[Facts], out: Path) -> list[Gallery]:
         out: file of the report, to which links are relative.
     """
     order = list(stages())
-    by_stage: dict[tuple[str, str], list[tuple[Facts, StageResult]]] = {}
+    by_stage: dict[tuple[str, str], list[tuple[RunFacts, StageResult]]] = {}
     for facts in shown:
         for stage in facts.stages:
             by_stage.setdefault((stage.on, stage.id), []).append((facts, stage))
@@ -51,7 +51,7 @@ def capitalised(title: str) -> str:
     return title if title.startswith("k-NN") else title[0].upper() + title[1:]
 
 
-def _pictures(facts: Facts, stage: StageResult, alone: bool) -> list[Picture]:
+def _pictures(facts: RunFacts, stage: StageResult, alone: bool) -> list[Picture]:
     listed: Any = stage.results.get("pictures")
     listed = [one for one in listed if isinstance(one, dict) and "file" in one] if isinstance(listed, list) else []
     always = () if stage.on else stage.declared.pictures
@@ -63,7 +63,7 @@ def _pictures(facts: Facts, stage: StageResult, alone: bool) -> list[Picture]:
     return pictures
 
 
-def _pages(facts: Facts, stage: StageResult, out: Path) -> list[tuple[str, str]]:
+def _pages(facts: RunFacts, stage: StageResult, out: Path) -> list[tuple[str, str]]:
     """The page that a stage wrote next to its results."""
     page = stage.results.get("page")
     if not isinstance(page, str) or not (stage.folder / page).is_file():

@@ -6,12 +6,12 @@ from dataclasses import replace
 from sslkit.plots.report.report import Notice
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.results import StageResult
-from stages.reporting.facts import Facts
+from stages.reporting.facts import RunFacts
 
 MOST = 10
 
 
-def notices(every: Sequence[Facts], protocol: Protocol) -> list[Notice]:
+def notices(every: Sequence[RunFacts], protocol: Protocol) -> list[Notice]:
     """The most important notices of these runs, the worst first.
 
     Args:
@@ -59,7 +59,7 @@ def forced(command: str) -> str:
     return f"{command} --force" if command and "--force" not in command.split() else command
 
 
-def _of_training(facts: Facts) -> list[Notice]:
+def _of_training(facts: RunFacts) -> list[Notice]:
     verdict, mark = facts.collapse()
     collapsed = mark == "bad" and facts.training
     if collapsed and not facts.warnings:

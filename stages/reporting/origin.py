@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sslkit.plots.report.report import Cell, Origin, Step, Table
 from stages.evaluations.results import StageResult
-from stages.reporting.facts import Facts
+from stages.reporting.facts import RunFacts
 from stages.reporting.notices import remarks
 
 Rows = Sequence[Sequence[Cell]]
@@ -12,7 +12,7 @@ WIDEST = 8  # columns of a table of runs
 MARKS = {"done": "good", "never": "none", "running": "warn", "interrupted": "warn", "unfinished": "warn"}
 
 
-def states(every: Sequence[Facts]) -> Table:
+def states(every: Sequence[RunFacts]) -> Table:
     """The table of stages that were done."""
     titles = list(dict.fromkeys(s.title for facts in every for s in facts.stages))
     rows = []
@@ -43,7 +43,7 @@ def _state(stage: StageResult | None) -> Cell:
     return Cell("done, stale", mark="warn") if stage.stale else Cell(stage.state, mark=MARKS.get(stage.state, "bad"))
 
 
-def origin(facts: Facts) -> Origin:
+def origin(facts: RunFacts) -> Origin:
     """The provenance of a run's results; versions that all stages share are stated once."""
     shared = {_versions(stage) for stage in facts.stages if stage.record}
     steps = [_step(stage, len(shared) > 1) for stage in facts.stages]

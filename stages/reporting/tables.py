@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.plots.report.charts import Point
-from sslkit.plots.report.report import Cell, Measure, Report, Table, Tile
+from sslkit.plots.report.report import Cell, Headline, Measure, Report, Table
 from stages.contract.layout import PRETRAIN
 from stages.evaluations.members import Estimate, estimates
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.recipes import differing, settings
 from stages.evaluations.results import TOP1
-from stages.reporting.facts import Facts, scalars
+from stages.reporting.facts import RunFacts, scalars
 from stages.reporting.galleries import capitalised, galleries
 from stages.reporting.notices import notices
 from stages.reporting.origin import duration, origin, states, upright
 
-FactsGroups = Mapping[str, Sequence[Facts]]  # by name a run, or the seeds of an experiment
+FactsGroups = Mapping[str, Sequence[RunFacts]]  # by name a run, or the seeds of an experiment
 Found = Mapping[str, Mapping[str, Estimate]]  # by run or experiment, then by the title of an evaluation
 STALE = "stale"
 SEVERITY = ("bad", "warn", "none", "good")
@@ -76,14 +76,14 @@ def _about(groups: FactsGroups) -> str:
     return words if runs == len(groups) else f"{words} of {len(groups)} experiments, with their seeds"
 
 
-def _tiles(facts: Facts, found: Mapping[str, Estimate]) -> list[Tile]:
+def _tiles(facts: RunFacts, found: Mapping[str, Estimate]) -> list[Headline]:
     """The headline of a single run or experiment."""
-    tiles = [Tile(title, f"{one.value:.1f} %", _between(one), STALE * one.stale) for title, one in found.items()]
+    tiles = [Headline(title, f"{one.value:.1f} %", _between(one), STALE * one.stale) for title, one in found.items()]
     if stage := facts.stage_in(PRETRAIN):
         speed = facts.training.get("images_per_second")
         detail = f"{duration(stage.record.get('seconds'))}{f', {speed:.0f} images/s' if speed else ''}"
-        tiles.append(Tile("epochs", facts.epochs(), detail))
-        tiles.append(Tile("collapse", facts.collapse()[0]))
+        tiles.append(Headline("epochs", facts.epochs(), detail))
+        tiles.append(Headline("collapse", facts.collapse()[0]))
     return tiles
 
 
@@ -201,7 +201,7 @@ def _setting(value: object) -> str:
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _numbers(shown: Mapping[str, Facts]) -> list[Table]:
+def _numbers(shown: Mapping[str, RunFacts]) -> list[Table]:
     """A table for each stage: its numbers, with a column for each run."""
     titles = list(dict.fromkeys(s.title for facts in shown.values() for s in facts.stages if scalars(s.results)))
     tables = []

@@ -58,7 +58,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Tile:
+class Headline:
     """One headline of a single run; ``tag`` is a word of warning next to it."""
 
     name: str
@@ -174,7 +174,7 @@ class Report:
     states: Table
     origins: Sequence[Origin]
     notices: Sequence[Notice] = ()
-    tiles: Sequence[Tile] = ()
+    tiles: Sequence[Headline] = ()
     results: Table | None = None
     measures: Sequence[Measure] = ()
     logs: Mapping[str, Sequence[Log]] = field(default_factory=dict)

@@ -55,7 +55,7 @@ def reported() -> str:
     notices = [report.Notice("bad", "failed", "knn: it broke.", "sslkit knn a")]
     steps = [report.Step("knn", "failed", "bad", [("took", "1 s")], "sslkit knn a", notices)]
     origins = [report.Origin("a", "runs/a", steps)]
-    tiles = [report.Tile("k-NN", "5 %", "", "stale")]
+    tiles = [report.Headline("k-NN", "5 %", "", "stale")]
     told = {
         "notices": notices,
         "tiles": tiles,
