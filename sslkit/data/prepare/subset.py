@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from sslkit.data.labels import at_least_one, by_class, class_orders, firsts, held_out
 from sslkit.errors import SslkitError, UsageError
 from sslkit.rng import generator
 
-UNLABELLED = ""  # stands as the name of the one group that samples without a label make
+UNLABELLED = ""  # the name of the class that images without a label make
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Subset:
         """How many of a class's images are taken; never none of them."""
         if self.per_class is not None:
             return min(self.per_class, available)
-        return available if self.fraction is None else min(available, max(1, round(self.fraction * available)))
+        return available if self.fraction is None else at_least_one(self.fraction, available)
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,13 @@ def select(splits: dict[str, np.ndarray], classes: list[str], subset: Subset) ->
     if subset.val_fraction is not None:
         if "val" in splits:
             raise UsageError("--val-fraction is for sources without a val split; this one has its own")
-        indices["val"] = hold_out(splits["train"], indices["train"], classes, subset.val_fraction, subset.seed)
+        # Before train is cut down: val is the same for every subset of train.
+        groups = _groups(splits["train"], indices["train"], classes)
+        indices["val"] = held_out(groups, subset.val_fraction, "subset.val", subset.seed)
         indices["train"] = np.setdiff1d(indices["train"], indices["val"])
         splits = {**splits, "val": splits["train"]}
-    indices["train"] = _take(splits["train"], indices["train"], classes, subset)
+    groups = _groups(splits["train"], indices["train"], classes)
+    indices["train"] = firsts(class_orders(groups, "subset.train", subset.seed), subset.count)
     for split, found in indices.items():
         if not len(found):
             raise SslkitError(
@@ -128,36 +132,15 @@ def choose_classes(names: list[str], wanted: int | tuple[str, ...] | None, seed:
     return np.array(sorted({position[name] for name in wanted}))
 
 
-def hold_out(labels: np.ndarray, among: np.ndarray, classes: list[str], fraction: float, seed: int) -> np.ndarray:
-    """A val split made of train: positions out of ``among``, ascending; the same under every subset of train.
+def _groups(labels: np.ndarray, among: np.ndarray, classes: list[str]) -> list[tuple[int, np.ndarray]]:
+    """(key, positions) of every class that occurs in ``among``; images without a label are one class.
 
-    At least one image of a class goes to val and at least one stays; a class of one image stays in train.
+    The key is made from the class's name, so that choosing other classes changes nothing within one.
     """
-    parts = [
-        _order(group, name, "subset.val", seed)[: min(len(group) - 1, max(1, round(fraction * len(group))))]
-        for name, group in _groups(labels, among, classes)
+    return [
+        (_key(UNLABELLED if label < 0 else classes[label]), among[positions])
+        for label, positions in by_class(labels[among])
     ]
-    return np.sort(np.concatenate([*parts, np.empty(0, np.int64)]))
-
-
-def _take(labels: np.ndarray, among: np.ndarray, classes: list[str], subset: Subset) -> np.ndarray:
-    parts = [
-        _order(group, name, "subset.train", subset.seed)[: subset.count(len(group))]
-        for name, group in _groups(labels, among, classes)
-    ]
-    return np.sort(np.concatenate([*parts, np.empty(0, np.int64)]))
-
-
-def _groups(labels: np.ndarray, among: np.ndarray, classes: list[str]) -> list[tuple[str, np.ndarray]]:
-    """(class name, positions) of every class that occurs in ``among``; those without a label are one group."""
-    by_class = among[np.argsort(labels[among], kind="stable")]
-    present, starts = np.unique(labels[by_class], return_index=True)
-    parts = np.split(by_class, starts[1:])
-    return [(UNLABELLED if label < 0 else classes[label], part) for label, part in zip(present, parts, strict=True)]
-
-
-def _order(group: np.ndarray, name: str, stream: str, seed: int) -> np.ndarray:
-    return generator(seed, stream, _key(name)).permutation(group)
 
 
 def _key(name: str) -> int:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sslkit.data.labels import shots as support
 from sslkit.errors import UsageError
-from sslkit.probes.classify.knn import bank_of
+from sslkit.probes.classify.nearest import bank_of
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
 
 QUERIES = 2048  # whose distances to all classes are in memory at once

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from sslkit.errors import UsageError
+from sslkit.probes.classify.nearest import bank_of, search
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
 
 SWEEP = (10, 20, 100, 200)
@@ -94,7 +93,7 @@ def knn(
     predicted = np.empty(len(val), np.int64)
     bar = tqdm(total=len(val), desc="knn", unit=" images", disable=None if progress else True, leave=False)
     for where, rows in val.chunks(QUERIES):
-        similarity, neighbours = faiss.knn(F.normalize(rows).numpy(), bank, max(used), faiss.METRIC_INNER_PRODUCT)
+        similarity, neighbours = search(bank, rows, max(used))
         weights = torch.from_numpy(similarity).double().div_(temperature).exp_()
         truth = torch.from_numpy(val.labels[where])
         for k, votes in _votes(weights, labels[torch.from_numpy(neighbours)], classes, used):
@@ -112,18 +111,6 @@ def knn(
 def _percent(hits: np.ndarray, total: int) -> dict[str, float]:
     top1, top5 = (100 * hits / total).tolist()
     return {"top1": top1, "top5": top5}
-
-
-def bank_of(train: Features) -> np.ndarray:
-    """(R, D) float32 L2-normalised, filled chunk by chunk.
-
-    FAISS searches this array where it lies (``faiss.knn`` runs the kernel of ``IndexFlatIP``): an index object
-    would hold a second copy, and grow by doubling while it is filled.
-    """
-    bank = np.empty((len(train), train.width), np.float32)
-    for where, rows in train.chunks():
-        bank[where] = F.normalize(rows).numpy()
-    return bank
 
 
 def _votes(weights: Tensor, labels: Tensor, classes: int, ks: Sequence[int]) -> Iterator[tuple[int, Tensor]]:

@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import faiss
 import numpy as np
-from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.data.labels import by_class, in_turns
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.classify.knn import bank_of
+from sslkit.probes.classify.nearest import bank_of, search
 from sslkit.probes.features.features import Features, check_pair
 
 Only = Literal["right", "wrong", "any"]
@@ -35,9 +33,7 @@ def nearest(train: Features, val: Features, positions: np.ndarray, k: int) -> tu
     check_pair(train, val)
     if not 1 <= k <= len(train):
         raise UsageError(f"--k {k}: train has {len(train)} labelled images, so k is 1 to {len(train)}")
-    queries = F.normalize(val.take(positions)).numpy()
-    cosine, found = faiss.knn(queries, bank_of(train), k, faiss.METRIC_INNER_PRODUCT)
-    return cosine, found
+    return search(bank_of(train), val.take(positions), k)
 
 
 def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: Only | None, seed: int) -> np.ndarray:
