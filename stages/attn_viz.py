@@ -9,19 +9,11 @@ import typer
 
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
-from stages.contract.output import show, tab, table
+from stages.contract.output import show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
-from stages.inputs.images import (
-    expect_images,
-    find_photos,
-    photos_name,
-    photos_stage,
-    read_photos,
-    sizes_told,
-    val_images,
-)
+from stages.inputs.images import ImagesToDraw, images_to_draw, remark_on_sizes
 from stages.inputs.photo_folders import places
 from stages.options.attention import (
     AgainstOption,
@@ -42,7 +34,7 @@ if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder
     from sslkit.probes.inspect.attention_maps import AttentionReader
 
-DEFAULT_COUNT, DEFAULT_RATIO = 8, 0.5
+DEFAULT_RATIO = 0.5
 # The first line of the page, by where the encoder comes from.
 ABOUT = {
     "run": "The encoder trained in the run {run}.",
@@ -100,30 +92,26 @@ def attn_viz(
     # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
     source = encoder.source(here)
     more = read_more(here, source, layers, query, rollout, timeline, every, against)
-    photos = find_photos(images, count) if images is not None else None
-    if photos is None:
-        inputs = {**source.files, **more.files, "data": here.need(here.manifest)}
-    else:
-        inputs = {**source.files, **more.files, **{f"photo {name}": path for name, path in photos.items()}}
+    drawn = images_to_draw(here, images, count)
+    inputs = {**source.files, **more.files, **drawn.inputs}
 
     where, bits = encoder.place()
     config: Result = {
         **source.config(),
         **more.config(),
         "image_size": image_size or source.image_size,
-        "images": "val" if photos is None else "photos",
-        "count": (count or DEFAULT_COUNT) if photos is None else len(photos),
+        **drawn.config,
         "mass": mass,
         "mask_ratio": (DEFAULT_RATIO if mask_ratio is None else mask_ratio) if masks else None,
         "precision": bits,
     }
-    stage = photos_stage(here, "attn-viz", images, inputs, force)
+    variant = drawn.variant(STAGE, force)
     about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
-    job = Job(here, source, more, config, where, images, photos, image_size, about)
+    job = Job(here, source, more, config, where, drawn, image_size, about)
     results = perform(
         here,
         STAGE,
-        variant=stage.partition(":")[2],
+        variant=variant,
         prepare=job.check,
         work=lambda folder, _: job.work(folder),
         config=config,
@@ -132,7 +120,7 @@ def attn_viz(
         force=force,
     )
     here.remember_data()
-    results = {**results, "page": str(here.folder(stage) / results["page"])}
+    results = {**results, "page": str(here.folder(STAGE.id(variant)) / results["page"])}
     show(results, _lines(results, more.name), as_json)
 
 
@@ -145,8 +133,7 @@ class Job:
     more: More
     config: Result
     device: "torch.device"
-    images: Path | None
-    photos: Mapping[str, Path] | None
+    drawn: ImagesToDraw
     image_size: int | None
     about: str
 
@@ -160,7 +147,7 @@ class Job:
 
         from sslkit.probes.inspect.attention_maps import AttentionReader
 
-        expect_images(self.run, self.images, self.photos)
+        self.drawn.expect_one()
         frozen = build(self.source, self.device, self.config["precision"])
         more, size = self.more, self.config["image_size"]
         asked = {"layers": more.layers, "queries": more.queries or (None,), "rollout": more.rollout}
@@ -187,8 +174,7 @@ class Job:
         from sslkit.probes.inspect.attention_maps import read_images, read_kept
         from sslkit.probes.inspect.head_matching import match_heads
 
-        pictures = val_images(self.run, self.config["count"]) if self.photos is None else read_photos(self.photos)
-        pictures = sizes_told(pictures, self.config["image_size"], self.reader.encoder.patch_size)
+        pictures = remark_on_sizes(self.drawn.read(), self.config["image_size"], self.reader.encoder.patch_size)
         seen = [shrunk(each) for each in read_images(pictures, self.reader, self.masks, self.other)]
         if not seen:
             raise SslkitError("no image to look at: name photos with --images, or prepare data with a val split")
@@ -199,7 +185,8 @@ class Job:
         contents = GalleryContents(
             self.reader, self.config["mass"], self.config["mask_ratio"], history, self.more.name, matching
         )
-        of = tab(self.run, "attention" if self.images is None else f"attention, {photos_name(self.images)}")
+        what = f"attention, {self.drawn.name}" if self.drawn.name else "attention"
+        of = f"{self.run.title}: {what} · sslkit"
         return draw_gallery(contents, seen, folder, [self.about], of)
 
 

@@ -1,9 +1,10 @@
-"""`sslkit reconstruct RUN`: what a masked autoencoder paints in the place of what it is not shown."""
+"""``sslkit reconstruct``: what a masked autoencoder paints where it is shown nothing."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,20 +13,18 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.images import class_of, expect_images, find_photos, in_turns, photos_stage, read_photos
+from stages.inputs.images import ImagesToDraw, class_of, images_to_draw, in_turns
 from stages.inputs.photo_folders import places
 from stages.options.basic import (
-    DataOption,
+    DataOptions,
     Device,
     DeviceOption,
-    ForceOption,
-    JsonOption,
-    PhotosOption,
     Precision,
     PrecisionOption,
-    RunArgument,
+    ResultOptions,
     SeedOption,
 )
+from stages.options.images import ImageOptions
 
 if TYPE_CHECKING:
     import torch
@@ -35,132 +34,99 @@ if TYPE_CHECKING:
     from sslkit.probes.inspect.reconstruction import InputImage, Reconstructions
     from sslkit.recipe.schema import Recipe
 
-DEFAULT_COUNT = 8
-JUDGED = 256  # val images that the error is a mean of: eight would say little
+EVALUATED = 256  # val images that the error is a mean of: the few that are drawn would say little
 BATCH = 32
-SHEET, ARRAYS = "reconstructions.png", "reconstructions.npz"
-
-
+SHEET, ARRAYS, RESULTS = "reconstructions.png", "reconstructions.npz", "results.json"
 STAGE = Stage(name="reconstruct", help="Draw what an MAE reconstructs.", order=110, folder="reconstruct")
 
 
 @STAGE.command
-def reconstruct(
-    run: RunArgument,
-    images: PhotosOption = None,
-    count: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--count", min=1, help="How many are drawn; default 8 of val, or all of --images."),
-    ] = None,
-    ratio: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--ratio", min=0.0, max=1.0, help="Share that is removed; default: the recipe's."),
-    ] = None,
-    data: DataOption = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Draw what an MAE sees, paints, and should have painted; the error is a mean over 256 images of val.
+@dataclass(kw_only=True)
+class Reconstruct(ImageOptions, DataOptions, ResultOptions):
+    """Draw what an MAE sees, its reconstruction, and the original; the error is a mean over 256 images of val.
 
-    One's own photos (--images) are drawn beside those of val, in reconstruct-NAME by the name of their folder.
+    Your own photos (--images) are drawn next to those of val, in reconstruct-NAME, named after their folder.
     """
-    here = transferred(run, data)
-    recipe = viewing_recipe(here, ratio, seed)
-    inputs = {"recipe": here.recipe, "checkpoint": here.trained.need(here.checkpoint)}
-    photos = find_photos(images, count) if images is not None else None
-    if photos is None:
-        inputs["data"] = here.need(here.manifest)
-    else:
-        inputs |= {f"photo {name}": path for name, path in photos.items()}
 
-    from sslkit.device import pick_device, resolve_precision
+    ratio: Annotated[
+        float | None,
+        typer.Option("--ratio", min=0.0, max=1.0, help="Share of the patches to remove; default: the recipe's."),
+    ] = None
+    device: DeviceOption = Device.auto
+    precision: PrecisionOption = Precision.auto
+    seed: SeedOption = 0
 
-    where = pick_device(device.value)
-    config: Result = {
-        "images": "val" if photos is None else "photos",
-        "count": (count or DEFAULT_COUNT) if photos is None else len(photos),
-        "ratio": _mask(recipe).ratio[0],
-        "seed": seed,
-        "precision": resolve_precision(precision.value, where),
-    }
+    def execute(self) -> None:
+        """Draw, and print the error."""
+        run = transferred(self.run, self.data)
+        recipe = viewing_recipe(run, self.ratio, self.seed)
+        inputs = {"recipe": run.recipe, "checkpoint": run.trained.need(run.checkpoint)}
+        drawn = images_to_draw(run, self.images, self.count)
 
-    stage = photos_stage(here, "reconstruct", images, inputs, force)
-    job = Job(here, recipe, config, where, images, photos)
-    results = perform(
-        here,
-        STAGE,
-        variant=stage.partition(":")[2],
-        prepare=job.check,
-        work=lambda folder, _: job.work(folder),
-        config=config,
-        inputs=inputs,
-        how={"device": str(where), **places(images=images)},
-        force=force,
-    )
-    sheet = here.folder(stage) / SHEET
-    lines = [
-        f"error {results['error']:.3f} ({results['unit']}), mean of {results['judged']} images; "
-        f"patches of one colour: {results['flat_error']:.3f}",
-        f"{results['images']} images, {100 * results['removed']:.0f} % removed: {sheet}",
-    ]
-    show(results, lines, as_json)
+        from sslkit.device import pick_device, resolve_precision
+
+        device = pick_device(self.device.value)
+        precision = resolve_precision(self.precision.value, device)
+        mask = {"ratio": _mask(recipe).ratio[0], "seed": self.seed}
+        config: Result = {**drawn.config, **mask, "precision": precision}
+        variant = drawn.variant(STAGE, self.force)
+        results = perform(
+            run,
+            STAGE,
+            variant=variant,
+            prepare=lambda: _open(drawn, recipe, device, config),
+            work=lambda folder, method: _work(drawn, recipe, method, config, folder),
+            config=config,
+            inputs={**inputs, **drawn.inputs},
+            how={"device": str(device), **places(images=self.images)},
+            force=self.force,
+        )
+        sheet = run.folder(STAGE.id(variant)) / SHEET
+        lines = [
+            f"error {results['error']:.3f} ({results['unit']}), mean of {results['judged']} images; "
+            f"patches of one colour: {results['flat_error']:.3f}",
+            f"{results['images']} images, {100 * results['removed']:.0f} % removed: {sheet}",
+        ]
+        show(results, lines, self.json)
 
 
-@dataclass
-class Job:
-    """One call. ``check`` comes before ``work``."""
+def _open(drawn: ImagesToDraw, recipe: "Recipe", device: "torch.device", config: Result) -> "MaskedAutoencoder":
+    """Open the model, and reconstruct one image.
 
-    run: Run
-    recipe: "Recipe"
-    config: Result
-    device: "torch.device"
-    images: Path | None
-    photos: Mapping[str, Path] | None
+    Raises:
+        SslkitError: no image, a checkpoint that does not fit, or masks that cannot be drawn.
+    """
+    import torch
 
-    def check(self) -> None:
-        """Open the model, and paint one image.
+    from sslkit.probes.inspect.reconstruction import InputImage, reconstruct
 
-        Raises:
-            SslkitError: no image, a checkpoint that does not fit, or masks that cannot be drawn.
-        """
-        import torch
+    drawn.expect_one()
+    method, size = open_mae(drawn.run, recipe, device), _size(recipe)
+    blank = InputImage("", torch.zeros(3, size, size, dtype=torch.uint8), 0)
+    reconstruct(method, [blank if drawn.photos else next(_inputs(drawn, size))], config["precision"])
+    return method
 
-        from sslkit.probes.inspect.reconstruction import InputImage, reconstruct
 
-        expect_images(self.run, self.images, self.photos)
-        self.method = open_painter(self.run, self.recipe, self.device)
-        blank = InputImage("", torch.zeros(3, self.size, self.size, dtype=torch.uint8), 0)
-        reconstruct(self.method, [blank if self.photos is not None else next(self._shown())], self.config["precision"])
+def _work(drawn: ImagesToDraw, recipe: "Recipe", method: "MaskedAutoencoder", config: Result, folder: Path) -> Result:
+    drawn.run.remember_data()
+    return _draw(method, _inputs(drawn, _size(recipe)), config, folder)
 
-    def work(self, folder: Path) -> Result:
-        """Paint, draw, write."""
-        self.run.remember_data()
-        return _draw(self.method, self._shown(), self.config, folder)
 
-    @property
-    def size(self) -> int:
-        """Of the crops, in pixels."""
-        return self.recipe.views.global_.size or self.recipe.encoder.image_size
-
-    def _shown(self) -> "Iterator[InputImage]":
-        if self.photos is None:
-            return _of_val(self.run, self.size, self.config["count"])
-        return _of_photos(self.photos, self.size)
+def _size(recipe: "Recipe") -> int:
+    """Side of the crops, in pixels."""
+    return recipe.views.global_.size or recipe.encoder.image_size
 
 
 def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
     """The run's recipe with one mask ratio, the seed of the masks, and nothing dropped.
 
     Args:
-        run: whose training is looked at.
-        ratio: share of the patches to remove; None takes the middle of the recipe's.
+        run: with the training run.
+        ratio: share of the patches to remove; None takes the middle of the recipe's range.
         seed: of the masks.
 
     Raises:
-        SslkitError: nothing was trained, or a method that paints nothing.
+        SslkitError: there is no training run, or its method has no decoder.
     """
     from sslkit import registry
     from sslkit.recipe.schema import resolve
@@ -169,8 +135,8 @@ def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
     name = recipe.method.name
     if not hasattr(registry.load("sslkit.methods", name), "reconstruct"):
         raise SslkitError(
-            f"{run.trained.path} was trained by {name}, which has no decoder: reconstruct needs a run of method mae, "
-            "such as `sslkit pretrain RUN --recipe mae`"
+            f"{run.trained.path} was trained by {name}, which has no decoder: reconstruct requires a run of method "
+            "mae, such as `sslkit pretrain RUN --recipe mae`"
         )
     mask = _mask(recipe)
     share = sum(mask.ratio) / 2 if ratio is None else ratio
@@ -186,15 +152,15 @@ def _mask(recipe: "Recipe") -> Any:
     from sslkit.masks.base import Masking
 
     if not isinstance(recipe.mask, Masking):
-        raise UsageError("the recipe of this run has no mask: reconstruct needs one, as `--recipe mae` has it")
+        raise UsageError("the recipe of this run has no mask: reconstruct requires one, such as that of `--recipe mae`")
     return recipe.mask
 
 
-def open_painter(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedAutoencoder":
-    """The run's method with all of its trained weights, its decoder's among them, in eval mode.
+def open_mae(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedAutoencoder":
+    """The run's method with its trained weights, decoder included, in eval mode.
 
     Raises:
-        SslkitError: the checkpoint is damaged, or of another model than the recipe's.
+        SslkitError: the checkpoint is damaged, or holds another model than the recipe's.
     """
     import torch
 
@@ -208,19 +174,24 @@ def open_painter(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedA
         method.load_state_dict((state or {})["method"])
     except (KeyError, RuntimeError) as error:
         raise SslkitError(
-            f"{run.checkpoint} does not hold the model of {run.recipe.name} beside it: train again with "
+            f"{run.checkpoint} does not hold the model of the {run.recipe.name} next to it: train again with "
             f"`sslkit pretrain {run.trained.path} --force`"
         ) from error
     return method.to(device).eval()
 
 
-def _of_val(run: Run, size: int, count: int) -> "Iterator[InputImage]":
+def _inputs(drawn: ImagesToDraw, size: int) -> "Iterator[InputImage]":
+    """Crops of the photos; or of as many val images as the error is a mean of, with their object masks."""
     from sslkit.data.evaluation_crop import evaluation_crop
     from sslkit.data.shards import open_split
     from sslkit.probes.inspect.reconstruction import InputImage
 
-    split = open_split(run.data, "val")
-    for index in in_turns(split.labels.tolist())[: max(count, JUDGED)]:
+    if drawn.photos:
+        for number, (name, image) in enumerate(drawn.read()):
+            yield InputImage(name, evaluation_crop(image, size), number)
+        return
+    split = open_split(drawn.run.data, "val")
+    for index in in_turns(split.labels.tolist())[: max(drawn.count, EVALUATED)]:
         name = class_of(split, index) or split.keys[index]
         yield InputImage(name, evaluation_crop(split.image(index), size), index, _object_mask(split, index, size))
 
@@ -232,18 +203,8 @@ def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None"
     return None if mask is None else evaluation_crop(mask[None], size)[0]
 
 
-def _of_photos(photos: Mapping[str, Path], size: int) -> "Iterator[InputImage]":
-    from sslkit.data.evaluation_crop import evaluation_crop
-    from sslkit.probes.inspect.reconstruction import InputImage
-
-    for number, (name, image) in enumerate(read_photos(photos)):
-        yield InputImage(name, evaluation_crop(image, size), number)
-
-
-def _draw(method: "MaskedAutoencoder", shown: "Iterator[InputImage]", config: Result, folder: Path) -> Result:
-    """Paint in batches; the first images are drawn, and all of them counted."""
-    import itertools
-
+def _draw(method: "MaskedAutoencoder", images: "Iterator[InputImage]", config: Result, folder: Path) -> Result:
+    """Reconstruct in batches; the first images are drawn, and the error is a mean over all of them."""
     import numpy as np
 
     from sslkit.files import atomic, write_json
@@ -252,14 +213,14 @@ def _draw(method: "MaskedAutoencoder", shown: "Iterator[InputImage]", config: Re
 
     kept: list[tuple[list[str], Reconstructions]] = []
     errors, flat = [], []
-    while batch := list(itertools.islice(shown, BATCH)):
+    while batch := list(itertools.islice(images, BATCH)):
         painted = reconstruct(method, batch, config["precision"])
         errors.append(painted.errors)
         flat.append(painted.flat_errors)
         if sum(len(names) for names, _ in kept) < config["count"]:
             kept.append(([each.name for each in batch], painted))
     if not errors:
-        raise SslkitError("no image to look at: prepare data with a val split, or name photos with --images")
+        raise SslkitError("no images: prepare data with a val split, or name photos with --images")
     names = [name for some, _ in kept for name in some][: config["count"]]
     first = joined([painted for _, painted in kept], config["count"])
     facts: Result = {
@@ -277,27 +238,29 @@ def _draw(method: "MaskedAutoencoder", shown: "Iterator[InputImage]", config: Re
         np.savez(handle, names=np.array(names), **as_arrays(first))
     alt = f"{len(names)} images in threes: masked input, reconstruction, original. " + " ".join(_legend(facts))
     results = {**facts, "pictures": [{"file": SHEET, "title": "Reconstructions", "alt": alt}]}
-    write_json(folder / "results.json", results)
+    write_json(folder / RESULTS, results)
     return results
 
 
 def _unit(method: "MaskedAutoencoder") -> str:
     kind = (
-        "each patch less its mean and over its deviation" if method.config.normalise else "ImageNet-normalised pixels"
+        "patches minus their mean, divided by their standard deviation"
+        if method.config.normalise
+        else "ImageNet-normalised pixels"
     )
     return f"squared error of {kind}"
 
 
 def _legend(facts: Result) -> list[str]:
     lines = [
-        f"Grey: the {100 * facts['removed']:.0f} % of the patches that the encoder is not shown. Error: mean over "
-        f"removed patches and their pixels, {facts['unit']}.",
+        f"Grey: the {100 * facts['removed']:.0f} % of the patches that the encoder does not see. Error: mean over the "
+        f"pixels of the removed patches, {facts['unit']}.",
         f"Mean of {facts['judged']} images: {facts['error']:.3f}; patches of one colour would have "
         f"{facts['flat_error']:.3f}.",
     ]
     if facts["normalised"]:
         lines.append(
-            "The model paints patterns: brightness and contrast of each removed patch come from the "
-            "original, for viewing only."
+            "The model predicts patterns: the brightness and contrast of each removed patch come from the original, "
+            "for viewing only."
         )
     return lines

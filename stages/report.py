@@ -9,7 +9,7 @@ import typer
 
 from sslkit.errors import UsageError
 from stages.contract.layout import Run
-from stages.contract.output import show, tab
+from stages.contract.output import show
 from stages.contract.stage import Stage
 from stages.evaluations.seeds import grouped
 from stages.options.runs import RunsOptions
@@ -52,8 +52,8 @@ class WriteReport(RunsOptions):
         out = self.out or (self.runs[0] / NAME if len(names) == 1 else Path(NAME))
         heading = self.title or _title(list(groups))
         alone = len(names) == 1 and not self.title
-        in_tab = tab(Run(self.runs[0]), "report") if alone else f"{heading}: report · sslkit"
-        page = render(assemble(groups, heading, out, in_tab)).encode()
+        tab = f"{Run(self.runs[0]).title if alone else heading}: report · sslkit"
+        page = render(assemble(groups, heading, out, tab)).encode()
         with atomic(out) as handle:
             handle.write(page)
         results = {"report": str(out), "bytes": len(page), "runs": [str(given[path]) for path in names]}

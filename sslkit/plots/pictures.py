@@ -4,6 +4,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from sslkit.data.evaluation_crop import evaluation_crop
+
 SHADE = (150, 152, 158)  # covers hidden patches: a mid grey that stands out from shadows and from skies
 STRENGTH = 0.82  # of that cover
 
@@ -11,6 +13,11 @@ STRENGTH = 0.82  # of that cover
 def to_picture(image: Tensor) -> Image.Image:
     """(3, H, W) uint8 -> an RGB picture."""
     return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
+
+
+def square(image: Tensor, largest: int) -> Image.Image:
+    """The centre of an image, (3, H, W) uint8 of any size, as a square picture of at most ``largest`` pixels a side."""
+    return to_picture(evaluation_crop(image, min(largest, *image.shape[-2:])))
 
 
 def fit(picture: Image.Image, width: int, height: int, nearest: bool = False) -> Image.Image:

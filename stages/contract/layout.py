@@ -66,6 +66,16 @@ class Run:
         """The run whose encoder this one evaluates: itself, or the upper run for one below ``on/``."""
         return Run(self.path.parent.parent) if self.path.parent.name == TRANSFERS else self
 
+    @property
+    def title(self) -> str:
+        """What pages call this run: its path as it was given, or its last part if that was absolute.
+
+        A run below ``on/`` is called ``runs/a on photos``.
+        """
+        given = self.trained.path.as_posix()
+        name = self.trained.path.resolve().name if self.trained.path.is_absolute() or given == "." else given
+        return name if self.trained.path == self.path else f"{name} on {self.path.name}"
+
     def transfers(self) -> list["Run"]:
         """The runs below ``on/``, by name."""
         return [Run(path) for path in sorted((self.path / TRANSFERS).glob("*")) if path.is_dir()]

@@ -3,10 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from stages.contract.layout import Run
+from typing import Any
 
 
 def say(message: str) -> None:
@@ -44,14 +41,3 @@ def table(rows: Sequence[Sequence[Any]]) -> list[str]:
         "  ".join(c.rjust(w) if n and r else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
         for r, row in enumerate(text)
     ]
-
-
-def tab(run: "Run", what: str) -> str:
-    """What a browser's tab calls a page: ``runs/a: attention · sslkit``; first what tells tabs apart.
-
-    The run is called as it was given; by its last part where that was an absolute path.
-    """
-    upper = run.trained
-    given = upper.path.as_posix()
-    name = upper.path.resolve().name if upper.path.is_absolute() or given == "." else given
-    return f"{name}{'' if upper.path == run.path else f' on {run.path.name}'}: {what} · sslkit"

@@ -1,6 +1,7 @@
-"""The images that `attn-viz` and `reconstruct` look at: one's own photos, or some of val."""
+"""The images that a stage draws: your own photos, or some of val."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from sslkit.errors import InterruptedRun, SslkitError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.contract.record import fingerprints
+from stages.contract.stage import Stage
 from stages.inputs.photo_folders import as_variant, expect_same, folder_name
 
 if TYPE_CHECKING:
@@ -15,27 +17,118 @@ if TYPE_CHECKING:
 
     from sslkit.data.shards import Split
 
+DEFAULT_COUNT = 8
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
-def sizes_told(pictures: Iterator[tuple[str, "Tensor"]], shorter: int, patch: int) -> Iterator[tuple[str, "Tensor"]]:
-    """The same pictures, with a remark where one enters the encoder at another size than was asked for."""
-    from sslkit.encoder.input_size import MAX_TOKENS, input_size
+@dataclass(frozen=True)
+class ImagesToDraw:
+    """The images that a stage draws.
 
-    whole = max(shorter // patch, 1) * patch
-    if whole != shorter:
-        say(f"--image-size {shorter} becomes {whole}: patches are {patch} pixels wide")
-    told = set()
-    for name, image in pictures:
-        size = input_size(image.shape[1], image.shape[2], shorter, patch)
-        if min(size) < whole and size not in told:
-            told.add(size)
-            say(f"{name} is seen at {size[1]} x {size[0]} pixels, not {whole} or more: at most {MAX_TOKENS} patches")
-        yield name, image
+    Attributes:
+        run: whose val they are from, and whose stage draws them.
+        folder: of the photos, or a single photo; None for val.
+        photos: files by name, sorted; none for val.
+        count: how many.
+    """
+
+    run: Run
+    folder: Path | None
+    photos: Mapping[str, Path]
+    count: int
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The files by name: the photos, or the manifest of the prepared data."""
+        if self.folder is None:
+            return {"data": self.run.manifest}
+        return {f"photo {name}": path for name, path in self.photos.items()}
+
+    @property
+    def config(self) -> Result:
+        """Which images they are, apart from the content of the files."""
+        return {"images": "val" if self.folder is None else "photos", "count": self.count}
+
+    @property
+    def name(self) -> str:
+        """What the photos are called: the name of their folder (see ``folder_name``) or file; empty for val."""
+        if self.folder is None:
+            return ""
+        return self.folder.stem if self.folder.suffix.lower() in PHOTO_SUFFIXES else folder_name(self.folder)
+
+    def variant(self, stage: Stage, force: bool) -> str:
+        """The variant of a stage that draws photos, named after their folder; empty for val.
+
+        Args:
+            stage: the stage's declaration.
+            force: replace the results on another folder of the same name.
+
+        Raises:
+            SslkitError: there are such results, and they are not to be replaced.
+        """
+        if self.folder is None:
+            return ""
+        variant = as_variant(self.name)
+        if not force:
+            expect_same(self.run, stage.id(variant), self.folder, self._are_those_of)
+        return variant
+
+    def _are_those_of(self, record: Result) -> bool:
+        now = {name: found["sha256"] for name, found in fingerprints(self.inputs, self.run.path).items()}
+        return now == {name: was["sha256"] for name, was in record["inputs"].items() if name.startswith("photo ")}
+
+    def expect_one(self) -> None:
+        """Check that there is at least one image.
+
+        Raises:
+            SslkitError: no photo can be read, or there is no val split.
+        """
+        from sslkit.data.shards import open_split
+
+        if self.folder is None:
+            open_split(self.run.data, "val")
+            return
+        first = ""
+        for name, path in self.photos.items():
+            read = _read(path)
+            if not isinstance(read, str):
+                return
+            if len(self.photos) == 1:
+                raise SslkitError(f"{path}: {read}")
+            first = first or f"{name}: {read}"
+        raise SslkitError(f"none of the {len(self.photos)} photos in {self.folder} can be read; the first is {first}")
+
+    def read(self) -> "Iterator[tuple[str, Tensor]]":
+        """Names and (3, H, W) uint8 pictures; those of val have their class in the name.
+
+        A photo that cannot be read is skipped.
+        """
+        if self.folder is None:
+            yield from val_images(self.run, self.count)
+        for name, path in self.photos.items():
+            read = _read(path)
+            if isinstance(read, str):
+                # One bad photo among many is no reason to show none.
+                say(f"skipped {path}: {read}")
+            else:
+                yield name, read
+
+
+def images_to_draw(run: Run, folder: Path | None, count: int | None) -> ImagesToDraw:
+    """The images that ``--images`` and ``--count`` ask for.
+
+    Raises:
+        SslkitError: there are no such photos, or no prepared data.
+    """
+    if folder is None:
+        run.need(run.manifest)
+        return ImagesToDraw(run, None, {}, count or DEFAULT_COUNT)
+    photos = find_photos(folder, count)
+    return ImagesToDraw(run, folder, photos, len(photos))
 
 
 def find_photos(images: Path, count: int | None) -> dict[str, Path]:
-    """The user's photos by name, sorted.
+    """Photos by name, sorted: a single file, or those in a folder and below it.
 
     Raises:
         SslkitError: there are none.
@@ -43,76 +136,11 @@ def find_photos(images: Path, count: int | None) -> dict[str, Path]:
     if images.is_file():
         return {images.name: images}
     if not images.is_dir():
-        raise SslkitError(f"no photo and no folder at {images}: --images takes either")
+        raise SslkitError(f"--images {images}: no such file or folder")
     found = sorted(p for p in images.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
     if not found:
-        raise SslkitError(f"no photo in {images}: files named {', '.join(sorted(PHOTO_SUFFIXES))} are looked for")
+        raise SslkitError(f"no images found in {images} (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
     return {str(path.relative_to(images)): path for path in found[:count]}
-
-
-def photos_name(images: Path) -> str:
-    """What a page on one's own photos is about: the name of their folder or file; see ``folder_name``."""
-    return images.stem if images.suffix.lower() in PHOTO_SUFFIXES else folder_name(images)
-
-
-def photos_stage(run: Run, stage: str, images: Path | None, inputs: Mapping[str, Path], force: bool) -> str:
-    """The stage on one's own photos, beside the one on val.
-
-    Args:
-        run: whose stage.
-        stage: what it is called on val.
-        images: folder or file; None is val.
-        inputs: of the stage; those named ``photo ...`` are the photos.
-        force: replace what is there of another folder of the same name.
-
-    Raises:
-        SslkitError: it is there, and not to be replaced.
-    """
-    if images is None:
-        return stage
-    stage = f"{stage}:{as_variant(photos_name(images))}"
-
-    def same(record: Result) -> bool:
-        photos = {name: path for name, path in inputs.items() if name.startswith("photo ")}
-        now = {name: found["sha256"] for name, found in fingerprints(photos, run.path).items()}
-        return now == {name: was["sha256"] for name, was in record["inputs"].items() if name.startswith("photo ")}
-
-    if not force:
-        expect_same(run, stage, images, same)
-    return stage
-
-
-def expect_images(run: Run, images: Path | None, photos: Mapping[str, Path] | None) -> None:
-    """Ask for one image at least.
-
-    Raises:
-        SslkitError: no photo can be read, or there is no val.
-    """
-    from sslkit.data.shards import open_split
-
-    if photos is None:
-        open_split(run.data, "val")
-        return
-    first = ""
-    for name, path in photos.items():
-        read = _read(path)
-        if not isinstance(read, str):
-            return
-        first = first or f"{name}: {read}"
-    if len(photos) == 1 and images is not None:
-        raise SslkitError(f"{next(iter(photos.values()))}: {first.partition(': ')[2]}")
-    raise SslkitError(f"no photo in {images} can be read, of {len(photos)}; the first is {first}")
-
-
-def read_photos(photos: Mapping[str, Path]) -> Iterator[tuple[str, "Tensor"]]:
-    """Names and (3, H, W) uint8 pictures; one that cannot be read is left out."""
-    for name, path in photos.items():
-        read = _read(path)
-        if isinstance(read, str):
-            # One bad photo among many is no reason to show none.
-            say(f"{path} is left out: {read}")
-        else:
-            yield name, read
 
 
 def _read(path: Path) -> "Tensor | str":
@@ -129,10 +157,35 @@ def _read(path: Path) -> "Tensor | str":
         return error.strerror or str(error)
 
 
+def remark_on_sizes(
+    pictures: "Iterator[tuple[str, Tensor]]", shorter: int, patch: int
+) -> "Iterator[tuple[str, Tensor]]":
+    """The same pictures, with a remark for each size that is not the one that was asked for.
+
+    Args:
+        pictures: names and (3, H, W) images.
+        shorter: the shorter side that was asked for, pixels.
+        patch: the encoder's patch size, pixels.
+    """
+    from sslkit.encoder.input_size import MAX_TOKENS, input_size
+
+    whole = max(shorter // patch, 1) * patch
+    if whole != shorter:
+        say(f"--image-size {shorter} becomes {whole}: patches are {patch} pixels wide")
+    told = set()
+    for name, image in pictures:
+        size = input_size(image.shape[1], image.shape[2], shorter, patch)
+        if min(size) < whole and size not in told:
+            told.add(size)
+            scaled = f"{name} is scaled to {size[1]} x {size[0]} pixels, below {whole}"
+            say(f"{scaled}: an image has at most {MAX_TOKENS} patches")
+        yield name, image
+
+
 def in_turns(labels: list[int]) -> list[int]:
     """Positions of images in turns: the first of each class, then the second of each, ...; -1 is a class as well.
 
-    Prepared data lies class by class.
+    Prepared data is sorted by class.
 
     >>> in_turns([0, 0, 0, 1, 1])
     [0, 3, 1, 4, 2]
@@ -145,13 +198,13 @@ def in_turns(labels: list[int]) -> list[int]:
 
 
 def class_of(split: "Split", index: int) -> str:
-    """The name of an image's class; empty where it has no label."""
+    """The name of an image's class; empty if it is unlabelled."""
     label = int(split.labels[index])
     return split.classes[label] if label >= 0 else ""
 
 
-def val_images(run: Run, count: int) -> Iterator[tuple[str, "Tensor"]]:
-    """Keys, with the class where there is one, and images of val, in turns."""
+def val_images(run: Run, count: int) -> "Iterator[tuple[str, Tensor]]":
+    """Keys, with the class where there is one, and images of val, class by class in turns."""
     from sslkit.data.shards import open_split
 
     split = open_split(run.data, "val")

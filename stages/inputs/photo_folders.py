@@ -1,4 +1,4 @@
-"""Folders of one's own photos: what the results on them are called, and whether others are called the same."""
+"""Folders of photos: what the results on them are called, and whether other photos have the same name."""
 
 import re
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from pathlib import Path
 from sslkit.errors import SslkitError
 from stages.contract.layout import Result, Run
 
-PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names that tell nothing
+PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names that say nothing
 
 
 def folder_name(folder: Path) -> str:
-    """A folder's name, or where it tells nothing that of the folder around it.
+    """The name of a folder, or of its parent if the name says nothing.
 
     >>> folder_name(Path("/data/ecssd-200/images")), folder_name(Path("/data/My album"))
     ('ecssd-200', 'My album')
@@ -21,7 +21,7 @@ def folder_name(folder: Path) -> str:
 
 
 def as_variant(name: str) -> str:
-    """A name as part of a stage's and its folder's.
+    """A name as it can be part of a folder's name.
 
     >>> as_variant("My album")
     'My-album'
@@ -30,27 +30,27 @@ def as_variant(name: str) -> str:
 
 
 def expect_same(run: Run, stage: str, images: Path, same: Callable[[Result], bool]) -> None:
-    """Other photos from a folder that happens to have the same name are no change of settings.
+    """Check that a stage's results are on these photos, not on others from a folder of the same name.
 
     Args:
         run: whose results.
-        stage: with the variant that the folder's name gives.
+        stage: its id, with the variant named after the folder.
         images: where the photos are now.
-        same: whether those of an older ``stage.json`` are the same photos, wherever they were.
+        same: whether the photos of an older ``stage.json`` are the same, wherever they were.
 
     Raises:
-        SslkitError: results of other photos are there.
+        SslkitError: the results are on other photos.
     """
     record = run.record(stage)
     was = record["how"].get("images") if record is not None and record["status"] == "done" else None
     if record is None or was is None or Path(was).resolve() == images.resolve() or same(record):
         return
     raise SslkitError(
-        f"{run.folder(stage)} is about the photos in {was}, and those in {images} would be called the same: rename "
-        "one of the two folders, or --force puts these in their place"
+        f"{run.folder(stage)} holds results on the photos in {was}, and {images} would have the same name: rename "
+        "one of the two folders, or replace the results with --force"
     )
 
 
 def places(**folders: Path | None) -> dict[str, str]:
-    """Where the folders that were given lie, by option; for the record."""
+    """The paths of the given folders by option, for the record."""
     return {name: str(folder.resolve()) for name, folder in folders.items() if folder}

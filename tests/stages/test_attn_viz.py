@@ -15,9 +15,9 @@ from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import write_json
 from sslkit.weights.write import save_encoder
-from stages import attn_viz as attn_viz_stage
 from stages.cli import build
 from stages.contract.layout import Run
+from stages.inputs.images import remark_on_sizes
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=4, width=48, depth=2, heads=3)
 
@@ -150,15 +150,15 @@ def test_another_size_than_asked_for_is_remarked(sslkit, run: Run, tmp_path: Pat
     # 1200 x 8 patches are more than 8192; not encoded here, for they take a second. Said once for each size.
     long = torch.zeros(3, 20, 3000, dtype=torch.uint8)
     pictures = [("a", long), ("b", long), ("c", torch.zeros(3, 32, 32, dtype=torch.uint8))]
-    assert [name for name, _ in attn_viz_stage.sizes_told(iter(pictures), 32, 4)] == ["a", "b", "c"]
-    line = "a is seen at 4200 x 28 pixels, not 32 or more: at most 8192 patches"
+    assert [name for name, _ in remark_on_sizes(iter(pictures), 32, 4)] == ["a", "b", "c"]
+    line = "a is scaled to 4200 x 28 pixels, below 32: an image has at most 8192 patches"
     assert capsys.readouterr().err.splitlines() == [line]
 
 
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        (["--images", "/nowhere"], SslkitError, "no photo and no folder at /nowhere"),
+        (["--images", "/nowhere"], SslkitError, "--images /nowhere: no such file or folder"),
         (["--weights", "/nowhere"], SslkitError, "no checkpoint at /nowhere"),
         (["--weights", "pixels"], UsageError, "pixels has no attention"),
         (["--weights", "random", "--arch", "resnet10t"], SslkitError, "resnet10t is not a ViT"),
@@ -173,7 +173,7 @@ def test_what_cannot_be_drawn_is_one_line(run: Run, words: list[str], kind: type
 
 def test_a_folder_without_photos_and_a_damaged_photo(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SslkitError, match="no photo in"):
+    with pytest.raises(SslkitError, match="no images found in"):
         attn_viz(run, "--images", str(tmp_path / "empty"))
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     with pytest.raises(SslkitError, match=r"bad\.jpg: not an image"):
@@ -195,7 +195,9 @@ def test_photos_that_cannot_be_read_leave_nothing(sslkit, run: Run, tmp_path: Pa
         (tmp_path / "album" / name).write_text("words")
     before = sorted(run.path.rglob("*"))
     code, _, err = sslkit("attn-viz", run.path, "--images", tmp_path / "album")
-    message = f"no photo in {tmp_path / 'album'} can be read, of 2; the first is a.jpg: not an image in a known format"
+    message = (
+        f"none of the 2 photos in {tmp_path / 'album'} can be read; the first is a.jpg: not an image in a known format"
+    )
     assert (code, err) == (1, f"sslkit: {message}\n")
     code, _, err = sslkit("attn-viz", run.path, "--weights", "random", "--arch", "resnet10t")
     assert code == 1 and "is not a ViT" in err
@@ -213,7 +215,7 @@ def test_photos_are_called_by_a_folder_that_says_something(sslkit, run: Run, tmp
     assert "up to date" in sslkit(*words, tmp_path / "two" / "pets")[2]
     png(tmp_path / "three" / "pets" / "a.png", 40, 40)
     code, _, err = sslkit(*words, tmp_path / "three" / "pets")
-    assert code == 1 and err.count("\n") == 1 and "would be called the same: rename" in err
+    assert code == 1 and err.count("\n") == 1 and "would have the same name: rename" in err
     assert sslkit(*words, tmp_path / "three" / "pets", "--force")[0] == 0
 
 

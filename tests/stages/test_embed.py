@@ -1,10 +1,7 @@
-"""`sslkit embed`: maps that are scikit-learn's, row by row, and a page whose points show their images."""
+"""`sslkit embed`: positions belong to their rows, and the page shows the image of every point."""
 
-import io
 import json
 import shutil
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -12,174 +9,10 @@ import pytest
 import torch
 from browser_fixture import page_errors
 from conftest import write_features
-from PIL import Image
 from sklearn.decomposition import PCA
 
 from sslkit.data.shards import open_split
-from sslkit.errors import SslkitError, UsageError
-from sslkit.plots.inspect import embedding as plots
-from sslkit.plots.inspect.embedding import PAIRS, groups, map_figure, remarks, sprite
-from sslkit.probes.features.features import Features
-from sslkit.probes.inspect import embedding
-from sslkit.probes.inspect.embedding import Map, chosen_methods, embed, sampled, unit_rows
 from stages.contract.layout import Run
-
-
-def features(rows: np.ndarray) -> Features:
-    return Features(Path("cls.npy"), (rows,), np.zeros(len(rows), np.int64), np.arange(len(rows)))
-
-
-@pytest.fixture(scope="module")
-def blobs() -> np.ndarray:
-    """60 unit vectors around three corners, by turns."""
-    random = np.random.default_rng(0)
-    rows = (0.15 * random.normal(size=(60, 8)) + np.eye(3, 8)[np.arange(60) % 3]).astype(np.float32)
-    return unit_rows(features(7 * rows), np.arange(60))
-
-
-def test_rows_are_unit_vectors_of_the_positions_asked_for():
-    rows = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
-    found = unit_rows(features(rows), np.arange(3, 13))
-    np.testing.assert_allclose(found, rows[3:13] / np.linalg.norm(rows[3:13], axis=1, keepdims=True), rtol=1e-6)
-
-
-def test_pca_is_that_of_scikit_learn(blobs):
-    drawn = embed(blobs, "pca", 0)
-    model = PCA(2, svd_solver="full")
-    np.testing.assert_allclose(np.abs(drawn.positions), np.abs(model.fit_transform(blobs)), atol=1e-5)
-    assert drawn.axes[0] == f"PC 1 ({100 * model.explained_variance_ratio_[0]:.1f} % of variance)"
-    assert drawn.facts["explained"] == pytest.approx((100 * model.explained_variance_ratio_).tolist(), rel=1e-4)
-
-
-def test_tsne_keeps_clusters_and_is_settled_by_its_seed(blobs, monkeypatch):
-    drawn = embed(blobs, "tsne", 0, perplexity=10)
-    distance = np.linalg.norm(drawn.positions[:, None] - drawn.positions[None], axis=-1)
-    np.fill_diagonal(distance, np.inf)
-    # Row i is of corner i mod 3, and so is the point nearest to it: positions are in the order of the rows.
-    assert (distance.argmin(1) % 3 == np.arange(60) % 3).mean() > 0.9
-    assert drawn.trustworthiness > 0.9 and drawn.facts["kl_divergence"] < 1
-    assert np.array_equal(drawn.positions, embed(blobs, "tsne", 0, perplexity=10).positions)
-    monkeypatch.setattr(embedding, "COMPONENTS", 5)
-    assert embed(blobs, "tsne", 0, perplexity=10).trustworthiness > 0.9
-    with pytest.raises(UsageError, match="--perplexity 60: it is from 1 to below the number of points, 60"):
-        embed(blobs, "tsne", 0, perplexity=60)
-
-
-def test_trustworthiness_is_one_of_a_copy_and_less_of_noise():
-    plane = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    assert embedding._trustworthiness(plane, 3 * plane) == 1
-    assert embedding._trustworthiness(plane, np.random.default_rng(1).normal(size=(50, 2))) < 0.7
-
-
-def test_umap_is_asked_for_by_seed_where_it_is_there(blobs, monkeypatch):
-    monkeypatch.setattr(embedding.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"umap needs the package umap-learn: pip install 'sslkit\[umap\]'"):
-        chosen_methods("pca,umap")
-    asked = {}
-
-    class Fake:
-        def __init__(self, **options):
-            asked.update(options)
-
-        def fit_transform(self, rows):
-            return rows[:, :2]
-
-    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Fake))
-    drawn = embed(blobs, "umap", 7)
-    assert (asked["random_state"], asked["n_jobs"]) == (7, 1) and "UMAP (" not in remarks(drawn)
-    assert np.array_equal(drawn.positions, blobs[:, :2]) and "mean nothing" in remarks(drawn)
-    assert drawn.facts["neighbours"] == asked["n_neighbors"] == 15
-    # Of few points there are not so many neighbours, and the facts say how many there were.
-    assert embed(blobs[:8], "umap", 7).facts["neighbours"] == asked["n_neighbors"] == 7
-
-
-@pytest.mark.parametrize("names", ["", ",", "pca,lda"])
-def test_unknown_methods_are_named(names):
-    with pytest.raises(UsageError, match=f"--method {names}: name one or more of pca, tsne, umap"):
-        chosen_methods(names)
-
-
-def test_methods_keep_their_order():
-    assert chosen_methods("tsne, pca,tsne") == ["tsne", "pca"]
-
-
-def test_features_that_cannot_be_mapped():
-    with pytest.raises(SslkitError, match="5 are the fewest"):
-        unit_rows(features(np.eye(4, dtype=np.float32)), np.arange(4))
-    with pytest.raises(SslkitError, match="all features are alike"):
-        unit_rows(features(np.arange(1, 10, dtype=np.float32)[:, None] * np.ones(6, np.float32)), np.arange(9))
-    with pytest.raises(SslkitError, match="NaN"):
-        unit_rows(features(np.full((9, 2), np.nan, np.float32)), np.arange(9))
-
-
-def test_samples_ascend_and_differ_by_seed():
-    rows = features(np.zeros((50, 1), np.float32))
-    chosen = sampled(rows, 20, 0)
-    assert len(set(chosen.tolist())) == 20 and (np.diff(chosen) > 0).all()
-    assert not np.array_equal(chosen, sampled(rows, 20, 1))
-    assert np.array_equal(sampled(rows, 99, 0), np.arange(50))
-
-
-# Pictures.
-
-
-def test_no_two_of_36_classes_look_alike():
-    found = groups(np.arange(40), [f"c{i}" for i in range(40)])
-    assert len({(g.colour, g.marker) for g in found[:PAIRS]}) == PAIRS == 36
-    first = found[:6]
-    assert len({g.colour for g in first}) == len({g.marker for g in first}) == 6
-    # A class looks the same whoever else is there.
-    assert groups(np.array([9, -1, 9]), ["?"] * 10)[0].marker == found[9].marker
-
-
-def test_what_has_no_label_is_grey_and_last():
-    found = groups(np.array([1, -1, 0, -1]), ["a", "b"])
-    assert [(g.name, g.points.tolist()) for g in found] == [("a", [2]), ("b", [0]), ("unlabelled", [1, 3])]
-    assert found[-1].colour is None
-
-
-def test_the_figure_shows_every_point_where_it_is(blobs):
-    drawn = embed(blobs, "pca", 0)
-    classes = groups(np.arange(60) % 3, ["a", "b", "c"])
-    figure = map_figure(drawn, classes)
-    axes = figure.axes[0]
-    for group, points in zip(classes, axes.collections, strict=True):
-        np.testing.assert_allclose(points.get_offsets(), drawn.positions[group.points])
-    assert axes.get_xlabel() == drawn.axes[0] and len(figure.legends[0].get_texts()) == 3
-    many = groups(np.arange(60), [f"c{i}" for i in range(60)])
-    assert not map_figure(drawn, many).legends
-
-
-@pytest.mark.parametrize(("name", "columns"), [("n034457{:02d}", 4), ("a{}", 5), ("a class with a name {} " * 3, 1)])
-def test_the_legend_is_within_the_figure(name, columns):
-    labels = np.arange(72) % 36
-    positions = np.stack([labels, labels % 7], 1).astype(np.float32)
-    drawn = Map("tsne", positions, ("x", "y"), 0.9, {"perplexity": 30.0})
-    figure = map_figure(drawn, groups(labels, [name.format(i, i, i) for i in range(36)]))
-    figure.draw_without_rendering()
-    (legend,) = figure.legends
-    box, axes = legend.get_window_extent(), figure.axes[0].get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 < axes.y0
-    assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
-    assert axes.height > 0.8 * 6.4 * figure.dpi  # the legend takes nothing from the map
-
-
-def test_thumbnails_lie_row_by_row_and_fit(monkeypatch):
-    shades = [Image.new("RGB", (32, 32), (10 * i, 0, 0)) for i in range(7)]
-    made = sprite(shades)
-    sheet = np.asarray(Image.open(io.BytesIO(made.jpeg)))
-    assert (made.tile, made.columns, sheet.shape) == (48, 3, (144, 144, 3))
-    for i in range(7):
-        row, column = divmod(i, 3)
-        assert abs(int(sheet[48 * row + 24, 48 * column + 24, 0]) - 10 * i) < 6
-    noise = np.random.default_rng(0).integers(0, 256, (9, 48, 48, 3), dtype=np.uint8)
-    full = len(sprite(map(Image.fromarray, noise)).jpeg)
-    monkeypatch.setattr(plots, "BUDGET", full // 2)
-    small = sprite(map(Image.fromarray, noise))
-    assert len(small.jpeg) <= full // 2 and small.tile == 32
-
-
-# The stage.
 
 
 @pytest.fixture
@@ -233,9 +66,8 @@ def test_features_of_another_program_and_without_labels(sslkit, tmp_path, browse
     run = write_features(tmp_path / "other", split, split)
     code, out, err = sslkit("embed", run, "--method", "tsne", "--perplexity", 4)
     assert code == 0 and "12 images, 2 classes" in out
-    assert (
-        err == f"{run}/data/manifest.json is missing: a map without images; --data RUN names the run that holds them\n"
-    )
+    missing = f"{run}/data/manifest.json is missing, so the map has no images"
+    assert err == f"{missing}; name the run that holds them with --data RUN\n"
     page = browser.new_page()
     errors = page_errors(page)
     page.goto((run / "embed" / "index.html").as_uri())
@@ -257,7 +89,7 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
 
     data = [run.path, "--data", shapes_run, "--force"]
     assert "--method lda: name one or more" in fails(*data, "--method", "lda")
-    assert "--perplexity 30: it is from 1 to below" in fails(*data, "--count", 20)
+    assert "--perplexity 30 must be at least 1 and below" in fails(*data, "--count", 20)
     assert "sslkit extract" in fails(tmp_path / "empty")
     cls = np.load(run.feature("val", "cls"))
     np.save(run.feature("val", "cls"), np.full_like(cls, np.nan))

@@ -163,7 +163,10 @@ def test_folders_of_one_name_do_not_share_results(run, folders, tmp_path, sslkit
     before = (run / "segment-pets" / "results.json").read_bytes()
     code, _, err = sslkit(*moved)
     assert code == 1 and err.count("\n") == 1
-    assert f"is about the photos in {images}" in err and "rename one of the two folders, or --force" in err
+    assert (
+        f"holds results on the photos in {images}" in err
+        and "rename one of the two folders, or replace the results with --force" in err
+    )
     assert (run / "segment-pets" / "results.json").read_bytes() == before
     # Two folders of photos side by side have two names.
     shutil.copytree(other / "images", other / "kittens")

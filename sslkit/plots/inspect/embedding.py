@@ -1,6 +1,7 @@
-"""A map of features: as a figure, and as a page in which every point shows its image.
+"""Maps of features: as figures, and as a page on which every point shows its image.
 
-Classes are told apart by colour and by marker: up to six have both to themselves, up to 36 a pair of both.
+Classes differ by colour and marker: up to six classes have their own colour and their own marker, up to 36 their own
+pair of both.
 """
 
 import io
@@ -18,25 +19,25 @@ from sslkit.plots.figure import COLOURS, MARKERS, label, legend
 from sslkit.plots.inline import data_uri
 from sslkit.plots.pictures import fit
 from sslkit.plots.template import render_template, tight
-from sslkit.probes.inspect.embedding import JUDGED_BY, Map
+from sslkit.probes.inspect.embedding import TRUSTED_BY, FeatureMap
 
 TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so that JPEG blends none with its neighbour
 QUALITIES = (80, 65, 50)  # of the JPEG of thumbnails, tried in turn
 BUDGET = 3_000_000  # bytes of thumbnails; a third more of them in the page
-PAIRS = len(COLOURS) * len(MARKERS)  # classes that a pair of colour and marker tells apart
-SIZE = (6.6, 6.4)  # inches of a figure, without its legend
-NAME = 40  # letters of a class in a legend
-GREY = "#7a7f8a"  # of what has no label
+PAIRS = len(COLOURS) * len(MARKERS)  # classes that have a pair of colour and marker of their own
+SIZE = (6.6, 6.4)  # inches, of a figure without its legend
+NAME = 40  # letters of a class name in a legend
+GREY = "#7a7f8a"  # of unlabelled points
 UNLABELLED = "unlabelled"
 
 
 @dataclass(frozen=True)
-class Group:
-    """The points of one class.
+class ClassPoints:
+    """The points of one class, and how they look.
 
     Attributes:
         name: of the class.
-        points: (m,) int64, which of the points.
+        points: (m,) int64, their numbers.
         colour: number in ``COLOURS``; None is grey.
         marker: number in ``MARKERS``.
     """
@@ -48,12 +49,12 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Sprite:
-    """Thumbnails in one picture, row by row.
+class ThumbnailSheet:
+    """Thumbnails of all images in one picture, row by row.
 
     Attributes:
         jpeg: the encoded picture.
-        tile: side of a thumbnail, pixels.
+        tile: side of a thumbnail in pixels.
         columns: thumbnails in a row.
     """
 
@@ -62,24 +63,24 @@ class Sprite:
     columns: int
 
 
-def groups(labels: np.ndarray, names: Sequence[str]) -> list[Group]:
-    """Points by class, in the order of the classes that occur; what has no label (-1) comes last.
+def points_by_class(labels: np.ndarray, names: Sequence[str]) -> list[ClassPoints]:
+    """Points by class, in the order of the classes that occur; unlabelled points (-1) come last.
 
-    A class looks the same whatever others occur: its look goes by its number.
+    Colour and marker depend on the number of the class alone, so a class looks the same whatever others occur.
     """
     found = []
     present: list[int] = np.unique(labels[labels >= 0]).tolist()
     for number in present:
         points = np.flatnonzero(labels == number)
         marker = (number + number // len(COLOURS)) % len(MARKERS)
-        found.append(Group(names[number], points, number % len(COLOURS), marker))
+        found.append(ClassPoints(names[number], points, number % len(COLOURS), marker))
     if (labels < 0).any():
-        found.append(Group(UNLABELLED, np.flatnonzero(labels < 0), None, 0))
+        found.append(ClassPoints(UNLABELLED, np.flatnonzero(labels < 0), None, 0))
     return found
 
 
-def map_figure(drawn: Map, classes: Sequence[Group]) -> Figure:
-    """A scatter plot with equal units on both axes; a legend where colours and markers tell all classes apart."""
+def map_figure(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> Figure:
+    """A scatter plot with equal units on both axes; it has a legend if every class has its own look."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     for group in classes:
@@ -93,7 +94,7 @@ def map_figure(drawn: Map, classes: Sequence[Group]) -> Figure:
     if len(classes) <= PAIRS:
         figure.set_size_inches(SIZE[0], SIZE[1] + legend(figure, [axes], columns=5))
     else:
-        axes.set_title(f"{len(classes)} classes, colours and markers shared: the page names each point", fontsize=10)
+        axes.set_title(f"{len(classes)} classes, some share a look: the page names each point", fontsize=10)
     return figure
 
 
@@ -101,30 +102,30 @@ def _short(name: str) -> str:
     return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
 
 
-def alternative(drawn: Map, classes: Sequence[Group]) -> str:
-    """A map in words, with its numbers."""
+def alternative(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> str:
+    """The text alternative of a map, with its numbers."""
     count = sum(len(group.points) for group in classes)
     axes = f"axes {drawn.axes[0]} and {drawn.axes[1]}"
     return f"{drawn.title} map of {count} images of {len(classes)} classes, {axes}. {remarks(drawn)}"
 
 
-def remarks(drawn: Map) -> str:
-    """What a reader of the map should know."""
+def remarks(drawn: FeatureMap) -> str:
+    """What a reader of the map should know about it."""
     trust = (
-        f"Trustworthiness {drawn.trustworthiness:.3f}: 1 where all {JUDGED_BY} neighbours of a point on the map are "
-        "near it in truth, about 0.5 at random."
+        f"Trustworthiness {drawn.trustworthiness:.3f}: 1 if the {TRUSTED_BY} nearest neighbours of every point on the "
+        "map are also near it among the features, about 0.5 for a random map."
     )
     if drawn.method == "pca":
-        return f"Both axes together show {sum(drawn.facts['explained']):.1f} % of the variance. {trust}"
+        return f"The two axes together show {sum(drawn.facts['explained']):.1f} % of the variance. {trust}"
     kind = f" (perplexity {drawn.facts['perplexity']:g})" if drawn.method == "tsne" else ""
     return (
-        f"{drawn.title}{kind} keeps neighbours together: distances between clusters, and their sizes, mean nothing. "
+        f"{drawn.title}{kind} keeps neighbours together; distances between clusters and their sizes mean nothing. "
         f"{trust}"
     )
 
 
-def sprite(pictures: Iterable[Image.Image]) -> Sprite:
-    """Square pictures as thumbnails in one JPEG, smaller and coarser until it is within ``BUDGET``."""
+def thumbnail_sheet(pictures: Iterable[Image.Image]) -> ThumbnailSheet:
+    """Square pictures as thumbnails in one JPEG, made smaller and coarser until it fits ``BUDGET``."""
     tiles = [fit(picture.convert("RGB"), TILES[0], TILES[0]) for picture in pictures]
     columns = int(np.ceil(np.sqrt(len(tiles))))
     sheet = Image.new("RGB", (columns * TILES[0], -(-len(tiles) // columns) * TILES[0]))
@@ -138,28 +139,28 @@ def sprite(pictures: Iterable[Image.Image]) -> Sprite:
         content = buffer.getvalue()
         if len(content) <= BUDGET:
             break
-    return Sprite(content, side, columns)
+    return ThumbnailSheet(content, side, columns)
 
 
 def page(
     title: str,
     about: Sequence[str],
-    maps: Sequence[Map],
-    classes: Sequence[Group],
+    maps: Sequence[FeatureMap],
+    classes: Sequence[ClassPoints],
     names: Sequence[str],
-    thumbnails: Sprite | None,
+    thumbnails: ThumbnailSheet | None,
     tab: str = "",
 ) -> str:
-    """The page as text.
+    """The HTML of the page with all maps.
 
     Args:
         title: its heading.
-        about: a paragraph each.
+        about: paragraphs below the heading.
         maps: of the same n images.
         classes: their points.
-        names: (n,) what each image is called.
-        thumbnails: one of each image, in order; None where there are no images.
-        tab: what a browser's tab calls it; the heading by default.
+        names: (n,) names of the images.
+        thumbnails: of the images, in order; None if there are no images.
+        tab: title of the browser tab; the heading by default.
     """
     from markupsafe import Markup
 
@@ -187,8 +188,8 @@ def page(
     )
 
 
-def _map_data(drawn: Map) -> dict[str, Any]:
-    """Positions, and a square window around them with its ticks; the same unit on both axes."""
+def _map_data(drawn: FeatureMap) -> dict[str, Any]:
+    """Positions, and a square window around them with its ticks, in the same unit on both axes."""
     low, high = drawn.positions.min(0).astype(float), drawn.positions.max(0).astype(float)
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2 * 1.04, 1e-9)
     window = [(float(m - half), float(m + half)) for m in middle]

@@ -1,4 +1,4 @@
-"""Images with their nearest neighbours, right and wrong told apart by colour and mark; and a confusion matrix."""
+"""Images with their nearest neighbours, marked right or wrong by colour and sign; and a confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,30 +7,28 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
-from torch import Tensor
 
-from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.plots.figure import COLOURS
 from sslkit.plots.inline import picture_uri
-from sslkit.plots.pictures import fit, to_picture
+from sslkit.plots.pictures import fit
 from sslkit.plots.sheet import GAP, PAPER, Tile, compose, shortened
 from sslkit.plots.template import render_template
 
 TILE = 112  # pixels, the side of a picture in its frame
 FRAME, DASH = 5, 9  # pixels: the width of a frame, and the length of a dash and of the gap after it
-RIGHT, WRONG = COLOURS[0], COLOURS[1]  # blue and vermilion: told apart with any colour vision
-SHOWN = 20  # classes that a confusion matrix has room for
+RIGHT, WRONG = COLOURS[0], COLOURS[1]  # blue and vermilion: distinct with any colour vision
+SHOWN = 20  # classes that fit a confusion matrix
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class NeighbourImage:
     """One train image near a query.
 
     Attributes:
         name: its class.
         picture: square, RGB.
         cosine: similarity of the features.
-        right: it has the query's class.
+        right: whether it has the query's class.
     """
 
     name: str
@@ -40,16 +38,16 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Query:
+class QueryImage:
     """One val image.
 
     Attributes:
         key: its name in the dataset.
         name: its class.
         predicted: the class that k-NN gives it.
-        right: whether these are the same.
+        right: whether the two are the same.
         picture: square, RGB.
-        neighbours: the nearest first.
+        neighbours: nearest first.
     """
 
     key: str
@@ -57,16 +55,11 @@ class Query:
     predicted: str
     right: bool
     picture: Image.Image
-    neighbours: Sequence[Neighbour]
-
-
-def square(image: Tensor, largest: int = TILE) -> Image.Image:
-    """The middle of an image, (3, H, W) uint8, of any size, as a picture of at most so many pixels."""
-    return to_picture(evaluation_crop(image, min(largest, *image.shape[-2:])))
+    neighbours: Sequence[NeighbourImage]
 
 
 def framed(picture: Image.Image, right: bool) -> Image.Image:
-    """The picture at tile size in a frame: blue, solid, with a tick; or orange, dashed, with a cross."""
+    """The picture at tile size in a frame: blue and solid with a tick, or orange and dashed with a cross."""
     side, colour = TILE + 2 * FRAME, RIGHT if right else WRONG
     paper = Image.new("RGB", (side, side), colour if right else PAPER)
     draw = ImageDraw.Draw(paper)
@@ -83,11 +76,11 @@ def framed(picture: Image.Image, right: bool) -> Image.Image:
     return paper
 
 
-def neighbours_sheet(queries: Sequence[Query]) -> Image.Image:
-    """A row for each query: itself, and its neighbours in frames."""
+def neighbours_sheet(queries: Sequence[QueryImage]) -> Image.Image:
+    """A row per query: the query, then its neighbours in frames."""
     rows = []
     for query in queries:
-        # As wide as a framed tile and a gap more, so that the query stands apart.
+        # A gap wider than a framed tile, to set the query apart.
         own = Image.new("RGB", (TILE + 2 * FRAME + GAP, TILE + 2 * FRAME), PAPER)
         own.paste(fit(query.picture, TILE, TILE, nearest=query.picture.width <= TILE // 2), (0, FRAME))
         titles = (f"{each.cosine:.2f} {each.name}" for each in query.neighbours)
@@ -99,7 +92,7 @@ def neighbours_sheet(queries: Sequence[Query]) -> Image.Image:
 
 
 def classes_shown(counts: np.ndarray, pairs: Sequence[dict[str, Any]]) -> list[int]:
-    """All classes, or of many those that are confused most, in their order."""
+    """All classes, or, if there are many, the most confused ones; in order."""
     if len(counts) <= SHOWN:
         return list(range(len(counts)))
     shown: set[int] = set()
@@ -110,11 +103,11 @@ def classes_shown(counts: np.ndarray, pairs: Sequence[dict[str, Any]]) -> list[i
 
 
 def confusion_figure(counts: np.ndarray, classes: Sequence[int], names: Sequence[str]) -> Figure:
-    """What share of each true class (rows) is taken for each class (columns), in percent.
+    """Confusion matrix: the share of each true class (rows) that is taken for each class (columns), in percent.
 
     Args:
         counts: (C, C) of all classes; shares are of all images of the true class.
-        classes: which ones are drawn.
+        classes: the ones that are drawn.
         names: of all C classes.
     """
     share = 100 * counts[classes][:, classes] / np.maximum(counts[classes].sum(1, keepdims=True), 1)
@@ -133,21 +126,21 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[int], names: Sequence
     axes.set_ylabel("true class")
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
     for row, column in np.argwhere(share >= 0.5).tolist():
-        # Never pure black: a page turns that into its own ink, and the ground is not the page's.
+        # Not pure black, which becomes the page's text colour: the background here is not the page's.
         ink = "#ffffff" if share[row, column] < 50 else "#101010"
         axes.text(column + 0.5, row + 0.5, f"{share[row, column]:.0f}", ha="center", va="center", color=ink, size=8)
     return figure
 
 
-def page(title: str, about: Sequence[str], queries: Sequence[Query], tab: str = "", **facts: Any) -> str:
-    """The page as text, with all of its pictures in it.
+def page(title: str, about: Sequence[str], queries: Sequence[QueryImage], tab: str = "", **facts: Any) -> str:
+    """The HTML of the page, with its pictures inside.
 
     Args:
         title: its heading.
-        about: a paragraph each.
+        about: paragraphs below the heading.
         queries: in order.
-        tab: what a browser's tab calls it; the heading by default.
-        facts: what the template asks for beside them: ``pairs`` with class names, ``matrix`` (an SVG element) and
+        tab: title of the browser tab; the heading by default.
+        facts: the other values of the template: ``pairs`` with class names, ``matrix`` (an SVG element) and
             ``matrix_title``.
     """
     rows = [
@@ -162,7 +155,7 @@ def page(title: str, about: Sequence[str], queries: Sequence[Query], tab: str = 
 
 
 def alternative(counts: np.ndarray, pairs: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """A confusion matrix in words."""
+    """The text alternative of a confusion matrix."""
     right = 100 * np.trace(counts) / counts.sum()
     worst = "; ".join(f"{names[p['true']]} taken for {names[p['predicted']]} {p['share']:.1f} %" for p in pairs[:3])
     return (

@@ -17,9 +17,7 @@ from sslkit.plots.inspect import embedding, neighbours
 from sslkit.plots.report import report
 from sslkit.plots.sheet import Tile
 from sslkit.plots.template import render_template
-from sslkit.probes.inspect.embedding import Map
-from stages.contract.layout import Run
-from stages.contract.output import tab
+from sslkit.probes.inspect.embedding import FeatureMap
 
 PICTURE = Image.effect_noise((80, 80), 80).convert("RGB")
 VOID = {"meta", "link", "img", "input", "line", "br", "path", "circle"}
@@ -37,15 +35,15 @@ def attention() -> str:
 
 def features() -> str:
     positions = np.random.default_rng(0).normal(size=(6, 2))
-    maps = [Map(m, positions, ("x", "y"), 0.9, {"explained": [1.0], "perplexity": 2.0}) for m in ("pca", "tsne")]
-    classes = embedding.groups(np.arange(6) % 2, ["cat", "dog"])
-    thumbnails = embedding.sprite([PICTURE] * 6)
+    maps = [FeatureMap(m, positions, ("x", "y"), 0.9, {"explained": [1.0], "perplexity": 2.0}) for m in ("pca", "tsne")]
+    classes = embedding.points_by_class(np.arange(6) % 2, ["cat", "dog"])
+    thumbnails = embedding.thumbnail_sheet([PICTURE] * 6)
     return embedding.page("Map", ["About."], maps, classes, list("abcdef"), thumbnails, "a: map · sslkit")
 
 
 def nearest() -> str:
-    near = [neighbours.Neighbour("cat", PICTURE, 0.5, right) for right in (True, False)]
-    queries = [neighbours.Query("k", "cat", "dog", False, PICTURE, near)]
+    near = [neighbours.NeighbourImage("cat", PICTURE, 0.5, right) for right in (True, False)]
+    queries = [neighbours.QueryImage("k", "cat", "dog", False, PICTURE, near)]
     pair = {"true": "cat", "predicted": "dog", "count": 1, "share": 1.0}
     return neighbours.page("Near", [], queries, "a: near · sslkit", pairs=[pair], matrix="", matrix_title="Shares")
 
@@ -188,12 +186,6 @@ def test_what_is_wrong_is_told_in_words() -> None:
     text = reported()
     assert "<b>Failed:</b> knn: it broke." in text and text.count("<code>sslkit knn a</code>") == 2
     assert text.count(">stale</span>") == 4  # its tile, and the three tables
-
-
-def test_a_tab_says_the_run_and_the_page() -> None:
-    assert tab(Run(Path("runs/a")), "attention") == "runs/a: attention · sslkit"
-    assert tab(Run(Path("/somewhere/runs/a")), "report") == "a: report · sslkit"
-    assert tab(Run(Path("runs/a/on/photos")), "attention") == "runs/a on photos: attention · sslkit"
 
 
 def test_maps_and_small_pictures_are_kept_to_the_bit() -> None:

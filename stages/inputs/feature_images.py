@@ -1,0 +1,36 @@
+"""The images that features were made of, and the names of their classes."""
+
+from typing import TYPE_CHECKING
+
+from sslkit.errors import SslkitError
+from stages.contract.layout import Run
+
+if TYPE_CHECKING:
+    from sslkit.data.shards import Split
+    from sslkit.probes.features.features import Features
+
+
+def images_of(run: Run, name: str) -> "Split":
+    """The images that a split's features were made of.
+
+    Raises:
+        SslkitError: they are other images, as far as their number and their labels show.
+    """
+    import numpy as np
+
+    from sslkit.data.shards import open_split
+
+    split, labels = open_split(run.data, name), np.load(run.feature(name, "labels"))
+    if len(split) != len(labels):
+        raise SslkitError(
+            f"{run.features / name} has {len(labels)} rows and {run.data} has {len(split)} {name} images: extract again"
+        )
+    if ((split.labels != labels) & (split.labels >= 0) & (labels >= 0)).any():
+        raise SslkitError(f"{run.features / name} has other labels than the {name} images of {run.data}: extract again")
+    return split
+
+
+def class_names(classes: list[str], *features: "Features") -> list[str]:
+    """Names of all classes that occur in the labels; features may have more than the images' list."""
+    most = max(int(each.labels.max()) for each in features) + 1
+    return [*classes, *(f"class {number}" for number in range(len(classes), most))]

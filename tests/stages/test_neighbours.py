@@ -1,0 +1,93 @@
+"""`sslkit neighbours`: results are those of features and predictions, and a page shows them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser_fixture import page_errors
+from conftest import write_features
+
+from sslkit.data.shards import open_split
+from stages.contract.layout import Run
+
+
+@pytest.fixture
+def run(trained_run: Path, shapes_run: Path, tmp_path: Path) -> Run:
+    shutil.copytree(trained_run, tmp_path / "run")
+    return Run(tmp_path / "run", shapes_run)
+
+
+@pytest.fixture
+def look(run, sslkit):
+    def call(*words: object) -> dict:
+        code, out, err = sslkit("neighbours", run.path, "--data", run.data.parent, "--json", *words)
+        assert code == 0, err
+        return json.loads(out)
+
+    return call
+
+
+def test_results_are_those_of_features_and_predictions(run, look):
+    results = look("--count", 5, "--k", 3)
+    kept = json.loads(run.results("neighbours").read_text())
+    train, val = (np.load(run.feature(name, "cls")) for name in ("train", "val"))
+    with np.load(run.predictions("knn")) as arrays:
+        predicted = dict(zip(arrays["rows"].tolist(), arrays["predicted"].tolist(), strict=True))
+    unit = train / np.linalg.norm(train, axis=1, keepdims=True)
+    for row in kept["shown"]:
+        order = np.argsort(-(unit @ val[row["row"]]), kind="stable")[:3]
+        assert [near["row"] for near in row["neighbours"]] == order.tolist()
+        assert row["predicted"] == predicted[row["row"]]
+    assert results["queries"] == 5 and len(results["pictures"]) == 2
+    classes = open_split(run.data, "val").classes
+    assert {results["pairs"][0]["true"], results["pairs"][0]["predicted"]} <= set(classes)
+    assert look("--count", 5, "--k", 3)["up_to_date"]
+
+
+def test_without_knn_it_is_computed_and_the_same(run, look):
+    first = look("--only", "wrong", "--count", 4)
+    shutil.rmtree(run.folder("knn"))
+    # What k-NN by default would say is what it said: nothing has changed.
+    assert look("--only", "wrong", "--count", 4)["up_to_date"]
+    again = look("--only", "wrong", "--count", 4, "--force")
+    assert again["pairs"] == first["pairs"]
+
+
+def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
+    def fails(*words: object) -> str:
+        code, _, err = sslkit("neighbours", *words)
+        assert code and err.count("\n") == 1
+        return err
+
+    random = np.random.default_rng(0)
+    pair = [(random.normal(size=(30, 4)).astype(np.float32), random.integers(0, 3, 30)) for _ in range(2)]
+    other = write_features(tmp_path / "other", *pair)
+    assert "has features but no images" in fails(other)
+    assert "has 30 rows" in fails(other, "--data", shapes_run)
+    assert "is missing: run `sslkit extract" in fails(tmp_path / "empty")
+    data = ["--data", shapes_run]
+    assert "--k 5000: train has" in fails(run.path, *data, "--k", 5000)
+    labels = np.load(run.feature("val", "labels"))
+    np.save(run.feature("val", "labels"), labels[::-1])
+    assert "has other labels than the val images" in fails(run.path, *data)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_opens_and_says_it_in_words_too(run, look, browser, scheme):
+    page_file = Path(look("--count", 3, "--k", 2)["page"])
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    errors = page_errors(page)
+    page.goto(page_file.as_uri())
+    assert page.locator(".near img").count() == 6 and page.locator(".own").count() == 3
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for item in page.locator(".near li").all():
+        assert ("other class:" in item.inner_text()) == (item.get_attribute("class") == "wrong")
+    ground, ink = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('svg text')).fill]"
+    )
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light") and ink != "rgb(0, 0, 0)"
+    assert errors == []
+    page.close()
