@@ -166,7 +166,7 @@ class Job:
         """Measure, draw, write ``results.json`` and ``jaccard.npz``."""
         from sslkit.files import write_json
         from sslkit.plots.segmentation import draw_pictures
-        from sslkit.probes.segmentation.summary import summarise
+        from sslkit.probes.segmentation.results import summarise
 
         if self.folder is None:
             self.run.remember_data()

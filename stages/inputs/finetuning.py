@@ -231,7 +231,7 @@ class Job:
         import numpy as np
 
         from sslkit.probes.finetuning.prediction import Picked
-        from sslkit.probes.finetuning.self_training import confident
+        from sslkit.probes.finetuning.pseudo_labels import confident
 
         unknown = Picked(self.train, others, np.full(len(others), -1))
         assert self.labels.confidence is not None

@@ -33,7 +33,7 @@ from sslkit.probes.classify.linear import (
     plan,
     statistics,
 )
-from sslkit.probes.classify.stacked import Heads, cosine
+from sslkit.probes.classify.linear_heads import Heads, cosine
 from sslkit.probes.features.extraction import EncoderEmbedding
 from sslkit.probes.features.features import Features, check_pair
 from sslkit.recipe.sections import ViewsSection

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sslkit import rng
 from sslkit.data.labels import by_class
 from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.classify.stacked import Heads, cosine
+from sslkit.probes.classify.linear_heads import Heads, cosine
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # per 256 images: times batch_size / 256

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sslkit import rng
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear import LEARNING_RATES, Settings, fit, statistics
-from sslkit.probes.classify.stacked import Heads
+from sslkit.probes.classify.linear_heads import Heads
 from sslkit.probes.features.features import CHUNK, Features
 from sslkit.probes.segmentation.confusion import confusion
 from sslkit.probes.segmentation.scores import miou

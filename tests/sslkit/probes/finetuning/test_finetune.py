@@ -32,7 +32,7 @@ from sslkit.probes.finetuning.finetune import (
     settings,
 )
 from sslkit.probes.finetuning.prediction import Classifier, Judged, Picked, predict
-from sslkit.probes.finetuning.self_training import confident
+from sslkit.probes.finetuning.pseudo_labels import confident
 from sslkit.schedules import Moment
 from sslkit.weights import read, write
 from stages.contract.layout import Run
