@@ -1,16 +1,19 @@
-"""``sslkit finetune``: the encoder learns on with a linear classifier; val is read once for each round, at the end."""
+"""``sslkit finetune``: encoder and linear classifier trained together; val is evaluated once per round, at its end."""
 
 import os
+from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sslkit.errors import UsageError
-from stages.contract.layout import Result
-from stages.contract.output import show, table
+from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run
+from stages.contract.output import say, show, table
+from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.finetuning import Job, Labelling
+from stages.inputs.encoder import EncoderSource, build
 from stages.inputs.labels import labels_variant
 from stages.options.basic import (
     ForceOption,
@@ -23,11 +26,19 @@ from stages.options.basic import (
 from stages.options.encoder import EncoderChoice, takes_encoder
 from stages.options.tuning import Tuning, takes_tuning
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sslkit.encoder.frozen import FrozenEncoder
+    from sslkit.probes.finetuning.prediction import Subset
+    from sslkit.probes.finetuning.rounds import Choice, FineTuner, Round
+    from sslkit.probes.finetuning.settings import FinetuneSettings
+
 CONFIDENCE = 0.9
 
 
 class Start(str, Enum):
-    """What the weights are at the start."""
+    """The weights to start from."""
 
     encoder = "encoder"
     random = "random"
@@ -55,32 +66,30 @@ STAGE = Stage(
 def finetune(
     run: RunArgument,
     *,
-    start: Annotated[Start, typer.Option("--from", help="random: the same architecture, untrained.")] = Start.encoder,
+    start: Annotated[
+        Start, typer.Option("--from", help="random: the same architecture, randomly initialised.")
+    ] = Start.encoder,
     label_fraction: LabelFractionOption = None,
     self_train: Annotated[
-        bool, typer.Option("--self-train", help="Second round, with confident predictions as further labels.")
+        bool, typer.Option("--self-train", help="Train a second round with confident predictions as further labels.")
     ] = False,
     confidence: Annotated[
-        Optional[float],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
+        float | None,
         typer.Option(
             "--confidence",
             min=0,
             max=1,
-            help=f"Of the predictions that --self-train takes. Default: {CONFIDENCE}.",
+            help=f"Smallest probability of a prediction that --self-train uses. Default: {CONFIDENCE}.",
             show_default=False,
         ),
     ] = None,
-    unfreeze: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--unfreeze", min=0, metavar="N", help="Train only the last N blocks; 0: the head alone."),
-    ] = None,
     early_stop: Annotated[
-        bool, typer.Option("--early-stop", help="Choose the epoch to stop at on held-out train, too.")
+        bool, typer.Option("--early-stop", help="Also choose the epoch to stop at, on held-out train.")
     ] = False,
     tuning: Tuning,
     encoder: EncoderChoice,
     image_size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, or 224."),
     ] = None,
     patch_size: PatchSizeOption = None,
@@ -88,37 +97,54 @@ def finetune(
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE; rerun the same command to resume."""
+    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE.
+
+    Rerun the same command to resume.
+    """
     few = labels_variant(label_fraction)
     if confidence is not None and not self_train:
-        raise UsageError(f"--confidence {confidence:g} is of the predictions that --self-train takes: add it")
+        raise UsageError("--confidence requires --self-train")
     here = encoder.open(run)
     if start == Start.random:
         if encoder.weights is not None or encoder.arch is not None or encoder.pretrained:
-            raise UsageError("--from random is the run's own architecture; name another by --weights random --arch")
+            raise UsageError("--from random uses the run's own architecture; for another use --weights random --arch")
         encoder = encoder.random()
     source = encoder.source(here, image_size, patch_size)
     here.need(here.manifest)
     if source.spec is None:
-        raise UsageError("--weights pixels: there is nothing to fine-tune; take a run's encoder, a FILE or random")
+        raise UsageError("--weights pixels: there is nothing to fine-tune; name a run's encoder, a FILE or random")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("finetune runs as one process: start it without torchrun")
 
-    from sslkit.probes.finetuning.finetune import settings
+    from sslkit.probes.finetuning.settings import finetune_settings
     from sslkit.workers import worker_count
 
     where, bits = encoder.place()
-    given = {**tuning, "unfreeze": unfreeze, "seed": encoder.seed}
-    about = settings(source.image_size, source.kind == "random", self_train, **given)
-    sure = CONFIDENCE if confidence is None else confidence
-    labels = Labelling(1.0 if label_fraction is None else label_fraction, self_train, sure if self_train else None)
-    job = Job(here, source, about, labels, early_stop, where, bits, worker_count(workers, where))
-    results = job.perform(STAGE, _variant(start, few, self_train, unfreeze), force)
+    given = {**tuning, "seed": encoder.seed}
+    settings = finetune_settings(source.image_size, source.kind == "random", self_train, **given)
+    labels: Result = {
+        "label_fraction": 1.0 if label_fraction is None else label_fraction,
+        "self_train": self_train,
+        "confidence": (CONFIDENCE if confidence is None else confidence) if self_train else None,
+    }
+    config = {**source.config(), **asdict(settings), **labels, "early_stop": early_stop, "precision": bits}
+    how = {"device": str(where), "workers": worker_count(workers, where)}
+    results = perform(
+        here,
+        STAGE,
+        variant=_variant(start, few, self_train, tuning["unfreeze"]),
+        prepare=lambda: _prepare(here, settings, config, build(source, where, bits), how["workers"]),
+        work=lambda folder, ready: _finetune(folder, here, source, config, ready),
+        config=config,
+        inputs={"data": here.manifest, **source.files},
+        how=how,
+        force=force,
+    )
     show(results, _lines(results), json)
 
 
 def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> str:
-    """What is measured, beside the tuning: "", or for instance "random-labels-0.01"."""
+    """What is measured, apart from the tuning: "", or for instance "random-labels-0.01"."""
     words = [
         *(["random"] if start == Start.random else []),
         *([few] if few else []),
@@ -126,6 +152,107 @@ def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> 
         *([f"unfreeze-{unfreeze}"] if unfreeze is not None else []),
     ]
     return "-".join(words)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that fine-tuning needs, opened and checked.
+
+    Attributes:
+        tuner: trains.
+        images: labelled train images to learn from.
+        others: rows of train whose labels are missing or not used.
+        val: labelled val images.
+        parts: positions among ``images`` to learn from and to hold out; None where nothing is chosen.
+    """
+
+    tuner: "FineTuner"
+    images: "Subset"
+    others: "np.ndarray"
+    val: "Subset"
+    parts: "tuple[np.ndarray, np.ndarray] | None"
+
+
+def _prepare(run: Run, settings: "FinetuneSettings", config: Result, start: "FrozenEncoder", workers: int) -> Prepared:
+    """Open the images, and refuse what cannot be done with them and the encoder.
+
+    Raises:
+        SslkitError: labels that are not there, or an encoder that the settings do not fit.
+    """
+    import numpy as np
+
+    from sslkit.data.labels import share
+    from sslkit.data.shards import open_split
+    from sslkit.probes.classify.linear_sweep import HELD_OUT, hold_out
+    from sslkit.probes.finetuning.finetune import with_imagenet_statistics
+    from sslkit.probes.finetuning.prediction import Subset
+    from sslkit.probes.finetuning.rounds import FineTuner
+
+    train, val = (open_split(run.data, name) for name in ("train", "val"))
+    kept = share(train.labels, config["label_fraction"], settings.seed)
+    others, labelled = np.setdiff1d(np.arange(len(train)), kept), np.flatnonzero(val.labels >= 0)
+    if config["self_train"] and not len(others):
+        raise UsageError("--self-train: every train image has its label; give --label-fraction, such as 0.1")
+    if not len(kept) or not len(labelled):
+        raise SslkitError(f"{run.data} has no labels in train or val: prepare from class folders")
+    choices = len(settings.lr) > 1 or config["early_stop"]
+    parts = hold_out(train.labels[kept], HELD_OUT, settings.seed) if choices else None
+    start = with_imagenet_statistics(start)
+    tuner = FineTuner(start, train, len(train.classes), settings, config["early_stop"], workers, say)
+    images = tuner.labelled(kept)
+    tuner.method(images, min(settings.lr))  # raises where the settings do not fit the encoder
+    return Prepared(tuner, images, others, Subset(val, labelled, val.labels[labelled]), parts)
+
+
+def _finetune(folder: Path, run: Run, source: EncoderSource, config: Result, ready: Prepared) -> Result:
+    """Choose, train, evaluate, write."""
+    run.remember_data()
+    choice, sweep = ready.tuner.choose(folder, ready.images, ready.parts)
+    rounds = ready.tuner.rounds(folder, ready.images, ready.val, choice, ready.others, config["confidence"])
+    results = _results(choice, sweep, rounds, source, ready)
+    _write(folder, rounds[-1], ready.val, results)
+    return results
+
+
+def _results(
+    choice: "Choice", sweep: list[Result], rounds: "list[Round]", source: EncoderSource, ready: Prepared
+) -> Result:
+    reports = [one.report() for one in rounds]
+    settings = asdict(ready.tuner.settings)
+    return {
+        "top1": reports[-1]["top1"],
+        "top5": reports[-1]["top5"],
+        "chosen": {"lr": choice.lr, "share_of_run": choice.share_of_run},
+        **({"held_out_top1": choice.held_out_top1, "sweep": sweep} if sweep else {}),
+        "labels": reports[0]["images"],
+        "val_images": len(ready.val),
+        "rounds": reports,
+        "start": source.kind,
+        "protocol": {
+            **{key: value for key, value in settings.items() if key not in ("lr", "epochs", "batch_size")},
+            "pool": settings["pool"] or "cls",
+            "precision": ready.tuner.start.precision,
+        },
+    }
+
+
+def _write(folder: Path, final: "Round", val: "Subset", results: Result) -> None:
+    import numpy as np
+    import safetensors.torch
+
+    from sslkit.files import atomic, write_json
+    from sslkit.weights.write import save_encoder
+
+    classifier = final.method.evaluated()
+    save_encoder(classifier.encoder, folder / "encoder.safetensors", folder / "encoder.json", "student")
+    head = {k: v.detach().cpu().contiguous() for k, v in classifier.head.state_dict().items()}
+    with atomic(folder / "head.safetensors") as handle:
+        handle.write(safetensors.torch.save(head))
+    with atomic(folder / "predictions.npz") as handle:
+        np.savez(handle, rows=val.rows, labels=val.labels, predicted=final.predictions.predicted)
+    write_json(folder / "results.json", results)
+    for checkpoint in folder.rglob("checkpoint.pt"):
+        checkpoint.unlink()  # four times the weights for each training run, and nothing is left to resume
 
 
 def _lines(results: Result) -> list[str]:
@@ -139,6 +266,6 @@ def _lines(results: Result) -> list[str]:
     lines = [head, *table([["round", "labels", "epochs", "top1", "top5"], *rows])]
     report = results["rounds"][0].get("pseudo_labels")
     if report:
-        right = "" if report["accuracy"] is None else f", {report['accuracy']:.1f} % of them right"
-        lines.append(f"pseudo-labels: {report['taken']} of {report['of']} images{right}")
+        correct = "" if report["accuracy"] is None else f", {report['accuracy']:.1f} % of them correct"
+        lines.append(f"pseudo-labels: {report['taken']} of {report['of']} images{correct}")
     return lines

@@ -33,8 +33,9 @@ from stages.options.basic import (
 )
 
 if TYPE_CHECKING:
-    from sslkit.probes.classify.augmented_linear import Crops
-    from sslkit.probes.classify.linear import LinearResult, Settings
+    from sslkit.probes.classify.augmented_linear import AugmentedCrops
+    from sslkit.probes.classify.linear import LinearResult
+    from sslkit.probes.classify.linear_sweep import LinearSettings
     from sslkit.probes.features.features import Features
 
 STANDARDIZE_HELP = (
@@ -182,7 +183,7 @@ class Probe:
             SslkitError: splits that do not fit, NaN, one class only, or too few labels to choose by.
         """
         from sslkit.device import pick_device
-        from sslkit.probes.classify.linear import plan
+        from sslkit.probes.classify.linear_sweep import plan_sweep
         from sslkit.probes.features.features import check_finite, check_pair
         from sslkit.workers import worker_count
 
@@ -191,7 +192,7 @@ class Probe:
         self.train, self.val = (self._features(split) for split in ("train", "val"))
         self.train = few_labels(self.train, self.config)
         check_pair(self.train, self.val)
-        plan(self.train, self._settings())
+        plan_sweep(self.train, self._settings())
         check_finite(self.train)  # one pass over the features, of which training makes a hundred
         check_finite(self.val)
 
@@ -200,13 +201,12 @@ class Probe:
         import safetensors.torch
 
         from sslkit.files import atomic, write_json
-        from sslkit.probes.classify.linear import describe
 
         train, val, settings = self.train, self.val, self._settings()
         found = self._train(train, val, settings)
         if found.held_out_top1 is None:
             say(f"one label per class: none held out to choose by; took the middle setting, lr {found.chosen['lr']:g}")
-        results = describe(found, settings, self._called(), len(val)) | self._variant(len(train) - found.images)
+        results = found.summary(settings, self._called()) | self._variant(len(train) - found.images)
         with atomic(folder / self.run.linear_head.name) as handle:
             handle.write(safetensors.torch.save({"weight": found.weight, "bias": found.bias}))
         save_predictions(folder / "predictions.npz", val, found.predicted)
@@ -219,37 +219,37 @@ class Probe:
         files = [self.run.feature(split, name) for name in self.arrays]
         return open_features(files, self.run.feature(split, "labels"), self.config["layers"])
 
-    def _settings(self) -> "Settings":
-        from sslkit.probes.classify.linear import LEARNING_RATES, WEIGHT_DECAYS, Settings
+    def _settings(self) -> "LinearSettings":
+        from sslkit.probes.classify.linear_sweep import LEARNING_RATES, WEIGHT_DECAYS, LinearSettings
 
-        return Settings(
+        return LinearSettings(
             learning_rates=LEARNING_RATES if self.config["lr"] == "sweep" else self.config["lr"],
             weight_decays=WEIGHT_DECAYS if self.config["weight_decay"] == "sweep" else self.config["weight_decay"],
             few="label_fraction" in self.config,
             **{key: self.config[key] for key in ("epochs", "batch_size", "standardize", "seed")},
         )
 
-    def _train(self, train: "Features", val: "Features", settings: "Settings") -> "LinearResult":
+    def _train(self, train: "Features", val: "Features", settings: "LinearSettings") -> "LinearResult":
         if self.source is None:
             from sslkit.probes.classify.linear import linear as probe
 
             return probe(train, val, settings, self.device, progress=True)
-        from sslkit.probes.classify.augmented_linear import augmented
+        from sslkit.probes.classify.augmented_linear import augmented_linear
 
         self.run.remember_data()
-        return augmented(train, val, self._crops(self.source), settings, self.device, progress=True, report=say)
+        return augmented_linear(train, val, self._crops(self.source), settings, self.device, progress=True, report=say)
 
-    def _crops(self, source: EncoderSource) -> "Crops":
+    def _crops(self, source: EncoderSource) -> "AugmentedCrops":
         from sslkit.data.shards import open_split
         from sslkit.files import read_json
-        from sslkit.probes.classify.augmented_linear import Crops
+        from sslkit.probes.classify.augmented_linear import AugmentedCrops
         from sslkit.probes.features.extraction import EncoderEmbedding
 
         made = read_json(self.run.features_info)
         embedding = EncoderEmbedding(build(source, self.device, made["precision"]), made["last_blocks"])
         images = open_split(self.run.data, "train")
         scale, layers = self.config["crop_scale"], self.config["layers"]
-        return Crops(images, embedding, self.arrays, layers, made["batch_size"], self.loaders, scale)
+        return AugmentedCrops(images, embedding, self.arrays, layers, made["batch_size"], self.loaders, scale)
 
     def _called(self) -> str:
         """The features by name."""

@@ -1,6 +1,5 @@
-"""``sslkit occlusion``: how many patches can be taken away before the linear probe errs, and which."""
+"""``sslkit occlusion``: accuracy of the linear probe as more and more patches go missing."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,16 +16,17 @@ from stages.options.basic import ForceOption, JsonOption, RunArgument
 from stages.options.encoder import EncoderChoice, takes_encoder
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
 
+    from sslkit.data.shards import Split
     from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.probes.classify.linear_classifier import LinearClassifier
 
 DEFAULT_SHARES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 DROPS = {"pixels": "patches set to the mean colour", "tokens": "patches kept out of the blocks"}
 DROP_HELP = (
-    "pixels: the patch becomes the mean colour (any model); tokens: it never enters the blocks (ViTs), a variant of "
-    "its own."
+    "pixels: the patch becomes the mean colour (any model); tokens: it never enters the blocks (ViTs); writes "
+    "occlusion-tokens/."
 )
 
 
@@ -47,20 +47,22 @@ def occlusion(
     drop: Annotated[str, typer.Option("--drop", metavar="pixels|tokens", help=DROP_HELP)] = "pixels",
     shares: Annotated[
         str,
-        typer.Option("--shares", metavar="LIST", help="Shares of the patches, with commas; 0 is always among them."),
+        typer.Option("--shares", metavar="LIST", help="Shares of the patches, separated by commas; 0 is always added."),
     ] = DEFAULT_SHARES,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3,
-    count: Annotated[int, typer.Option("--count", min=1, help="Images of val, class by class; all of fewer.")] = 1000,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Images of val, balanced over classes; all if fewer.")
+    ] = 1000,
     encoder: EncoderChoice,
     json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Judge the linear probe on images without some patches: random, most attended, or least attended ones.
+    """Evaluate the linear probe on images with patches missing: random, most attended, or least attended ones.
 
-    The encoder is named as it was for `extract`; by default it is the run's own.
+    Name the encoder as you did for `extract`; the default is the run's own.
     """
     if drop not in DROPS:
-        raise UsageError(f"--drop {drop}: it is pixels or tokens")
+        raise UsageError(f"--drop {drop}: must be pixels or tokens")
     wanted = parse_shares(shares)
     here = encoder.open(run)
     head, probe = here.need(here.linear_head), here.need(here.results("linear"))
@@ -79,14 +81,13 @@ def occlusion(
     }
     inputs = {"data": manifest, "head": head, "probe": probe, **source.files}
     if here.features_info.exists():
-        inputs["features"] = here.features_info  # says of which encoder the head's features are
-    job = Job(here, source, config, where)
+        inputs["features"] = here.features_info  # names the encoder of the head's features
     results = perform(
         here,
         STAGE,
         variant="" if drop == "pixels" else drop,
-        prepare=job.check,
-        work=lambda folder, _: job.work(folder),
+        prepare=lambda: _prepare(here, config, build(source, where, bits)),
+        work=lambda folder, ready: _occlude(folder, here, config, *ready),
         config=config,
         inputs=inputs,
         how={"device": str(where)},
@@ -96,7 +97,7 @@ def occlusion(
 
 
 def parse_shares(text: str) -> list[float]:
-    """Ascending, with 0.
+    """The shares of ``--shares``, ascending, with 0.
 
     >>> parse_shares("0.5, 0.25")
     [0.0, 0.25, 0.5]
@@ -109,7 +110,7 @@ def parse_shares(text: str) -> list[float]:
     except ValueError:
         shares = {-1.0}
     if not all(0 <= share < 1 for share in shares):
-        raise UsageError(f"--shares {text}: numbers from 0 to below 1 with commas between them, such as 0,0.25,0.5")
+        raise UsageError(f"--shares {text}: must be numbers from 0 to below 1, separated by commas, such as 0,0.25,0.5")
     return sorted(shares | {0.0})
 
 
@@ -124,12 +125,12 @@ def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
             f"{', '.join(changed)} changed since the linear head was trained: redo `sslkit linear {run.path} --force`"
         )
     record = run.record("extract")
-    if record is None:  # features of another program: their accuracy beside the intact images' shows whether it fits
+    if record is None:  # another program's features: comparing linear_top1 with intact_top1 shows whether they fit
         return encoder.source(run)
     made = record["config"]
     advice = f"{run.features} was made by `{record['command']}`: name its encoder by the same options"
     if made["weights"] == "pixels":
-        raise SslkitError(f"{run.features} holds raw pixels: occlusion judges encoders; try it on a pretrained run")
+        raise SslkitError(f"{run.features} holds raw pixels, but occlusion evaluates encoders: name a pretrained run")
     if made["weights"] != "run" and encoder.own:
         raise SslkitError(advice)
     size, patch = made["image_size"], made["encoder"].get("patch_size") if encoder.arch else None
@@ -141,81 +142,61 @@ def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
     return source
 
 
-@dataclass
-class Job:
-    """One call. ``check`` comes before ``work``."""
+def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[LinearClassifier, Split, np.ndarray]":
+    """The classifier, and the images to evaluate it on.
 
-    run: Run
-    source: EncoderSource
-    config: Result
-    device: "torch.device"
-
-    def check(self) -> None:
-        """Open encoder, head and images, and refuse what cannot be judged.
-
-        Raises:
-            SslkitError: a head for other features, tokens that cannot be dropped, or no labels.
-        """
-        from sslkit.data.shards import open_split
-        from sslkit.probes.classify.linear_classifier import check
-        from sslkit.probes.inspect.occlusion import balanced
-
-        self.built = build(self.source, self.device, self.config["precision"])
-        self.probe = _probe(self.run, self.built, self.config, self.device)
-        check(self.probe, self.config["drop"])
-        self.split = open_split(self.run.data, "val")
-        self.rows = balanced(self.split.labels, self.config["count"], self.config["seed"])
-
-    def work(self, folder: Path) -> Result:
-        """Drop, judge, draw, write."""
-        from sslkit.files import read_json, write_json
-        from sslkit.plots.inspect.occlusion import draw_occlusion
-        from sslkit.probes.inspect.occlusion import Plan, area, curve, judge, parts_of
-
-        self.run.remember_data()
-        self._say_what_is_left_out()
-        built, probe = self.built, self.probe
-        plan = Plan(self.config["shares"], self.config["draws"], self.config["drop"], self.config["seed"])
-        hits = judge(parts_of(self.split, self.rows, probe, built.mean, built.std, "occlusion"), probe, plan)
-        patches = (self.source.image_size // probe.patch_size) ** 2
-        curves = {kind: _with_draws(curve(right, plan.shares, patches)) for kind, right in hits.items()}
-        areas = {kind: area(plan.shares, [row["top1"] for row in rows]) for kind, rows in curves.items()}
-        chance = 100 / len(probe.weight)
-        results: Result = {
-            "area": areas,
-            "intact_top1": curves["random"][0]["top1"],
-            "linear_top1": read_json(self.run.results("linear"))["top1"],
-            "images": len(self.rows),
-            "drop": plan.drop,
-            "draws": plan.draws,
-            "patches": patches,
-            "patch_size": probe.patch_size,
-            "chance": chance,
-            "curves": curves,
-        }
-        results["pictures"] = [draw_occlusion(curves, areas, chance, folder / "occlusion.png")]
-        write_json(folder / "results.json", results)
-        return results
-
-    def _say_what_is_left_out(self) -> None:
-        from sslkit.probes.inspect.occlusion import masked
-
-        if why := self.built.encoder.why_no_attention():
-            say(f"random patches only: {why}, so no attention tells what is salient")
-        has = masked(self.split, self.rows)
-        if has.any() and not has.all():
-            say(f"no orders by the object: {int((~has).sum())} of the {len(has)} images have no mask of one")
-
-
-def _probe(run: Run, built: "FrozenEncoder", config: Result, device: "torch.device") -> "LinearClassifier":
+    Raises:
+        SslkitError: a head for other features, tokens that cannot be dropped, or no labels.
+    """
     import safetensors.torch
 
+    from sslkit.data.shards import open_split
     from sslkit.files import read_json
     from sslkit.probes.classify.linear_classifier import LinearClassifier
+    from sslkit.probes.inspect.occlusion import balanced_rows
 
     head = safetensors.torch.load_file(run.linear_head)
     features = read_json(run.results("linear"))["features"]
-    return LinearClassifier(built.encoder, head["weight"], head["bias"], features, device, config["precision"])
+    probe = LinearClassifier(frozen, head["weight"], head["bias"], features)
+    probe.check_drop(config["drop"])
+    split = open_split(run.data, "val")
+    return probe, split, balanced_rows(split.labels, config["count"], config["seed"])
+
+
+def _occlude(
+    folder: Path, run: Run, config: Result, probe: "LinearClassifier", split: "Split", rows: "np.ndarray"
+) -> Result:
+    from sslkit.files import read_json, write_json
+    from sslkit.plots.inspect.occlusion import draw_occlusion
+    from sslkit.probes.inspect.occlusion import OcclusionSettings, area, batches_of, classify, curve, masked
+
+    run.remember_data()
+    if why := probe.frozen.encoder.why_no_attention():
+        say(f"random patches only: {why}, so there is no attention to rank patches by")
+    has = masked(split, rows)
+    if has.any() and not has.all():
+        say(f"no orders by the object: {int((~has).sum())} of the {len(has)} images have no object mask")
+    settings = OcclusionSettings(config["shares"], config["draws"], config["drop"], config["seed"])
+    hits = classify(batches_of(split, rows, probe, "occlusion"), probe, settings)
+    patches = (probe.frozen.size // probe.patch_size) ** 2
+    curves = {kind: _with_draws(curve(right, settings.shares, patches)) for kind, right in hits.items()}
+    areas = {kind: area(settings.shares, [row["top1"] for row in points]) for kind, points in curves.items()}
+    chance = 100 / len(probe.weight)
+    results: Result = {
+        "area": areas,
+        "intact_top1": curves["random"][0]["top1"],
+        "linear_top1": read_json(run.results("linear"))["top1"],
+        "images": len(rows),
+        "drop": settings.drop,
+        "draws": settings.draws,
+        "patches": patches,
+        "patch_size": probe.patch_size,
+        "chance": chance,
+        "curves": curves,
+    }
+    results["pictures"] = [draw_occlusion(curves, areas, chance, folder / "occlusion.png")]
+    write_json(folder / "results.json", results)
+    return results
 
 
 def _with_draws(rows: list[Result]) -> list[Result]:

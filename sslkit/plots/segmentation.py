@@ -14,8 +14,8 @@ from sslkit.files import atomic
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
 from sslkit.plots.pictures import bounded, fit, shade, stencil, to_picture
 from sslkit.plots.sheet import Tile, compose, heading_tile
-from sslkit.probes.segmentation.masks_on_disk import Photos
-from sslkit.probes.segmentation.protocols import Found
+from sslkit.probes.segmentation.photos import Photos
+from sslkit.probes.segmentation.protocols import FoundObjects
 
 EXAMPLES = 6
 PERCENT = "percent: Jaccard of what was found with the photo's mask"
@@ -30,7 +30,7 @@ NAMES = {
 
 
 def draw_pictures(
-    folder: Path, photos: Photos, found: Mapping[str, Found], results: Mapping[str, Any]
+    folder: Path, photos: Photos, found: Mapping[str, FoundObjects], results: Mapping[str, Any]
 ) -> list[dict[str, str]]:
     """Write ``jaccard.png``, the numbers, and ``examples.png``, from the worst photo to the best.
 

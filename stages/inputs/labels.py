@@ -1,4 +1,4 @@
-"""What ``--label-fraction`` means, for every stage that learns from labels."""
+"""``--label-fraction``, for every stage that learns from labels."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def labels_variant(label_fraction: float | None) -> str:
-    """``labels-0.01``, as a variant is called; empty without ``--label-fraction``."""
+    """The variant's name, such as ``labels-0.01``; empty without ``--label-fraction``."""
     if label_fraction is not None and not 0 < label_fraction <= 1:
-        raise typer.BadParameter(f"--label-fraction {label_fraction}: it is above 0 and at most 1")
+        raise typer.BadParameter(f"--label-fraction {label_fraction}: must be above 0 and at most 1")
     return "" if label_fraction is None else f"labels-{label_fraction:g}"
 
 
 def few_labels(train: "Features", config: Mapping[str, Any]) -> "Features":
-    """Train with the labels that ``--label-fraction`` leaves it, by ``label_fraction`` and ``seed`` of a config."""
+    """Train with the share of its labels that ``label_fraction`` and ``seed`` of a config select."""
     from sslkit.data.labels import share
 
     if config.get("label_fraction") is None:

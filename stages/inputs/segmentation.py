@@ -1,4 +1,4 @@
-"""The photos and masks of one's own that ``segment`` is given: what they are, and what their results are called."""
+"""The user's own photos and masks for ``segment``, and what their results are called."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,31 +7,31 @@ from sslkit.errors import UsageError
 from stages.inputs.photo_folders import PLAIN, as_variant, folder_name
 
 if TYPE_CHECKING:
-    from sslkit.probes.segmentation.masks_on_disk import MaskFolder
+    from sslkit.probes.segmentation.mask_folder import MaskFolder
 
 
 def open_photos(
     images: Path | None, masks: Path | None, data: Path | None, count: int | None, binary: bool, void: int
 ) -> "MaskFolder | None":
-    """What ``--images`` and ``--masks`` name; None without them.
+    """The photos of ``--images`` with the masks of ``--masks``; None without these options.
 
     Raises:
-        UsageError: one of the two alone, or photos and ``--data`` at once.
-        SslkitError: see ``masks_on_disk.open_folder``.
+        UsageError: only one of the two options, or both photos and ``--data``.
+        SslkitError: see ``mask_folder.open_folder``.
     """
     if (images is None) != (masks is None):
-        raise UsageError("--images DIR and --masks DIR go together: photos, and masks of the same names")
+        raise UsageError("--images DIR and --masks DIR require each other: photos, and masks of the same names")
     if images is None or masks is None:
         return None
     if data is not None:
-        raise UsageError("--data RUN and --images DIR are two sets of photos: name one of them")
-    from sslkit.probes.segmentation.masks_on_disk import open_folder
+        raise UsageError("--data RUN and --images DIR are two sets of photos: name only one")
+    from sslkit.probes.segmentation.mask_folder import open_folder
 
     return open_folder(images, masks, count, binary, void)
 
 
 def variant_of(images: Path, masks: Path) -> str:
-    """What the results are called: the folder that holds both, and that of the photos unless its name says nothing."""
+    """The variant's name: the folder that holds both, followed by that of the photos unless its name is generic."""
     images, masks = images.resolve(), masks.resolve()
     if images.parent != masks.parent or not images.parent.name:
         return as_variant(folder_name(images))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from timing import interleave, show, verdict
 
-from sslkit.probes.classify.linear import Settings, linear
+from sslkit.probes.classify.linear import linear
+from sslkit.probes.classify.linear_sweep import LinearSettings
 from sslkit.probes.features.features import open_features
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
-    settings = Settings(epochs=arguments.epochs)
+    settings = LinearSettings(epochs=arguments.epochs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         splits = []

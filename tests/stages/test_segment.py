@@ -15,7 +15,6 @@ from sslkit.data.sources.shapes import TEXTURES, compose
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.files import read_json, write_json
-from sslkit.probes.segmentation.protocols import Found
 from sslkit.weights.write import save_encoder
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=64, patch_size=8, width=48, depth=2, heads=3)
@@ -121,15 +120,6 @@ def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
     assert code == 1 and "mass" in err and "--force" in err
 
 
-def test_each_tile_says_whose_it_is():
-    one = np.ones((1, 2, 2), bool)
-    scores = {"best_head": np.array([0.5]), "mean_of_heads": np.array([0.25]), "ncut": np.array([0.75])}
-    found = Found(np.zeros(1), np.ones(1), np.ones(1), scores, np.ones((1, 1)), np.zeros(1, int), [one], [one[0]])
-    found.cuts.append(one[0])
-    titles = [title for title, _ in found.masks(0, "random")]
-    assert titles == ["random: head 1, 50 %", "random: mean of heads, 25 %", "random: cut, 75 %"]
-
-
 def test_photos_with_masks_of_classes(run, folders, sslkit):
     images, masks = folders
     words = ("segment", run, "--images", images, "--masks", masks, *QUICK)
@@ -138,7 +128,7 @@ def test_photos_with_masks_of_classes(run, folders, sslkit):
     results = json.loads(out)
     assert (results["images"], results["photos_with_objects"]) == (6, 5)
     assert results["classes"] == ["0", "1", "2"] and set(results["headline"]) == {"jaccard", "ncut", "miou"}
-    assert "1 photos without an object" in err
+    assert "1 photos contain no object" in err
     folder = run / "segment-pets"  # a variant of its own: other photos do not take its place
     with np.load(folder / "jaccard.npz") as arrays:
         assert arrays["names"].tolist() == [f"cat {i}" for i in (0, 1, 2, 3, 5)]
@@ -235,8 +225,8 @@ def test_what_cannot_be_done_is_one_line(run, folders, shapes_run, tmp_path, ssl
         assert found == code and "Traceback" not in err
         return err.splitlines()[-1]
 
-    assert "go together" in fails("--images", images, code=2)
-    assert "name one of them" in fails("--images", images, "--masks", masks, "--data", shapes_run, code=2)
+    assert "require each other" in fails("--images", images, code=2)
+    assert "name only one" in fails("--images", images, "--masks", masks, "--data", shapes_run, code=2)
     assert "did you mean 'ncut'?" in fails("--protocol", "ncuts", "--data", shapes_run, code=2)
     assert "no patches to segment" in fails("--weights", "pixels", "--data", shapes_run, code=2)
     assert "run `sslkit prepare" in fails()

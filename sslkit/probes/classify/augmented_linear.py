@@ -1,10 +1,10 @@
-"""The papers' linear probe: the head sees other crops of train in every epoch, through the frozen encoder.
+"""The papers' linear probe: every epoch, the head sees new random crops of train, passed through the frozen encoder.
 
-Random resized crops (8 to 100 % of the area, bicubic) and flips, no colours (arXiv:2104.14294, section 3.2). Every
-epoch costs one pass of the encoder over train, whatever the number of settings: all learn from the same features. A
-stratified tenth of train is never trained on; by its features as ``extract`` wrote them the setting is chosen. The
-chosen head is kept as it is, trained on nine tenths: to learn again from all of train would double the cost, and the
-papers do not do it either. val's features are those on disk.
+Random resized crops (8 to 100 % of the area, bicubic) and flips, no colours (arXiv:2104.14294, section 3.2). An epoch
+costs one pass of the encoder over train, whatever the number of settings: all of them learn from the same features. A
+stratified tenth of train is never trained on; the setting is chosen by its features as ``extract`` wrote them. The
+chosen head is kept as it is, trained on nine tenths: training again on all of train would double the cost, and the
+papers do not do it either. The features of val are those on disk.
 """
 
 import time
@@ -22,36 +22,33 @@ from sslkit.data.loader import Images, batches, in_memory
 from sslkit.data.order import Order
 from sslkit.data.views import ViewMaker
 from sslkit.errors import SslkitError
-from sslkit.probes.classify.linear import (
-    LinearResult,
-    Plan,
-    Settings,
-    batch_of,
-    best_of,
+from sslkit.probes.classify.linear import LinearResult, evaluate, statistics
+from sslkit.probes.classify.linear_heads import LinearHeads, cosine
+from sslkit.probes.classify.linear_sweep import (
+    LinearSettings,
+    LinearSweep,
+    best_setting,
     held_out_accuracy,
-    judge,
-    plan,
-    statistics,
+    plan_sweep,
 )
-from sslkit.probes.classify.linear_heads import Heads, cosine
 from sslkit.probes.features.extraction import EncoderEmbedding
 from sslkit.probes.features.features import Features, check_pair
 from sslkit.recipe.sections import ViewsSection
 
-SCALE = (0.08, 1.0)  # of a crop's area, as in the training of classifiers on ImageNet (arXiv:1409.4842, section 6)
-CHECKED = 8  # images encoded again to see that the features on disk are this encoder's
-TOLERANCE = 0.05  # of the features' norm: bf16 and other devices stay below 0.01
+SCALE = (0.08, 1.0)  # share of the image's area, as for ImageNet classifiers (arXiv:1409.4842, section 6)
+CHECKED = 8  # images encoded again to verify that the features on disk are this encoder's
+TOLERANCE = 0.05  # relative to the features' norm: bf16 and other devices stay below 0.01
 
 
 @dataclass(frozen=True)
-class Crops:
-    """Where the features of augmented crops come from.
+class AugmentedCrops:
+    """Makes the features of augmented crops.
 
     Attributes:
         images: of train; image i belongs to row i of the features.
         embedding: the frozen encoder.
-        arrays: which of its arrays are joined to a row, as ``open_features`` joins the files of that name.
-        layers: of ``blocks`` the last so many.
+        arrays: which of its arrays are joined to make a row, as ``open_features`` joins the files of those names.
+        layers: how many of the last ``blocks`` to use; None uses all.
         at_once: images per forward pass.
         workers: loader processes; their number never changes a result.
         scale: of the crops, shares of the image's area.
@@ -66,7 +63,7 @@ class Crops:
     scale: tuple[float, float] = SCALE
 
     def views(self, seed: int) -> ViewMaker:
-        """What cuts them: a random resized crop and a flip."""
+        """The view maker: one random resized crop with a flip."""
         off = dict.fromkeys(("jitter", "gray", "blur", "solarize"), 0.0)
         section = {"global": {"count": 1, "scale": self.scale}, "augment": {"flip": 0.5, **off}}
         encoder = self.embedding.frozen.encoder
@@ -81,17 +78,17 @@ class Crops:
 
 
 def joined(found: Mapping[str, Tensor], arrays: Sequence[str], layers: int | None) -> Tensor:
-    """Rows of some arrays side by side: (B, D) and (B, L, D) -> (B, sum), of (B, L, D) the last ``layers``."""
+    """Concatenate arrays row by row: (B, D) and the last ``layers`` of (B, L, D) -> (B, sum)."""
     parts = [found[name][:, -layers:] if layers and found[name].ndim == 3 else found[name] for name in arrays]
     return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 @dataclass(frozen=True)
 class PiecewiseOrder(Order):
-    """The order of some images, each batch handed over in pieces that go through the encoder at once.
+    """The order of some images, with each batch split into pieces of one forward pass.
 
     Attributes:
-        rows: (samples,) int64, the images' numbers.
+        rows: (samples,) int64, image numbers.
         piece: images per piece, at most.
     """
 
@@ -108,47 +105,47 @@ class PiecewiseOrder(Order):
             yield from ((epoch, batch[at : at + self.piece]) for at in range(0, len(batch), self.piece))
 
 
-def augmented(
+def augmented_linear(
     train: Features,
     val: Features,
-    crops: Crops,
-    settings: Settings,
+    crops: AugmentedCrops,
+    settings: LinearSettings,
     device: torch.device,
     progress: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> LinearResult:
-    """Sweep on augmented crops, choose, report.
+    """Sweep on augmented crops, choose, evaluate.
 
     Args:
-        train: labelled rows of the images as ``extract`` sees them: what is chosen by, and what standardises.
+        train: labelled rows of the images as ``extract`` sees them, to choose and to standardise by.
         val: labelled rows; used once, at the end.
-        crops: makes the features that are learnt from.
+        crops: makes the features to learn from.
         settings: the sweep.
         device: where the heads are trained.
         progress: show a bar on standard error.
-        report: is told what the whole will take, after the first epoch.
+        report: called after the first epoch with an estimate of the remaining time.
 
     Raises:
         SslkitError: one class only, NaN, different widths, too few images to hold some out, features of another
             encoder, an image that cannot be read.
     """
-    classes, planned = check_pair(train, val), plan(train, settings)
+    classes, sweep = check_pair(train, val), plan_sweep(train, settings)
     check_encoder(train, crops)
     mean, scale = statistics(train, settings.standardize)
-    heads = _train(train, planned, classes, crops, settings, (mean.to(device), scale.to(device)), progress, report)
-    accuracy = held_out_accuracy(heads, train, planned.held, mean, scale)
-    return judge(heads.fold(best_of(accuracy), mean, scale), val, planned, accuracy, len(planned.rest))
+    heads = _fit(train, sweep, classes, crops, settings, (mean.to(device), scale.to(device)), progress, report)
+    accuracy = held_out_accuracy(heads, train, sweep.held, mean, scale)
+    return evaluate(heads.fold(best_setting(accuracy), mean, scale), val, sweep, accuracy, len(sweep.rest))
 
 
-def check_encoder(train: Features, crops: Crops) -> None:
-    """See that features on disk are what this encoder makes of these images.
+def check_encoder(train: Features, crops: AugmentedCrops) -> None:
+    """Verify on a few images that the features on disk are what this encoder computes.
 
     Raises:
         SslkitError: they are not.
     """
     if len(train.parts[0]) != len(crops.images):
         raise SslkitError(
-            f"{train.path} has {len(train.parts[0])} rows, and train has {len(crops.images)} images: extract again"
+            f"{train.path} has {len(train.parts[0])} rows, but train has {len(crops.images)} images: extract again"
         )
     some = np.linspace(0, len(train) - 1, min(CHECKED, len(train))).astype(np.int64)
     size = crops.embedding.image_size
@@ -156,25 +153,25 @@ def check_encoder(train: Features, crops: Crops) -> None:
     there, here = train.take(some), crops.encode(pixels).cpu()
     if there.shape != here.shape or not (here - there).norm() <= TOLERANCE * there.norm():
         raise SslkitError(
-            f"{train.path} is not what the encoder makes of these images: encoder or data changed; extract again"
+            f"{train.path} is not what the encoder computes from these images: encoder or data changed; extract again"
         )
 
 
-def _train(
+def _fit(
     train: Features,
-    planned: Plan,
+    sweep: LinearSweep,
     classes: int,
-    crops: Crops,
-    settings: Settings,
+    crops: AugmentedCrops,
+    settings: LinearSettings,
     standard: tuple[Tensor, Tensor],
     progress: bool,
     report: Callable[[str], None],
-) -> Heads:
-    """All heads, on crops of the rows to learn from; ``standard`` is mean and scale on the device of the heads."""
+) -> LinearHeads:
+    """Train all heads on crops of the rows to learn from; ``standard`` is mean and scale on the heads' device."""
     mean, scale = standard
-    images, rows = len(planned.rest), train.rows[planned.rest]
-    size = batch_of(settings, images)
-    heads = Heads(planned.grid, classes, train.width, size, mean.device)
+    images, rows = len(sweep.rest), train.rows[sweep.rest]
+    size = settings.images_per_step(images)
+    heads = LinearHeads(sweep.grid, classes, train.width, size, mean.device)
     order = PiecewiseOrder(images, size, seed=settings.seed, rows=rows, piece=crops.at_once)
     steps = settings.epochs * order.steps_per_epoch
     pieces, per_step = _pieces(crops, order, steps, settings.seed), -(-size // crops.at_once)
@@ -192,7 +189,7 @@ def _train(
     return heads
 
 
-def _pieces(crops: Crops, order: Order, steps: int, seed: int) -> Iterator[Batch]:
+def _pieces(crops: AugmentedCrops, order: Order, steps: int, seed: int) -> Iterator[Batch]:
     pin = crops.embedding.device.type == "cuda"
     return batches(in_memory(crops.images), crops.views(seed), order, 0, steps, crops.workers, pin)
 
@@ -200,4 +197,4 @@ def _pieces(crops: Crops, order: Order, steps: int, seed: int) -> Iterator[Batch
 def _estimate(seconds: float, epochs: int, crops: int) -> str:
     left = seconds * (epochs - 1)
     words = f"{left / 60:.0f} minutes" if left >= 90 else f"{left:.0f} seconds"
-    return f"linear: an epoch of {crops} crops took {seconds:.1f} s; {epochs - 1} more take about {words}"
+    return f"linear: an epoch of {crops} crops took {seconds:.1f} s; {epochs - 1} more will take about {words}"

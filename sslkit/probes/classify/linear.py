@@ -1,14 +1,13 @@
 """Linear probe on frozen features: a sweep trained at once, chosen on held-out train, reported once on val.
 
-All S settings (learning rates x weight decays) are trained in the same matrix products, see ``stacked``, by SGD with
-momentum and a cosine schedule (arXiv:2104.14294, appendix). The setting that is best on a stratified tenth of train is
-trained again on all of train; val is looked at once, at the end. Choosing by val, as much code does, reports the
-luckiest setting.
+All S settings (learning rates x weight decays) are trained in the same matrix products, see ``linear_heads``, by SGD
+with momentum and a cosine schedule (arXiv:2104.14294, appendix). The setting that is best on a stratified tenth of
+train is trained again on all of train; val is evaluated once, at the end. Choosing by val, as much code does, reports
+the luckiest setting.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,49 +16,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sslkit import rng
-from sslkit.data.labels import by_class
-from sslkit.errors import SslkitError, UsageError
-from sslkit.probes.classify.linear_heads import Heads, cosine
+from sslkit.errors import SslkitError
+from sslkit.probes.classify.linear_heads import LinearHeads, cosine
+from sslkit.probes.classify.linear_sweep import (
+    LinearSettings,
+    LinearSweep,
+    best_setting,
+    held_out_accuracy,
+    plan_sweep,
+)
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
-
-LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # per 256 images: times batch_size / 256
-WEIGHT_DECAYS = (0.0, 1e-4, 1e-3, 1e-2)
-HELD_OUT = 0.1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a probe is trained.
-
-    Attributes:
-        learning_rates: per 256 images, peak of the cosine schedule.
-        weight_decays: L2, added to the gradient of the weights; the bias has none.
-        epochs: passes over train.
-        batch_size: images per step; at most an eighth of train, so that small sets get their steps too.
-        standardize: subtract train's mean and divide by its standard deviation, per feature. The set of linear
-            functions stays the same and no statistic of val is used, but features that are not centred (MAE,
-            a random encoder) are learnt at the same learning rates as others. DINO's protocol has it off.
-        seed: of the held-out part and the order of the images.
-        few: labels are few on purpose: where no class has two of them, so that none can be held out to choose by,
-            take the middle setting instead of refusing.
-    """
-
-    learning_rates: Sequence[float] = LEARNING_RATES
-    weight_decays: Sequence[float] = WEIGHT_DECAYS
-    epochs: int = 100
-    batch_size: int = 1024
-    standardize: bool = True
-    seed: int = 0
-    few: bool = False
-
-    def grid(self) -> list[tuple[float, float]]:
-        """(learning rate, weight decay) of every setting, in the order of the sweep."""
-        return list(product(self.learning_rates, self.weight_decays))
-
-    def middle(self) -> tuple[float, float]:
-        """The setting in the middle of both ranges; the lower of two."""
-        rates, decays = sorted(self.learning_rates), sorted(self.weight_decays)
-        return rates[(len(rates) - 1) // 2], decays[(len(decays) - 1) // 2]
 
 
 @dataclass(frozen=True)
@@ -68,13 +34,13 @@ class LinearResult:
 
     Attributes:
         top1: on val.
-        top5: the same.
+        top5: on val.
         predicted: (R,) int64, classes predicted for val's labelled rows.
         chosen: learning rate and weight decay.
         held_out_top1: what they were chosen by; None where nothing could be held out.
         sweep: one dict per setting: lr, weight_decay, held_out_top1.
         images: of train, that the reported head was trained on.
-        weight: (C, D) of the head for raw features; standardising is folded in.
+        weight: (C, D) of the head for raw features; standardisation is folded in.
         bias: (C,).
     """
 
@@ -88,44 +54,36 @@ class LinearResult:
     weight: Tensor
     bias: Tensor
 
+    def summary(self, settings: LinearSettings, features: str) -> dict[str, Any]:
+        """``linear/results.json``.
 
-@dataclass(frozen=True)
-class Plan:
-    """What is tried, learnt from and chosen by.
-
-    Attributes:
-        grid: S settings, (learning rate, weight decay).
-        rest: rows of train to learn from while choosing, ascending.
-        held: rows of train to choose by, ascending; empty where there is nothing to choose by, and one setting then.
-    """
-
-    grid: list[tuple[float, float]]
-    rest: np.ndarray
-    held: np.ndarray
-
-
-def plan(train: Features, settings: Settings) -> Plan:
-    """Hold a stratified tenth of train out; with ``settings.few`` fall back on the middle setting and all of train.
-
-    Raises:
-        UsageError: nothing to train.
-        SslkitError: too few images to hold some out.
-    """
-    if settings.epochs < 1 or settings.batch_size < 1 or not settings.grid():
-        raise UsageError("the linear probe needs at least one epoch, one image per step, and one setting")
-    if settings.few and len(np.unique(train.labels)) == len(train):
-        return Plan([settings.middle()], np.arange(len(train)), np.empty(0, np.int64))
-    return Plan(settings.grid(), *hold_out(train.labels, HELD_OUT, settings.seed))
+        Args:
+            settings: that the probe was trained with.
+            features: their name, such as ``CLS of last 4``.
+        """
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "chosen": self.chosen,
+            "held_out_top1": self.held_out_top1,
+            "features": features,
+            "standardize": settings.standardize,
+            "epochs": settings.epochs,
+            "batch_size": settings.batch_size,
+            "train_images": self.images,
+            "val_images": len(self.predicted),
+            "sweep": self.sweep,
+        }
 
 
 def linear(
     train: Features,
     val: Features,
-    settings: Settings,
+    settings: LinearSettings,
     device: torch.device | None = None,
     progress: bool = False,
 ) -> LinearResult:
-    """Sweep, choose, train again, report.
+    """Sweep, choose, train again, evaluate.
 
     Args:
         train: R labelled rows.
@@ -137,55 +95,27 @@ def linear(
     Raises:
         SslkitError: one class only, NaN, different widths, too few images to hold some out.
     """
-    classes, planned = check_pair(train, val), plan(train, settings)
+    classes, sweep = check_pair(train, val), plan_sweep(train, settings)
     device = device or torch.device("cpu")
     mean, scale = statistics(train, settings.standardize)
     titles = ("linear: sweep", "linear: final") if progress else ("", "")
-    grid, everything = planned.grid, np.arange(len(train))
-    heads = fit(train, planned.rest, classes, grid, settings, mean, scale, device, titles[0])
-    accuracy = held_out_accuracy(heads, train, planned.held, mean, scale)
-    chosen = [grid[best_of(accuracy)]]
-    final = fit(train, everything, classes, chosen, settings, mean, scale, device, titles[1])
-    return judge(final.fold(0, mean, scale), val, planned, accuracy, len(train))
+    heads = fit(train, sweep.rest, classes, sweep.grid, settings, mean, scale, device, titles[0])
+    accuracy = held_out_accuracy(heads, train, sweep.held, mean, scale)
+    chosen = [sweep.grid[best_setting(accuracy)]]
+    final = fit(train, np.arange(len(train)), classes, chosen, settings, mean, scale, device, titles[1])
+    return evaluate(final.fold(0, mean, scale), val, sweep, accuracy, len(train))
 
 
-def held_out_accuracy(
-    heads: Heads, train: Features, held: np.ndarray, mean: Tensor, scale: Tensor
-) -> list[float | None]:
-    """Accuracy in percent of every setting on the held-out rows of train; 0 for one that diverged, None without rows.
-
-    Raises:
-        SslkitError: all settings diverged.
-    """
-    whole = heads.whole()
-    if not whole.any():
-        raise SslkitError("every setting of the linear probe diverged: try a smaller --lr, or --standardize")
-    if not len(held):
-        return [None] * heads.count
-    hits = torch.zeros(heads.count, dtype=torch.int64, device=heads.device)
-    mean, scale = mean.to(heads.device), scale.to(heads.device)
-    for start in range(0, len(held), 4096):
-        index = held[start : start + 4096]
-        rows = (train.take(index).to(heads.device) - mean) * scale
-        hits += heads.hits(rows, torch.from_numpy(train.labels[index]).to(heads.device))
-    return ((hits * whole).cpu().double() * 100 / len(held)).tolist()
-
-
-def best_of(accuracy: Sequence[float | None]) -> int:
-    """The best setting. The first of equals: the smaller learning rate, then the smaller decay."""
-    return max(range(len(accuracy)), key=lambda setting: accuracy[setting] or 0)
-
-
-def judge(
-    head: tuple[Tensor, Tensor], val: Features, planned: Plan, accuracy: Sequence[float | None], images: int
+def evaluate(
+    head: tuple[Tensor, Tensor], val: Features, sweep: LinearSweep, accuracy: Sequence[float | None], images: int
 ) -> LinearResult:
-    """Look at val, once.
+    """Evaluate the chosen head on val, once.
 
     Args:
         head: weight (C, D) and bias (C,) for raw features.
         val: labelled rows.
-        planned: with the grid that the head was chosen from.
-        accuracy: of every setting on held-out train.
+        sweep: with the grid that the head was chosen from.
+        accuracy: of every setting on held-out train, in percent.
         images: of train, that the head was trained on.
 
     Raises:
@@ -194,7 +124,7 @@ def judge(
     weight, bias = head
     if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
         raise SslkitError("the linear probe diverged on all of train: try a smaller --lr, or --standardize")
-    best, predicted, ranks = best_of(accuracy), np.empty(len(val), np.int64), []
+    best, predicted, ranks = best_setting(accuracy), np.empty(len(val), np.int64), []
     for where, rows in val.chunks():
         scores = rows @ weight.T + bias
         ranks.append(ranks_of_truth(scores, torch.from_numpy(val.labels[where])))
@@ -205,11 +135,11 @@ def judge(
         top1=100 * int((rank < 1).sum()) / len(val),
         top5=100 * int((rank < 5).sum()) / len(val),
         predicted=predicted,
-        chosen={"lr": planned.grid[best][0], "weight_decay": planned.grid[best][1]},
+        chosen={"lr": sweep.grid[best][0], "weight_decay": sweep.grid[best][1]},
         held_out_top1=accuracy[best],
         sweep=[
             {"lr": lr, "weight_decay": decay, "held_out_top1": percent}
-            for (lr, decay), percent in zip(planned.grid, accuracy, strict=True)
+            for (lr, decay), percent in zip(sweep.grid, accuracy, strict=True)
         ],
         images=images,
         weight=weight,
@@ -217,26 +147,12 @@ def judge(
     )
 
 
-def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split positions into (rest, held out), the same share of every class, each part ascending.
-
-    A class of one image stays in the rest. Each class draws from its own stream, so another class changes nothing.
+def statistics(train: Features, standardize: bool) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and 1 / standard deviation (D,) of train; 0 and 1 without ``standardize``.
 
     Raises:
-        SslkitError: no class has two images.
+        SslkitError: a row holds NaN or infinity.
     """
-    held = []
-    for label, members in by_class(labels):
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        held.append(rng.generator(seed, "linear/held-out", label).permutation(members)[:count])
-    out = np.sort(np.concatenate(held))
-    if not len(out):
-        raise SslkitError(f"train has {len(labels)} labelled images, one per class: none can be held out to choose by")
-    return np.setdiff1d(np.arange(len(labels)), out), out
-
-
-def statistics(train: Features, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and 1 / standard deviation (D,) of train, 0 and 1 when not asked for; refuses NaN either way."""
     total = torch.zeros(train.width, dtype=torch.float64)
     square = torch.zeros_like(total)
     for _, rows in train.chunks():
@@ -247,7 +163,7 @@ def statistics(train: Features, standardize: bool) -> tuple[Tensor, Tensor]:
     if not standardize:
         return torch.zeros(train.width), torch.ones(train.width)
     mean = total / len(train)
-    # A feature that never changes is left as it is: nothing to divide by, nothing to learn from.
+    # A constant feature is left as it is: there is nothing to divide by and nothing to learn from it.
     deviation = (square / len(train) - mean.square()).clamp_min(0).sqrt()
     constant = deviation <= 1e-6 * (mean.abs() + 1e-6)
     return mean.float(), torch.where(constant, 1.0, 1 / deviation).float()
@@ -258,12 +174,12 @@ def fit(
     positions: np.ndarray,
     classes: int,
     grid: Sequence[tuple[float, float]],
-    settings: Settings,
+    settings: LinearSettings,
     mean: Tensor,
     scale: Tensor,
     device: torch.device,
     title: str = "",
-) -> Heads:
+) -> LinearHeads:
     """Train one head per (learning rate, weight decay), all in the same matrix products, from zero.
 
     Args:
@@ -274,11 +190,11 @@ def fit(
         settings: epochs, batch size, seed.
         mean: (D,) subtracted from every row.
         scale: (D,) multiplied after it.
-        device: where.
+        device: where the heads are trained.
         title: of the progress bar; empty shows none.
     """
-    batch = batch_of(settings, len(positions))
-    heads = Heads(grid, classes, train.width, batch, device)
+    batch = settings.images_per_step(len(positions))
+    heads = LinearHeads(grid, classes, train.width, batch, device)
     mean, scale = mean.to(device), scale.to(device)
     steps_per_epoch = len(positions) // batch
     steps, step = settings.epochs * steps_per_epoch, 0
@@ -292,25 +208,3 @@ def fit(
         bar.update()
     bar.close()
     return heads
-
-
-def batch_of(settings: Settings, images: int) -> int:
-    """Images per step: what was asked for, at most an eighth of the images."""
-    return min(settings.batch_size, -(-images // 8))
-
-
-def describe(result: LinearResult, settings: Settings, features: str, val: int) -> dict[str, Any]:
-    """``linear/results.json``."""
-    return {
-        "top1": result.top1,
-        "top5": result.top5,
-        "chosen": result.chosen,
-        "held_out_top1": result.held_out_top1,
-        "features": features,
-        "standardize": settings.standardize,
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "train_images": result.images,
-        "val_images": val,
-        "sweep": result.sweep,
-    }

@@ -1,57 +1,53 @@
-"""A frozen encoder and the linear head that was trained on its features, as one classifier of images."""
+"""A frozen encoder with the linear head trained on its features, as one classifier of images."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sslkit.device import Precision, autocast
 from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import SslkitError, UsageError
 
 Drop = Literal["pixels", "tokens"]
-COARSEST, FINEST = 4, 14  # patches along a side, where the model has none of its own; 14 are arXiv:2105.10497's
+COARSEST, FINEST = 4, 14  # patches along a side for a model without patches; 14 as in arXiv:2105.10497
 
 
 class LinearClassifier:
-    """A frozen encoder and the linear head that was trained on its features.
+    """A frozen encoder with the linear head trained on its features.
 
     Args:
-        encoder: moved to the device, in eval mode.
+        frozen: the encoder.
         weight: (C, D) for raw features.
         bias: (C,).
-        features: what the head reads, as ``linear/results.json`` says: ``cls``, ``CLS of last N``, ``patch_mean``, or
+        features: the head's input, as named in ``linear/results.json``: ``cls``, ``CLS of last N``, ``patch_mean``, or
             several joined by `` + ``.
-        device: where the encoder computes.
-        precision: of its matrix products.
 
     Raises:
-        SslkitError: features that are not known here, or of another width than the head's.
+        SslkitError: unknown features, or features of another width than the head's.
     """
 
-    def __init__(
-        self, encoder: Encoder, weight: Tensor, bias: Tensor, features: str, device: torch.device, precision: Precision
-    ):
-        self.encoder, self.device = encoder.to(device).eval(), device
-        self.precision: Precision = precision
-        self.weight, self.bias = weight, bias
-        self.blocks, self.patch_mean = reads(features)
+    def __init__(self, frozen: FrozenEncoder, weight: Tensor, bias: Tensor, features: str):
+        encoder = frozen.encoder
+        self.frozen, self.weight, self.bias = frozen, weight, bias
+        self.blocks, self.patch_mean = parse_features(features)
         self.patch_size = patch_size(encoder)
         width = encoder.width * (self.blocks + self.patch_mean)
         if width != weight.shape[1]:
             raise SslkitError(
-                f"the linear head reads {weight.shape[1]} numbers and {features} of {encoder.spec.arch} has {width}: "
-                "name the encoder whose features it was trained on, by extract's own options"
+                f"the linear head takes {weight.shape[1]} numbers, but {features} of {encoder.spec.arch} has {width}: "
+                "name the encoder whose features it was trained on, by the options that extract had"
             )
 
     @torch.inference_mode()
     def logits(self, images: Tensor, keep: Tensor | None) -> Tensor:
-        """See ``occlusion.Classifier``."""
-        with autocast(self.device, self.precision):
+        """See ``occlusion.OccludableClassifier``."""
+        encoder = self.frozen.encoder
+        with self.frozen.autocast():
             if keep is None:
-                blocks, mean = self.encoder.last_cls(images, max(self.blocks, 1))
+                blocks, mean = encoder.last_cls(images, max(self.blocks, 1))
             else:
-                tokens = self.encoder(images, keep=keep)
+                tokens = encoder(images, keep=keep)
                 assert tokens.patches is not None
                 blocks, mean = tokens.cls[:, None], tokens.patches.mean(1)
         parts = [blocks.flatten(1)] if self.blocks else []
@@ -60,23 +56,37 @@ class LinearClassifier:
 
     @torch.inference_mode()
     def salience(self, images: Tensor) -> Tensor | None:
-        """See ``occlusion.Classifier``."""
-        if self.encoder.why_no_attention():
+        """See ``occlusion.OccludableClassifier``."""
+        if self.frozen.encoder.why_no_attention():
             return None
-        with autocast(self.device, self.precision):
-            attention = self.encoder(images, attention=True).attention
+        with self.frozen.autocast():
+            attention = self.frozen.encoder(images, attention=True).attention
         assert attention is not None
         return attention.mean(1).cpu()
 
+    def check_drop(self, drop: Drop) -> None:
+        """Verify that this classifier can do without the patches that are dropped.
 
-def reads(features: str) -> tuple[int, bool]:
-    """The blocks whose CLS a linear head reads, and whether it reads the patch mean.
+        Raises:
+            UsageError: tokens cannot be dropped; the message says why.
+        """
+        if drop == "tokens" and not self.frozen.encoder.vit:
+            arch = self.frozen.encoder.spec.arch
+            raise UsageError(f"{arch} is not a ViT and has no tokens to drop: use --drop pixels")
+        if drop == "tokens" and self.blocks > 1:
+            raise UsageError(
+                "the linear head takes several blocks, but tokens can be dropped for one only: use --drop pixels"
+            )
 
-    >>> reads("cls"), reads("CLS of last 4"), reads("cls + patch_mean")
+
+def parse_features(features: str) -> tuple[int, bool]:
+    """How many blocks' CLS tokens a linear head takes, and whether it takes the patch mean.
+
+    >>> parse_features("cls"), parse_features("CLS of last 4"), parse_features("cls + patch_mean")
     ((1, False), (4, False), (1, True))
 
     Raises:
-        SslkitError: words that are not known here.
+        SslkitError: unknown features.
     """
     blocks, patch_mean = 0, False
     for name in features.split(" + "):
@@ -86,28 +96,18 @@ def reads(features: str) -> tuple[int, bool]:
         elif name == "cls" or (last != name and last.isdecimal()):
             blocks = 1 if name == "cls" else int(last)
         else:
-            raise SslkitError(f"a linear head on '{features}' cannot be judged here: train one by `sslkit linear RUN`")
+            raise SslkitError(f"a linear head on '{features}' cannot be evaluated here: train one with `sslkit linear`")
     return blocks, patch_mean
 
 
 def patch_size(encoder: Encoder) -> int:
-    """Pixels; for a model without patches the side of the finest regular grid of at most 14 x 14."""
+    """Side of a patch in pixels; for a model without patches, of a cell of the finest grid of at most 14 x 14."""
     if encoder.vit:
         return encoder.patch_size
     side = encoder.spec.image_size
     finest = next(count for count in range(FINEST, 0, -1) if side % count == 0)
     if finest < COARSEST:
-        raise UsageError(f"{side} pixels do not divide into {COARSEST} to {FINEST} patches: extract at another size")
+        raise UsageError(
+            f"{side} pixels cannot be divided into {COARSEST} to {FINEST} patches: extract at another size"
+        )
     return side // finest
-
-
-def check(probe: LinearClassifier, drop: Drop) -> None:
-    """Refuse to drop tokens where that cannot be done.
-
-    Raises:
-        UsageError: it cannot; the message says why.
-    """
-    if drop == "tokens" and not probe.encoder.vit:
-        raise UsageError(f"{probe.encoder.spec.arch} is no ViT and has no tokens to drop: use --drop pixels")
-    if drop == "tokens" and probe.blocks > 1:
-        raise UsageError("the linear head reads several blocks, and tokens are dropped for one: use --drop pixels")

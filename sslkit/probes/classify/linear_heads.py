@@ -1,8 +1,8 @@
 """Many linear heads trained at once: the sweep of a linear probe as one matrix.
 
 S settings (learning rate, weight decay) of C classes are S x C rows of one weight: one matrix product forward and one
-backward per step serve them all. Each head moves as SGD with momentum 0.9 would move it alone (arXiv:2104.14294,
-appendix), and no arithmetic mixes the rows of two settings, so one that diverges spoils no other.
+backward per step serve them all. Each head is updated exactly as SGD with momentum 0.9 would update it alone
+(arXiv:2104.14294, appendix). No arithmetic mixes the rows of two settings, so one that diverges does not affect others.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ MOMENTUM = 0.9
 
 
 def cosine(step: int, steps: int) -> float:
-    """The share of its peak that a learning rate has before a step: 1 at the first, towards 0 after the last."""
+    """Learning rate before a step as a share of its peak: 1 at the first step, close to 0 at the last."""
     return 0.5 * (1 + cos(pi * step / steps))
 
 
-class Heads:
+class LinearHeads:
     """S linear heads, trained together from zero.
 
     Args:
         grid: (learning rate per 256 images, weight decay) of every head; the bias has no decay.
         classes: C.
         width: of the features, D.
-        batch: images per step, which the learning rates are scaled to.
+        batch: images per step, by which the learning rates are scaled.
         device: where they are trained.
     """
 
@@ -41,16 +41,16 @@ class Heads:
 
     @property
     def weight(self) -> Tensor:
-        """(S, C, D), for features after standardising."""
+        """(S, C, D), for standardised features."""
         return self._weight.view(self.count, self.classes, -1)
 
     @property
     def bias(self) -> Tensor:
-        """(S, C)."""
+        """(S, C), for standardised features."""
         return self._bias.view(self.count, self.classes)
 
     def step(self, rows: Tensor, truth: Tensor, rate: float) -> None:
-        """Move every head by one step of its own SGD.
+        """Update every head by one step of its own SGD.
 
         Args:
             rows: (B, D) float32 standardised features, on the device.
@@ -69,15 +69,15 @@ class Heads:
         logits = torch.addmm(self._bias.T, rows, self._weight.T).view(len(rows), self.count, -1)
         return (logits.argmax(-1) == truth[:, None]).sum(0)
 
-    def whole(self) -> Tensor:
+    def finite(self) -> Tensor:
         """Which heads did not diverge: (S,) bool."""
         return torch.isfinite(self.weight).flatten(1).all(1) & torch.isfinite(self.bias).all(1)
 
     def fold(self, which: int, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """One head with the standardising folded in: weight (C, D) and bias (C,) for raw features, on the CPU.
+        """One head with the standardisation folded in: weight (C, D) and bias (C,) for raw features, on the CPU.
 
         Args:
-            which: the setting's place in the grid.
+            which: the setting's index in the grid.
             mean: (D,) that was subtracted from every row.
             scale: (D,) multiplied after it.
         """
@@ -87,7 +87,7 @@ class Heads:
 
 
 def _softmax_error(logits: Tensor, truth: Tensor, settings: int) -> Tensor:
-    """Gradient of the mean cross-entropy of each setting by its logits: (softmax - one-hot) / B, (B, S * C)."""
+    """(B, S * C) gradient of each setting's mean cross-entropy with respect to its logits: (softmax - one-hot) / B."""
     batch = len(logits)
     error = logits.view(batch, settings, -1).softmax(-1)
     where = truth[:, None, None].expand(batch, settings, 1)

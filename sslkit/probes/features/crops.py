@@ -1,6 +1,6 @@
-"""Evaluation crops of some images of a split, batch by batch, as a frozen encoder takes them."""
+"""Evaluation crops of a split's images, batch by batch, as a frozen encoder takes them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sslkit.data.evaluation_crop import evaluation_crop
-from sslkit.data.normalise import normalise
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.probes.features.extraction import Images
 from sslkit.workers import cores
 
@@ -19,21 +19,15 @@ BATCH = 64  # images per forward pass
 def crops(
     images: Images,
     rows: np.ndarray,
-    size: int,
-    device: torch.device,
-    mean: Sequence[float],
-    std: Sequence[float],
+    frozen: FrozenEncoder,
     title: str = "",
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The crops that ``extract`` sees; the next batch is cut while one is looked at.
+    """The crops that ``extract`` sees; the next batch is cut while the caller works on one.
 
     Args:
         images: the split.
         rows: (n,) which of its images, in this order.
-        size: S, pixels.
-        device: where the crops go.
-        mean: of the normalisation, per channel, of pixels in 0 ... 1.
-        std: the same.
+        frozen: the encoder that they are for: its size, its device and its normalisation.
         title: of the progress bar; empty shows none.
 
     Yields:
@@ -42,6 +36,7 @@ def crops(
     Raises:
         SslkitError: an image cannot be read.
     """
+    size = frozen.size
     with ThreadPoolExecutor(cores()) as pool:
 
         def begin(part: np.ndarray) -> list[Future[Tensor]]:
@@ -52,7 +47,7 @@ def crops(
         for part in batches(rows, title):
             pixels = torch.stack([crop.result() for crop in begun])
             begun = begin(next(following, rows[:0]))
-            yield part, normalise(pixels.to(device), mean, std)
+            yield part, frozen.normalise(pixels)
 
 
 def batches(rows: np.ndarray, title: str = "") -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
-"""Which layers of a ViT are fine-tuned, and how fast: layer-wise decay of the learning rate, and frozen blocks.
+"""Layer-wise decay of the learning rate, and frozen blocks: which layers of a ViT are fine-tuned, and how fast.
 
-Layer-wise decay (arXiv:2106.08254, appendix; arXiv:2111.06377, table 9) lets early layers, which are general, move
-less than late ones. With L blocks and decay d:
+Layer-wise decay (arXiv:2106.08254, appendix; arXiv:2111.06377, table 9) gives early layers, which are general, a
+lower learning rate than late ones. With L blocks and decay d:
 
     embeddings d^(L+1),   block i = 0 ... L-1  d^(L-i),   final norm and head 1
 """
@@ -11,7 +11,7 @@ from torch import nn
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError
 
-LAST = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # of timm's ViT: what follows the blocks
+LAST = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # what follows the blocks in timm's ViT
 
 
 def layer_of(name: str, depth: int) -> int:
@@ -27,7 +27,7 @@ def layer_of(name: str, depth: int) -> int:
 
 
 def factors(encoder: Encoder, decay: float) -> dict[nn.Parameter, float]:
-    """What each parameter's learning rate is multiplied by; empty, one rate for all, for a model that is no ViT."""
+    """The factor of each parameter's learning rate; empty (one rate for all) for a model that is not a ViT."""
     if not encoder.vit:
         return {}
     last = encoder.depth + 1
@@ -35,21 +35,21 @@ def factors(encoder: Encoder, decay: float) -> dict[nn.Parameter, float]:
 
 
 def freeze_below(encoder: Encoder, blocks: int) -> None:
-    """Leave only the last blocks and the norm to be trained; nothing at all for 0 (partial fine-tuning, 2111.06377).
+    """Freeze all but the last blocks and the final norm; freeze everything for 0 (partial fine-tuning, 2111.06377).
 
-    A frozen block drops no path: noise is for what learns.
+    A frozen block drops no path: the noise would regularise nothing.
 
     Args:
         encoder: changed in place.
-        blocks: how many are trained.
+        blocks: how many to train.
 
     Raises:
-        UsageError: more than there are, or a model that has none.
+        UsageError: the model has fewer blocks, or is not a ViT.
     """
     if not encoder.vit:
-        raise UsageError(f"--unfreeze counts blocks of a ViT, and {encoder.spec.arch} is none: leave it out")
+        raise UsageError(f"--unfreeze counts ViT blocks, but {encoder.spec.arch} is not a ViT: leave it out")
     if not 0 <= blocks <= encoder.depth:
-        raise UsageError(f"--unfreeze {blocks}: {encoder.spec.arch} has {encoder.depth} blocks here")
+        raise UsageError(f"--unfreeze {blocks}: {encoder.spec.arch} has only {encoder.depth} blocks here")
     first = encoder.depth - blocks + 1 if blocks else encoder.depth + 2
     for name, parameter in encoder.model.named_parameters():
         parameter.requires_grad_(layer_of(name, encoder.depth) >= first)

@@ -1,26 +1,25 @@
-"""What a classifier says of images: an encoder, one of its outputs, a linear layer."""
+"""Predictions of a classifier of images: an encoder, one of its outputs, and a linear layer."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sslkit.data.loader import Images
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from sslkit.device import Precision, autocast
+from sslkit.device import Precision
 from sslkit.encoder.encoder import Encoder, Tokens
+from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import UsageError
 from sslkit.probes.features.crops import crops
 from sslkit.probes.features.features import ranks_of_truth
+from sslkit.probes.finetuning.settings import Pool
 
 UNLABELLED = -1
-Pool = Literal["cls", "mean"]
 
 
-class Picked:
-    """Some images of a split, with labels of one's own.
+class Subset:
+    """Some images of a split, with labels that may differ from the split's.
 
     Args:
         images: the split.
@@ -44,7 +43,7 @@ class Picked:
 
 
 class FloatLinear(nn.Linear):
-    """A linear layer in float32 whatever autocast says: in bf16, of 8 bits, logits tie and their loss is coarse."""
+    """A linear layer in float32 even under autocast: bf16 has 8 bits, in which logits tie and their loss is coarse."""
 
     def forward(self, features: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """(..., D) -> (..., C) float32."""
@@ -52,13 +51,13 @@ class FloatLinear(nn.Linear):
             return super().forward(features.float())
 
 
-class Classifier(nn.Module):
-    """Logits of images.
+class EncoderClassifier(nn.Module):
+    """An encoder with a linear head: images to logits.
 
     Args:
         encoder: any.
         head: linear, on the encoder's width.
-        pool: ``cls`` takes CLS, or what the architecture pools where it has none; ``mean`` the mean of the patches.
+        pool: ``cls`` takes CLS, or the architecture's pooled output where there is none; ``mean`` the patches' mean.
 
     Raises:
         UsageError: a mean over the patches of a model that has none.
@@ -75,18 +74,18 @@ class Classifier(nn.Module):
         return self.head(self.pooled(self.encoder(images)))
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """(B, D) float32, what the head sees."""
+        """(B, D) float32, the head's input."""
         return (tokens.cls if self.pool == "cls" or tokens.patches is None else tokens.patches.float().mean(1)).float()
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What was said of N images.
+class Predictions:
+    """Predictions for N images.
 
     Attributes:
-        predicted: (N,) int64, the likeliest class.
+        predicted: (N,) int64, the most likely class.
         confidence: (N,) float32, its probability.
-        ranks: (N,) int64, how many classes came before the true one; -1 where that is not known.
+        ranks: (N,) int64, how many classes came before the true one; -1 where that is unknown.
     """
 
     predicted: np.ndarray
@@ -100,14 +99,14 @@ class Judged:
 
 
 @torch.inference_mode()
-def predict(classifier: Classifier, images: Images, device: torch.device, precision: Precision) -> Judged:
-    """The classifier's word on every image, each seen as ``extract`` sees it: the centre, not augmented."""
+def predict(classifier: EncoderClassifier, images: Images, device: torch.device, precision: Precision) -> Predictions:
+    """Predictions for every image, on the evaluation crop that ``extract`` uses."""
     was_training = classifier.training
     classifier.eval()
     predicted, confidence, ranks = [], [], []
-    size = classifier.encoder.spec.image_size
-    for rows, pixels in crops(images, np.arange(len(images)), size, device, IMAGENET_MEAN, IMAGENET_STD):
-        with autocast(device, precision):
+    frozen = FrozenEncoder(classifier.encoder, classifier.encoder.spec.image_size, device, precision)
+    for rows, pixels in crops(images, np.arange(len(images)), frozen):
+        with frozen.autocast():
             logits = classifier(pixels)
         likelihood, answer = logits.float().softmax(-1).max(-1)
         truth = torch.from_numpy(images.labels[rows])
@@ -118,4 +117,4 @@ def predict(classifier: Classifier, images: Images, device: torch.device, precis
     classifier.train(was_training)
     parts = (predicted, confidence, ranks)
     found = [torch.cat(part).numpy() if part else np.empty(0) for part in parts]
-    return Judged(found[0].astype(np.int64), found[1].astype(np.float32), found[2].astype(np.int64))
+    return Predictions(found[0].astype(np.int64), found[1].astype(np.float32), found[2].astype(np.int64))

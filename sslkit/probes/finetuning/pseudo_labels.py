@@ -1,8 +1,8 @@
-"""Self-training: what a model is sure of becomes the label of images that have none.
+"""Self-training: confident predictions become the labels of images that have none.
 
-Pseudo-labels are classes whose probability reaches a threshold (arXiv:2001.07685 keeps those of at least 0.95); the
-learner then starts again from the weights that the first one started from, so that the first one's mistakes are only
-handed down by the labels (arXiv:1911.04252).
+A pseudo-label is a predicted class whose probability reaches a threshold (arXiv:2001.07685 uses 0.95). The second round
+starts again from the initial weights, so that it inherits the first round's mistakes only through the labels
+(arXiv:1911.04252).
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from sslkit.probes.finetuning.prediction import UNLABELLED, Judged
+from sslkit.probes.finetuning.prediction import UNLABELLED, Predictions
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Labels that a model gave.
+    """Labels that a model assigned.
 
     Attributes:
-        rows: (T,) int64, of the images that were taken, ascending.
+        rows: (T,) int64, of the images that got a label, ascending.
         labels: (T,) int64.
-        report: how many of how many, and percent right where the truth is known (None: nowhere).
+        report: how many of how many, and percent correct where the truth is known (None: nowhere).
     """
 
     rows: np.ndarray
@@ -28,18 +28,18 @@ class PseudoLabels:
     report: dict[str, Any]
 
 
-def confident(judged: Judged, rows: np.ndarray, truth: np.ndarray, threshold: float) -> PseudoLabels:
+def confident(predictions: Predictions, rows: np.ndarray, truth: np.ndarray, threshold: float) -> PseudoLabels:
     """The predictions whose probability is at least the threshold.
 
     Args:
-        judged: of N images.
+        predictions: for N images.
         rows: (N,) int64, their numbers in the split.
-        truth: (N,) int64, -1 = unknown; only the report looks at it.
+        truth: (N,) int64, -1 = unknown; used for the report only.
         threshold: in [0, 1].
     """
-    taken = judged.confidence >= threshold
+    taken = predictions.confidence >= threshold
     known = taken & (truth != UNLABELLED)
-    right = known & (judged.predicted == truth)
+    right = known & (predictions.predicted == truth)
     accuracy = 100 * float(right.sum()) / int(known.sum()) if known.any() else None
     report = {"taken": int(taken.sum()), "of": len(rows), "confidence": threshold, "accuracy": accuracy}
-    return PseudoLabels(rows[taken], judged.predicted[taken], report)
+    return PseudoLabels(rows[taken], predictions.predicted[taken], report)

@@ -1,8 +1,8 @@
-"""How much of an image can be taken away before a linear probe errs (Naseer et al., arXiv:2105.10497, section 3.1).
+"""Accuracy of a linear probe on images with patches missing (Naseer et al., arXiv:2105.10497, section 3.1).
 
-Patches are dropped in an order: random, salient (most attended by CLS, mean of the last block's heads) first, or
-background (least attended) first. Salience is that of the intact image, computed once. Where the data has masks of
-objects, true object patches first, and true background first, show what perfect attention would have done.
+Patches are dropped in an order: random, salient first (most attended by CLS, mean of the last block's heads), or
+background first (least attended). Salience is that of the intact image, computed once. Where the data has masks of
+objects, object patches first and true background first show what perfect attention would do.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ SHARES = tuple(tenth / 10 for tenth in range(10))
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is dropped.
+class OcclusionSettings:
+    """Which patches are dropped, and how.
 
     Attributes:
         shares: of the patches, in [0, 1), ascending, the first 0.
@@ -46,14 +46,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A batch of the images that are judged.
+class OcclusionBatch:
+    """A batch of images to evaluate.
 
     Attributes:
-        rows: (B,) numbers of the images; random orders are keyed by them.
+        rows: (B,) numbers of the images, by which random orders are keyed.
         images: (B, 3, S, S) normalised.
         labels: (B,) int64 on the host.
-        objects: (B, N) the share of each patch that lies on the object; None where there are no masks.
+        objects: (B, N) share of each patch that lies on the object; None without masks.
     """
 
     rows: np.ndarray
@@ -62,8 +62,8 @@ class Part:
     objects: Tensor | None = None
 
 
-class Classifier(Protocol):
-    """What is judged."""
+class OccludableClassifier(Protocol):
+    """A classifier that can be evaluated with patches missing."""
 
     patch_size: int  # pixels
 
@@ -76,78 +76,70 @@ class Classifier(Protocol):
         ...
 
 
-def parts_of(
-    split: Split,
-    rows: np.ndarray,
-    probe: LinearClassifier,
-    mean: Sequence[float],
-    std: Sequence[float],
-    title: str = "",
-) -> Iterator[Part]:
-    """The images to judge, batch by batch.
+def batches_of(split: Split, rows: np.ndarray, probe: LinearClassifier, title: str = "") -> Iterator[OcclusionBatch]:
+    """The images to evaluate, batch by batch.
 
     Args:
-        split: where they are; objects' masks count where each of the images has one.
-        rows: (n,) which of them; all are labelled.
-        probe: what judges them.
-        mean: of the normalisation, per channel, of pixels in 0 ... 1.
-        std: the same.
+        split: that they are part of; masks of objects are used if every image has one.
+        rows: (n,) which of its images; all are labelled.
+        probe: the classifier.
         title: of the progress bar; empty shows none.
     """
-    size = probe.encoder.spec.image_size
     objects_known = masked(split, rows).all()
-    for some, images in crops(split, rows, size, probe.device, mean, std, title):
+    for some, images in crops(split, rows, probe.frozen, title):
         objects = None
         if objects_known:
             masks = [mask for row in some.tolist() if (mask := split.object_mask(row)) is not None]
-            cut = torch.stack([evaluation_crop(mask[None], size)[0] for mask in masks])
+            cut = torch.stack([evaluation_crop(mask[None], probe.frozen.size)[0] for mask in masks])
             objects = patch_coverage(cut[None], probe.patch_size)
-        yield Part(some, images, torch.from_numpy(split.labels[some]), objects)
+        yield OcclusionBatch(some, images, torch.from_numpy(split.labels[some]), objects)
 
 
 def masked(split: Split, rows: np.ndarray) -> np.ndarray:
-    """Which of some images have an object's mask: (n,) bool."""
+    """Which of the given images have a mask of their object: (n,) bool."""
     return np.isin(rows, split.having("mask.png"))
 
 
-def judge(parts: Iterable[Part], model: Classifier, plan: Plan) -> dict[str, np.ndarray]:
-    """Which images are classified right, for each kind of order, draw and share.
+def classify(
+    batches: Iterable[OcclusionBatch], model: OccludableClassifier, settings: OcclusionSettings
+) -> dict[str, np.ndarray]:
+    """Which images are classified correctly, for each kind of order, draw and share.
 
     Args:
-        parts: the images.
+        batches: the images.
         model: the classifier.
-        plan: what is dropped.
+        settings: what is dropped.
 
     Returns:
         By kind (draws, shares, images) bool; kinds other than ``random`` have one draw.
     """
     found: dict[str, list[np.ndarray]] = {}
-    for part in parts:
-        intact = _right(model.logits(part.images, None), part.labels)
-        for kind, orders in _orders(part, model, plan).items():
-            hits = np.stack([_hits(part, order, model, plan, intact) for order in orders])
+    for part in batches:
+        intact = _correct(model.logits(part.images, None), part.labels)
+        for kind, orders in _orders(part, model, settings).items():
+            hits = np.stack([_hits(part, order, model, settings, intact) for order in orders])
             found.setdefault(kind, []).append(hits)
     return {kind: np.concatenate(hits, -1) for kind, hits in found.items()}
 
 
-def _orders(part: Part, model: Classifier, plan: Plan) -> dict[str, list[Tensor]]:
-    """By kind the orders (B, N) in which patches are dropped, the first first."""
+def _orders(part: OcclusionBatch, model: OccludableClassifier, settings: OcclusionSettings) -> dict[str, list[Tensor]]:
+    """Orders (B, N) in which patches are dropped, by kind."""
     rows, columns = (side // model.patch_size for side in part.images.shape[-2:])
     random = [
         torch.stack(
             [
-                torch.from_numpy(rng.generator(plan.seed, "occlusion", draw, row).permutation(rows * columns))
+                torch.from_numpy(rng.generator(settings.seed, "occlusion", draw, row).permutation(rows * columns))
                 for row in part.rows.tolist()
             ]
         )
-        for draw in range(plan.draws)
+        for draw in range(settings.draws)
     ]
     orders = {"random": random}
     salience = model.salience(part.images)
     if salience is not None:
         orders |= {"salient": [_ranked(salience)], "background": [_ranked(-salience)]}
     if part.objects is not None:
-        # Whole patches of the object, of which there are many, fall in a random order.
+        # Many patches lie wholly on the object: ties are broken at random.
         orders |= {
             "object": [_ranked(part.objects, random[0])],
             "off-object": [_ranked(-part.objects, random[0])],
@@ -162,25 +154,27 @@ def _ranked(values: Tensor, ties: Tensor | None = None) -> Tensor:
     return ties.gather(1, values.gather(1, ties).argsort(dim=-1, descending=True, stable=True))
 
 
-def _hits(part: Part, order: Tensor, model: Classifier, plan: Plan, intact: np.ndarray) -> np.ndarray:
+def _hits(
+    part: OcclusionBatch, order: Tensor, model: OccludableClassifier, settings: OcclusionSettings, intact: np.ndarray
+) -> np.ndarray:
     """(shares, B) bool along one order."""
     rows = []
-    for share in plan.shares:
+    for share in settings.shares:
         count = dropped(share, order.shape[1])
         if not count:
             rows.append(intact)
-        elif plan.drop == "tokens":
+        elif settings.drop == "tokens":
             keep = order[:, count:].sort(-1).values.to(part.images.device)
-            rows.append(_right(model.logits(part.images, keep), part.labels))
+            rows.append(_correct(model.logits(part.images, keep), part.labels))
         else:
             rows.append(
-                _right(model.logits(without(part.images, order[:, :count], model.patch_size), None), part.labels)
+                _correct(model.logits(without(part.images, order[:, :count], model.patch_size), None), part.labels)
             )
     return np.stack(rows)
 
 
 def dropped(share: float, patches: int) -> int:
-    """How many of the patches a share is; at least one stays."""
+    """How many patches a share amounts to; at least one patch stays."""
     return min(round(share * patches), patches - 1)
 
 
@@ -198,12 +192,12 @@ def without(images: Tensor, patches: Tensor, size: int) -> Tensor:
     return images.masked_fill(gone.to(images.device), 0)
 
 
-def _right(logits: Tensor, labels: Tensor) -> np.ndarray:
+def _correct(logits: Tensor, labels: Tensor) -> np.ndarray:
     return (ranks_of_truth(logits, labels) < 1).numpy()
 
 
-def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows of ``count`` labelled images, as many of each class as there can be; all where there are fewer.
+def balanced_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Rows of ``count`` labelled images, balanced over classes as far as possible; all if there are fewer.
 
     Args:
         labels: (N,) int64, -1 = unlabelled.
@@ -219,7 +213,7 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     known = np.flatnonzero(labels >= 0)
     if not len(known):
         raise SslkitError(
-            "val has no labels: occlusion counts what a linear probe gets right; prepare from class folders"
+            "val has no labels, and occlusion measures the accuracy of a linear probe: prepare from class folders"
         )
     members = [
         rng.generator(seed, "occlusion/images", label).permutation(known[positions])
@@ -238,7 +232,7 @@ def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[
 
     Returns:
         For each share a dict of share, dropped (patches), top1 (percent, mean of the draws), interval (95 %, over
-        images: Wilson's for one draw, wider than need be for several) and draws (percent, one each).
+        images: Wilson's for one draw, conservative for several) and draws (percent, one each).
     """
     rows = []
     for index, share in enumerate(shares):

@@ -1,4 +1,4 @@
-"""Which class is taken for which, of images or of pixels."""
+"""Confusion matrices, of images or of pixels."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     """Counts by true and predicted class.
 
     Args:
-        truth: int64 of any shape, from 0 to K - 1; -1 is unknown and counted nowhere.
+        truth: int64 of any shape, 0 to K - 1; -1 is unknown and never counted.
         predicted: the same shape.
         classes: K.
 

@@ -1,12 +1,12 @@
 """The object as one side of a normalised cut through the patches (TokenCut, arXiv:2202.11539).
 
-Patches are the nodes of a graph. Two are joined by an edge of weight 1 where the cosine of their keys in the last
-block is above tau, else by one of 1e-5, so that the graph holds together. The second smallest solution of
+Patches are the nodes of a graph. Two are joined by an edge of weight 1 if the cosine of their keys in the last
+block is above tau, otherwise by one of 1e-5, so that the graph is connected. The second smallest solution of
 
     (D - W) y = lambda D y,        D = diag(W 1)
 
 is the relaxed normalised cut (Shi and Malik, PAMI 2000). It is split at its mean; the object is the side with the
-largest absolute value. No edge refinement follows, so the cut is as coarse as the patches.
+largest absolute value. The edges are not refined, so the cut is as coarse as the patches.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def affinity(features: np.ndarray, tau: float = TAU) -> np.ndarray:
 def second_vector(weights: np.ndarray) -> np.ndarray:
     """The generalised eigenvector y of the second smallest eigenvalue, of either sign.
 
-    With z = D^1/2 y the problem is an ordinary symmetric one, of which only one vector is asked.
+    With z = D^1/2 y this is an ordinary symmetric problem, of which only one vector is computed.
 
     Args:
         weights: (N, N) symmetric, positive.
@@ -37,10 +37,10 @@ def second_vector(weights: np.ndarray) -> np.ndarray:
         (N,).
 
     Raises:
-        SslkitError: a single patch, which nothing can cut.
+        SslkitError: there is only one patch.
     """
     if len(weights) < 2:
-        raise SslkitError("a photo of one patch cannot be cut in two: take a larger --image-size")
+        raise SslkitError("a photo of one patch cannot be cut in two: use a larger --image-size")
     scale = 1 / np.sqrt(weights.sum(1))
     laplacian = np.eye(len(weights)) - scale[:, None] * weights * scale
     return scipy.linalg.eigh(laplacian, subset_by_index=[1, 1])[1][:, 0] * scale
@@ -54,11 +54,11 @@ def normalised_cut(features: np.ndarray, tau: float = TAU) -> np.ndarray:
         tau: cosine above which two patches are joined.
 
     Returns:
-        (N,) bool; all of them where every two patches are joined.
+        (N,) bool; all True if every two patches are joined.
     """
     weights = affinity(features, tau)
     if len(weights) > 1 and not (weights < 1).any():
-        return np.ones(len(weights), bool)  # nothing is apart from anything: a cut would fall anywhere
+        return np.ones(len(weights), bool)  # all patches are alike: a cut would be arbitrary
     y = second_vector(weights)
     side = y > y.mean()
     return side if side[np.abs(y).argmax()] else ~side

@@ -1,8 +1,9 @@
-"""Linear probe on patch tokens: what each patch shows, read off by one linear layer, and judged pixel by pixel.
+"""Linear probe on patch tokens: one linear layer classifies each patch, and is evaluated pixel by pixel.
 
-A patch's label is the class that most of its known pixels have. The layer is trained as the probe of ``linear`` is:
-standardised features, SGD with momentum, a cosine, several learning rates in the same matrix products. The rate is the
-one whose mIoU over the patches of held-out train images is best. Logits are upsampled bilinearly to the mask's size.
+A patch's label is the class of most of its known pixels. The layer is trained like the probe of ``linear``:
+standardised features, SGD with momentum, a cosine schedule, several learning rates in the same matrix products. The
+rate with the best mIoU over the patches of held-out train images is chosen. Logits are upsampled bilinearly to the
+mask's size.
 """
 
 from collections.abc import Sequence
@@ -16,16 +17,17 @@ from torch.nn import functional as F
 
 from sslkit import rng
 from sslkit.errors import SslkitError
-from sslkit.probes.classify.linear import LEARNING_RATES, Settings, fit, statistics
-from sslkit.probes.classify.linear_heads import Heads
+from sslkit.probes.classify.linear import fit, statistics
+from sslkit.probes.classify.linear_heads import LinearHeads
+from sslkit.probes.classify.linear_sweep import LEARNING_RATES, LinearSettings
 from sslkit.probes.features.features import CHUNK, Features
 from sslkit.probes.segmentation.confusion import confusion
 from sslkit.probes.segmentation.scores import miou
 
 HELD_OUT = 0.2  # of the train images
 EPOCHS = 20
-MAX_PATCHES = 200_000  # to learn from; of more, each image gives as many
-MAX_FLOATS = 1 << 27  # of their tokens: 512 MiB, which fewer than that many patches fill when they are wide
+MAX_PATCHES = 200_000  # to learn from; if there are more, each image contributes the same number
+MAX_FLOATS = 1 << 27  # of their tokens: 512 MiB; wide tokens reach this limit first
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Patches:
     Attributes:
         features: (P, D) float32.
         labels: (P,) int64.
-        images: (P,) int64, from which image.
+        images: (P,) int64, the image that each comes from.
     """
 
     features: np.ndarray
@@ -46,27 +48,27 @@ class Patches:
 class PatchCollector:
     """Gathers labelled patches image by image, all in memory.
 
-    An image of N patches needs 4 N D bytes: 0.3 MB at 224 pixels of a ViT-S/16. No more than ``MAX_PATCHES`` patches
-    and ``MAX_FLOATS`` numbers are kept (but at least one patch of each image): each image may give an equal share.
+    An image of N patches needs 4 N D bytes: 0.3 MB at 224 pixels with a ViT-S/16. At most ``MAX_PATCHES`` patches and
+    ``MAX_FLOATS`` numbers are kept, but at least one patch of each image: every image may contribute an equal share.
 
     Args:
-        images: how many will come; what each may give follows from it.
+        images: how many will be added; it limits what each may contribute.
         width: of the tokens, D.
         seed: of the draw of patches.
 
     Attributes:
-        most: patches that an image may give.
+        most: patches that an image may contribute.
     """
 
     def __init__(self, images: int, width: int, seed: int):
         self.most = max(min(MAX_PATCHES, MAX_FLOATS // width) // max(images, 1), 1)
         self._seed, self._number, self._count = seed, 0, 0
-        # As large as it may get; the system gives memory to what is written, not to the rest.
+        # As large as it may get: the system only allocates the pages that are written.
         self._features = np.empty((images * self.most, width), np.float32)
         self._labels, self._images = (np.empty(len(self._features), np.int64) for _ in range(2))
 
     def add(self, patches: Tensor, cells: np.ndarray) -> None:
-        """Take one image: tokens (N, D), and pixels of each class in each patch (K, N); void patches are left out."""
+        """Add an image: tokens (N, D) and pixels of each class in each patch (K, N); void patches are left out."""
         known = np.flatnonzero(cells.sum(0))
         if len(known) > self.most:
             draw = rng.generator(self._seed, "segment/patches", self._number)
@@ -77,7 +79,7 @@ class PatchCollector:
         self._number, self._count = self._number + 1, where.stop
 
     def gathered(self) -> Patches:
-        """All patches so far."""
+        """All patches added so far."""
         return Patches(*(values[: self._count] for values in (self._features, self._labels, self._images)))
 
 
@@ -89,7 +91,7 @@ class PatchProbe:
         weight: (K, D) for raw tokens.
         bias: (K,).
         lr: the chosen learning rate, per 256 patches.
-        held_out_miou: percent, over patches: what it was chosen by.
+        held_out_miou: percent, over patches; the rate was chosen by it.
         sweep: one dict per rate: lr, held_out_miou.
     """
 
@@ -100,7 +102,7 @@ class PatchProbe:
     sweep: list[dict[str, float]]
 
     def predict(self, patches: Tensor, grid: tuple[int, int], height: int, width: int) -> np.ndarray:
-        """Tokens (N, D) of a photo -> its classes pixel by pixel, (H, W) int64."""
+        """Tokens (N, D) of a photo -> the class of each pixel, (H, W) int64."""
         logits = (patches @ self.weight.T + self.bias).T.reshape(1, -1, *grid)
         return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[0].argmax(0).numpy()
 
@@ -127,15 +129,15 @@ def train_probe(
         SslkitError: one image, or one class only.
     """
     if len(np.unique(train.labels)) < 2:
-        raise SslkitError("the patches of the train images are all of one class: the probe has nothing to tell apart")
+        raise SslkitError("all patches of the train images have the same class: the probe needs two or more")
     numbers = np.unique(train.images)
     if len(numbers) < 2:
-        raise SslkitError("the probe needs two train images or more: one to learn from, one to choose by")
+        raise SslkitError("the probe needs at least two train images: one to learn from, one to choose by")
     count = max(1, round(HELD_OUT * len(numbers)))
     held = np.isin(train.images, rng.generator(seed, "segment/held-out").permutation(numbers)[:count])
     features = Features(Path("patches"), (train.features,), train.labels, np.arange(len(train.labels)))
     mean, scale = statistics(features, True)
-    settings, device = Settings(epochs=EPOCHS, seed=seed), device or torch.device("cpu")
+    settings, device = LinearSettings(epochs=EPOCHS, seed=seed), device or torch.device("cpu")
     grid = [(rate, 0.0) for rate in learning_rates]
     heads = fit(features, np.flatnonzero(~held), classes, grid, settings, mean, scale, device, title)
     scores = _held_out_miou(heads, train, np.flatnonzero(held), classes, mean, scale)
@@ -147,9 +149,9 @@ def train_probe(
 
 
 def _held_out_miou(
-    heads: Heads, train: Patches, held: np.ndarray, classes: int, mean: Tensor, scale: Tensor
+    heads: LinearHeads, train: Patches, held: np.ndarray, classes: int, mean: Tensor, scale: Tensor
 ) -> list[float]:
-    """MIoU in percent of every head over some of the patches; 0 for one that diverged."""
+    """MIoU in percent of every head over held-out patches; 0 for one that diverged."""
     tables = np.zeros((heads.count, classes, classes), np.int64)
     weight, bias = heads.weight.cpu(), heads.bias.cpu()
     for index in np.array_split(held, -(-len(held) // CHUNK)):
@@ -157,4 +159,4 @@ def _held_out_miou(
         for which in range(heads.count):
             predicted = (rows @ weight[which].T + bias[which]).argmax(1).numpy()
             tables[which] += confusion(train.labels[index], predicted, classes)
-    return (100 * miou(tables) * heads.whole().cpu().numpy()).tolist()
+    return (100 * miou(tables) * heads.finite().cpu().numpy()).tolist()

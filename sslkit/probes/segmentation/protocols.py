@@ -1,14 +1,14 @@
-"""Three ways to ask a frozen encoder where objects are, each with a number at the end.
+"""Three protocols that measure how well a frozen encoder localises objects.
 
-attention: per head the fewest patches that hold 60 % of the attention from CLS; per object the best head's Jaccard;
+attention: per head, the fewest patches that hold 60 % of the attention from CLS; per object, the best head's Jaccard;
 the mean over objects, then over photos (arXiv:2104.14294, section 4.2.2). The best head is chosen by the mask itself,
-so this says what the heads hold, not what can be had without masks. Beside it stand choices that do not look at the
-photo's own mask: the mean of the heads, the lowest-entropy head, and one head that other photos chose.
-ncut: one side of a normalised cut (``sslkit.probes.segmentation.scores.normalised_cut``) against all objects together.
+so this is an upper bound, not what is possible without masks. It is reported next to choices that do not use the
+photo's own mask: the mean of the heads, the lowest-entropy head, and one head chosen on other photos.
+ncut: one side of a normalised cut (``sslkit.probes.segmentation.normalised_cut``) against all objects together.
 probe: a linear layer on patch tokens (``sslkit.probes.segmentation.patch_probe``), by mIoU.
 
-The whole picture is the answer that looks at nothing: for attention against each object, for the cut against all
-together, which is more where a photo has several.
+The whole picture is the trivial baseline: for attention against each object, for the cut against all together, which
+gives more if a photo has several.
 """
 
 from collections.abc import Sequence
@@ -16,31 +16,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from sslkit.encoder.attention import threshold
 from sslkit.probes.segmentation.confusion import confusion
-from sslkit.probes.segmentation.masks_on_disk import Photos
 from sslkit.probes.segmentation.normalised_cut import TAU, normalised_cut
 from sslkit.probes.segmentation.patch_probe import PatchCollector, PatchProbe, train_probe
-from sslkit.probes.segmentation.patch_tokens import PatchTokens, Seen
+from sslkit.probes.segmentation.photo_encoder import PhotoEncoder, PhotoTokens
+from sslkit.probes.segmentation.photos import Photos
 from sslkit.probes.segmentation.scores import count_cells, fixed_head, jaccard, lowest_entropy
 
 CHOICES = ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads")
 
 
 @dataclass
-class Found:
-    """What one encoder says of n photos with objects, as shares in [0, 1].
+class FoundObjects:
+    """What one encoder finds on n photos with objects; scores are shares in [0, 1].
 
     Attributes:
         rows: (n,) which photos.
         scores: by choice of the head, and ``ncut``: (n,) Jaccard of each photo, the mean over its objects.
-        heads: (n, H) the same for each head; None without attention.
+        heads: (n, H) Jaccard for each head; None without attention.
         whole: (n,) Jaccard of the whole picture, the mean over the photo's objects: attention's reference.
-        whole_as_one: (n,) the same against all objects together: the cut's.
-        best: (n,) the head that is best for the photo's objects together.
+        whole_as_one: (n,) Jaccard of the whole picture with all objects together: the cut's reference.
+        best: (n,) the head with the best mean over the photo's objects.
         maps: per photo (H, h, w), the mask of each head.
         means: per photo (h, w), the mask of the heads' mean.
         cuts: per photo (h, w), the side of the cut that is the object.
@@ -60,10 +59,8 @@ class Found:
         """What was found on photo ``i``, as titles and (h, w) masks of patches."""
         found = []
         if self.best is not None:
-            head, percent = (
-                int(self.best[i]),
-                {name: f"{100 * values[i]:.0f} %" for name, values in self.scores.items()},
-            )
+            head = int(self.best[i])
+            percent = {name: f"{100 * values[i]:.0f} %" for name, values in self.scores.items()}
             found.append((f"{encoder}: head {head + 1}, {percent['best_head']}", self.maps[i][head]))
             found.append((f"{encoder}: mean of heads, {percent['mean_of_heads']}", self.means[i]))
         if self.cuts:
@@ -72,11 +69,11 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SegmentationSettings:
     """What is measured.
 
     Attributes:
-        protocols: attention, ncut, or both; the probe is asked for by itself.
+        protocols: attention, ncut, or both; the probe has a function of its own.
         mass: share of the attention in a head's mask.
         tau: cosine above which the cut joins two patches.
         seed: of all random choices.
@@ -88,13 +85,13 @@ class Settings:
     seed: int = 0
 
 
-def find_objects(photos: Photos, look: PatchTokens, settings: Settings, title: str = "") -> Found:
+def find_objects(photos: Photos, encode: PhotoEncoder, settings: SegmentationSettings, title: str = "") -> FoundObjects:
     """Attention and cut of every photo that has an object.
 
     Args:
         photos: with masks.
-        look: the encoder.
-        settings: which protocols; attention is left out where the encoder has none.
+        encode: the encoder.
+        settings: which protocols; attention is left out if the encoder has none.
         title: of the progress bar; empty shows none.
     """
     rows: list[int] = []
@@ -105,49 +102,54 @@ def find_objects(photos: Photos, look: PatchTokens, settings: Settings, title: s
         if not present:
             continue
         rows.append(row)
-        seen = look(image)
-        cells = count_cells(labels, len(photos.classes), seen.grid)
+        tokens = encode(image)
+        cells = count_cells(labels, len(photos.classes), tokens.grid)
         everything, as_one = np.ones((1, cells.shape[1]), bool), _as_one(cells, present)
-        one = {"whole": jaccard(everything, cells, present).mean(), "whole_as_one": _only(everything, as_one)}
-        if "attention" in settings.protocols and seen.attention is not None:
-            one |= _attention(seen, cells, present, settings.mass)
+        one = {"whole": jaccard(everything, cells, present).mean(), "whole_as_one": _jaccard_as_one(everything, as_one)}
+        if "attention" in settings.protocols and tokens.attention is not None:
+            one |= _attention(tokens, cells, present, settings.mass)
         if "ncut" in settings.protocols:
-            side = normalised_cut(seen.keys.numpy(), settings.tau)
-            one |= {"ncut": _only(side[None], as_one), "cuts": side.reshape(seen.grid)}
+            side = normalised_cut(tokens.keys.numpy(), settings.tau)
+            one |= {"ncut": _jaccard_as_one(side[None], as_one), "cuts": side.reshape(tokens.grid)}
         for name, value in one.items():
             lists.setdefault(name, []).append(value)
     return _collect(np.array(rows), lists, settings.seed)
 
 
-def _attention(seen: Seen, cells: np.ndarray, present: list[int], mass: float) -> dict[str, Any]:
-    assert seen.attention is not None
-    masks, mean = threshold(seen.attention, mass).numpy(), threshold(seen.attention.mean(0), mass).numpy()
+def _attention(tokens: PhotoTokens, cells: np.ndarray, present: list[int], mass: float) -> dict[str, Any]:
+    assert tokens.attention is not None
+    masks, mean = threshold(tokens.attention, mass).numpy(), threshold(tokens.attention.mean(0), mass).numpy()
     each = jaccard(masks, cells, present)  # (objects, H)
     return {
         "heads": each.mean(0),
         "best_head": each.max(1).mean(),
-        "lowest_entropy": each.mean(0)[lowest_entropy(seen.attention.double().numpy())],
+        "lowest_entropy": each.mean(0)[lowest_entropy(tokens.attention.double().numpy())],
         "mean_of_heads": jaccard(mean[None], cells, present).mean(),
-        "maps": masks.reshape(-1, *seen.grid),
-        "means": mean.reshape(seen.grid),
+        "maps": masks.reshape(-1, *tokens.grid),
+        "means": mean.reshape(tokens.grid),
     }
 
 
 def _as_one(cells: np.ndarray, present: list[int]) -> np.ndarray:
-    """(K, N) -> (2, N): a cut knows two sides and no classes, so for it the objects count as one."""
+    """(K, N) -> (2, N): a cut has two sides and no classes, so all objects count as one."""
     others = np.setdiff1d(np.arange(len(cells)), present)
     return np.stack([cells[others].sum(0), cells[present].sum(0)])
 
 
-def _only(mask: np.ndarray, as_one: np.ndarray) -> float:
-    """Jaccard of one mask (1, N) with the one object."""
+def _jaccard_as_one(mask: np.ndarray, as_one: np.ndarray) -> float:
+    """Jaccard of one mask (1, N) with all objects as one."""
     return float(jaccard(mask, as_one, [1])[0, 0])
 
 
-def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> Found:
-    found = Found(rows, np.array(lists.pop("whole", [])), np.array(lists.pop("whole_as_one", [])))
-    for name in ("maps", "means", "cuts"):
-        setattr(found, name, lists.pop(name, []))
+def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> FoundObjects:
+    found = FoundObjects(
+        rows,
+        whole=np.array(lists.pop("whole", [])),
+        whole_as_one=np.array(lists.pop("whole_as_one", [])),
+        maps=lists.pop("maps", []),
+        means=lists.pop("means", []),
+        cuts=lists.pop("cuts", []),
+    )
     heads = lists.pop("heads", None)
     found.scores = {name: np.array(values) for name, values in lists.items()}
     if heads is not None:
@@ -158,15 +160,15 @@ def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> Found:
 
 
 @dataclass(frozen=True)
-class Probed:
-    """A probe, what it learnt from, and what it says.
+class ProbeResult:
+    """A trained probe, how much it learnt from, and its answers.
 
     Attributes:
         probe: trained.
         tables: (m, K, K) pixel counts by true and predicted class on m test photos.
-        photos: that it learnt from.
-        patches: the same.
-        most: patches that one photo could give.
+        photos: that it learnt from, their number.
+        patches: that it learnt from, their number.
+        most: the largest number of patches that a photo may contribute.
     """
 
     probe: PatchProbe
@@ -179,31 +181,29 @@ class Probed:
 def probe_patches(
     train: tuple[Photos, Sequence[int]],
     test: tuple[Photos, Sequence[int]],
-    look: PatchTokens,
+    encode: PhotoEncoder,
     seed: int,
-    device: torch.device,
     title: str = "",
-) -> Probed:
-    """Train a linear layer on the patches of some photos and judge it on the pixels of others.
+) -> ProbeResult:
+    """Train a linear layer on the patches of some photos and evaluate it on the pixels of others.
 
     Args:
-        train: photos and the rows to learn from.
-        test: photos of the same classes, and the rows to judge on.
-        look: the encoder.
+        train: photos, and the rows to learn from.
+        test: photos of the same classes, and the rows to evaluate on.
+        encode: the encoder.
         seed: of every random choice.
-        device: where the layer is trained.
         title: of the progress bars; empty shows none.
     """
     classes, hidden = len(train[0].classes), None if title else True
-    collector = PatchCollector(len(train[1]), look.encoder.width, seed)
+    collector = PatchCollector(len(train[1]), encode.frozen.encoder.width, seed)
     for row in tqdm(train[1], desc=f"{title}: train", unit=" photos", disable=hidden, leave=False):
         image, labels = train[0].read(row)
-        seen = look(image)
-        collector.add(seen.patches, count_cells(labels, classes, seen.grid))
+        tokens = encode(image)
+        collector.add(tokens.patches, count_cells(labels, classes, tokens.grid))
     patches = collector.gathered()
-    probe, tables = train_probe(patches, classes, seed, device, title=title), []
+    probe, tables = train_probe(patches, classes, seed, encode.frozen.device, title=title), []
     for row in tqdm(test[1], desc=f"{title}: test", unit=" photos", disable=hidden, leave=False):
         image, labels = test[0].read(row)
-        seen = look(image)
-        tables.append(confusion(labels, probe.predict(seen.patches, seen.grid, *labels.shape), classes))
-    return Probed(probe, np.array(tables), len(train[1]), len(patches.labels), collector.most)
+        tokens = encode(image)
+        tables.append(confusion(labels, probe.predict(tokens.patches, tokens.grid, *labels.shape), classes))
+    return ProbeResult(probe, np.array(tables), len(train[1]), len(patches.labels), collector.most)

@@ -1,7 +1,7 @@
-"""Figures of segmentation: means in percent, their 95 % intervals over photos, and the difference of two encoders.
+"""Results of segmentation: means in percent, their 95 % intervals over photos, and the difference of two encoders.
 
-Intervals are percentiles of the bootstrap over photos. All encoders see the same resamples, so that the interval of a
-difference is that of paired photos. How much another training would differ is in none of them.
+Intervals are percentiles of the bootstrap over photos. All encoders share the same resamples, so the interval of a
+difference is that of paired photos. No interval covers the variation between training runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from sslkit.probes.segmentation.masks_on_disk import Photos
-from sslkit.probes.segmentation.protocols import CHOICES, Found, Probed
+from sslkit.probes.segmentation.photos import Photos
+from sslkit.probes.segmentation.protocols import CHOICES, FoundObjects, ProbeResult
 from sslkit.probes.segmentation.scores import bounds, class_iou, miou, resamples
 
-Figures = dict[str, Any]
+Numbers = dict[str, Any]
 
 
-def summarise(found: Mapping[str, Found], probed: Mapping[str, Probed], photos: Photos, seed: int) -> Figures:
-    """``segment/results.json``: per protocol and encoder the figures, in percent.
+def summarise(
+    found: Mapping[str, FoundObjects], probed: Mapping[str, ProbeResult], photos: Photos, seed: int
+) -> Numbers:
+    """``segment/results.json``: numbers by protocol and encoder, in percent.
 
     Args:
-        found: by encoder; empty when only the probe was asked for.
+        found: by encoder; empty if only the probe was asked for.
         probed: by encoder; empty without the probe. ``trained`` comes before ``random`` in both.
-        photos: what was judged.
+        photos: that the encoders were evaluated on.
         seed: of the bootstrap.
     """
-    results: Figures = {"headline": {}}
+    results: Numbers = {"headline": {}}
     if found:
         first = next(iter(found.values()))
         draws = resamples(len(first.rows), seed)
@@ -33,14 +35,14 @@ def summarise(found: Mapping[str, Found], probed: Mapping[str, Probed], photos: 
         results["whole_picture"] = {}
         scores = {name: one.scores for name, one in found.items()}
         if first.heads is not None:
-            by_choice = {choice: _beside(scores, choice, draws) for choice in CHOICES}
+            by_choice = {choice: _compared(scores, choice, draws) for choice in CHOICES}
             encoders = next(iter(by_choice.values()))
             results["attention"] = {e: {choice: by_choice[choice][e] for choice in CHOICES} for e in encoders}
-            results["whole_picture"]["attention"] = _figure(first.whole, draws)
+            results["whole_picture"]["attention"] = _mean(first.whole, draws)
             results["headline"]["jaccard"] = next(iter(results["attention"].values()))["best_head"]["jaccard"]
         if "ncut" in first.scores:
-            results["ncut"] = _beside(scores, "ncut", draws)
-            results["whole_picture"]["ncut"] = _figure(first.whole_as_one, draws)
+            results["ncut"] = _compared(scores, "ncut", draws)
+            results["whole_picture"]["ncut"] = _mean(first.whole_as_one, draws)
             results["headline"]["ncut"] = next(iter(results["ncut"].values()))["jaccard"]
     if probed:
         results["probe"] = _probes(probed, photos.classes, seed)
@@ -48,31 +50,31 @@ def summarise(found: Mapping[str, Found], probed: Mapping[str, Probed], photos: 
     return results
 
 
-def _figure(shares: np.ndarray, draws: np.ndarray) -> Figures:
+def _mean(shares: np.ndarray, draws: np.ndarray) -> Numbers:
     """Mean of (n,) shares in percent, and its interval."""
     return {"jaccard": 100 * float(shares.mean()), "interval": bounds(100 * (draws @ shares) / len(shares))}
 
 
-def _beside(scores: Mapping[str, Mapping[str, np.ndarray]], measure: str, draws: np.ndarray) -> Figures:
-    """Figures by encoder, and the paired difference where there are two."""
+def _compared(scores: Mapping[str, Mapping[str, np.ndarray]], measure: str, draws: np.ndarray) -> Numbers:
+    """Numbers by encoder, and the paired difference if there are two encoders."""
     shares = {name: rows[measure] for name, rows in scores.items()}
-    figures = {name: _figure(values, draws) for name, values in shares.items()}
+    numbers = {name: _mean(values, draws) for name, values in shares.items()}
     if len(shares) == 2:
-        figures["difference"] = _figure(shares["trained"] - shares["random"], draws)
-    return figures
+        numbers["difference"] = _mean(shares["trained"] - shares["random"], draws)
+    return numbers
 
 
-def _probes(probed: Mapping[str, Probed], classes: Sequence[str], seed: int) -> Figures:
+def _probes(probed: Mapping[str, ProbeResult], classes: Sequence[str], seed: int) -> Numbers:
     draws = resamples(len(next(iter(probed.values())).tables), seed)
-    figures = {name: _probe(one, classes, draws) for name, one in probed.items()}
+    numbers = {name: _probe(one, classes, draws) for name, one in probed.items()}
     if len(probed) == 2:
         trained, random = (_resampled(probed[name], draws) for name in ("trained", "random"))
-        gap = figures["trained"]["miou"] - figures["random"]["miou"]
-        figures["difference"] = {"miou": gap, "interval": bounds(100 * (trained - random))}
-    return figures
+        gap = numbers["trained"]["miou"] - numbers["random"]["miou"]
+        numbers["difference"] = {"miou": gap, "interval": bounds(100 * (trained - random))}
+    return numbers
 
 
-def _probe(probed: Probed, classes: Sequence[str], draws: np.ndarray) -> Figures:
+def _probe(probed: ProbeResult, classes: Sequence[str], draws: np.ndarray) -> Numbers:
     total = probed.tables.sum(0)
     iou = class_iou(total)
     return {
@@ -90,7 +92,7 @@ def _probe(probed: Probed, classes: Sequence[str], draws: np.ndarray) -> Figures
     }
 
 
-def _resampled(probed: Probed, draws: np.ndarray) -> np.ndarray:
+def _resampled(probed: ProbeResult, draws: np.ndarray) -> np.ndarray:
     """(draws,) mIoU of each resample of the photos."""
     tables = draws.astype(np.float64) @ probed.tables.reshape(len(probed.tables), -1)
     return miou(tables.reshape(len(draws), *probed.tables.shape[1:]))

@@ -1,8 +1,8 @@
-"""What a segmentation is worth: Jaccard per object, mIoU over classes, and how sure their means are.
+"""Scores of a segmentation: Jaccard per object, mIoU over classes, and bootstrap intervals of their means.
 
-A mask of patches is judged at the resolution of the photo's own mask, to which it is upsampled by nearest neighbour.
-So all that matters of a photo is how many pixels of each class lie in each patch: counts give the same numbers as
-pixels do, and cost nothing.
+A mask of patches is evaluated at the resolution of the photo's own mask, to which it is upsampled by nearest
+neighbour. So the number of pixels of each class in each patch is all that is needed: counts give the same scores as
+pixels do, at almost no cost.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DRAWS = 1000  # of the bootstrap
 
 
 def cell_of(size: int, cells: int) -> np.ndarray:
-    """The cell in which the centre of each of ``size`` pixels lies: nearest upsampling, in whole numbers.
+    """The cell that contains the centre of each of ``size`` pixels: nearest upsampling, in integer arithmetic.
 
     >>> cell_of(5, 2).tolist()
     [0, 0, 1, 1, 1]
@@ -27,9 +27,9 @@ def count_cells(labels: np.ndarray, classes: int, grid: tuple[int, int]) -> np.n
     """How many pixels of each class lie in each patch.
 
     Args:
-        labels: (H, W) int64, -1 = void, counted nowhere.
+        labels: (H, W) int64, -1 = void, never counted.
         classes: K.
-        grid: rows and columns of patches, N in all.
+        grid: rows and columns of patches, N in total.
 
     Returns:
         (K, N) int64.
@@ -41,7 +41,7 @@ def count_cells(labels: np.ndarray, classes: int, grid: tuple[int, int]) -> np.n
 
 
 def jaccard(kept: np.ndarray, cells: np.ndarray, objects: Sequence[int]) -> np.ndarray:
-    """Intersection over union of masks of patches with the objects of a photo, void left out of both.
+    """Intersection over union of masks of patches with the objects of a photo, ignoring void.
 
     Args:
         kept: (M, N) bool, M masks.
@@ -58,28 +58,28 @@ def jaccard(kept: np.ndarray, cells: np.ndarray, objects: Sequence[int]) -> np.n
 
 
 def class_iou(table: np.ndarray) -> np.ndarray:
-    """(..., K, K) confusion -> (..., K) intersection over union; NaN for a class neither there nor predicted."""
+    """(..., K, K) confusion -> (..., K) intersection over union; NaN for a class neither present nor predicted."""
     hits = np.diagonal(table, axis1=-2, axis2=-1).astype(np.float64)
     union = table.sum(-1) + table.sum(-2) - hits
     return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
 
 
 def miou(table: np.ndarray) -> np.ndarray:
-    """(..., K, K) confusion -> (...,) mean of the classes' IoU, over those that are there or predicted."""
+    """(..., K, K) confusion -> (...,) mean of the classes' IoU, over those present or predicted."""
     iou = class_iou(table)
     return np.where(np.isnan(iou), 0, iou).sum(-1) / np.maximum((~np.isnan(iou)).sum(-1), 1)
 
 
 def lowest_entropy(attention: np.ndarray) -> int:
-    """The head whose attention has the lowest entropy: a choice that needs no mask. (H, N) -> index."""
+    """Index of the head whose attention (H, N) has the lowest entropy: a choice that needs no mask."""
     share = attention / attention.sum(-1, keepdims=True)
     return int((share * np.log(np.maximum(share, 1e-30))).sum(-1).argmax())
 
 
 def fixed_head(scores: np.ndarray, seed: int) -> np.ndarray:
-    """Jaccard of one head for all photos, chosen on other photos than those it is judged on.
+    """Jaccard of one head for all photos, chosen on other photos than those it is evaluated on.
 
-    Two halves, drawn from the seed, choose for each other. A single photo keeps the mean of the heads.
+    Two random halves choose for each other. A single photo gets the mean of the heads.
 
     Args:
         scores: (n, H) Jaccard of each head on each photo.
@@ -92,20 +92,20 @@ def fixed_head(scores: np.ndarray, seed: int) -> np.ndarray:
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     if not len(halves[0]):
         return scores.mean(1)
-    judged = np.empty(len(scores))
+    chosen = np.empty(len(scores))
     for mine, other in (halves, halves[::-1]):
-        judged[mine] = scores[mine, scores[other].mean(0).argmax()]
-    return judged
+        chosen[mine] = scores[mine, scores[other].mean(0).argmax()]
+    return chosen
 
 
 def resamples(images: int, seed: int) -> np.ndarray:
-    """(draws, n) how often each photo is in each resample of the bootstrap.
+    """(draws, n) how often each photo occurs in each bootstrap resample.
 
-    The same for all that is measured on the photos, so that differences are paired.
+    The same for everything that is measured on the photos, so that differences are paired.
     """
     return rng.generator(seed, "segment/bootstrap").multinomial(images, np.full(images, 1 / images), DRAWS)
 
 
 def bounds(draws: np.ndarray) -> list[float]:
-    """Ends of the 95 % interval of a statistic, from its values on the resamples."""
+    """Bounds of the 95 % interval of a statistic, from its values on the resamples."""
     return [float(value) for value in np.quantile(draws, (0.025, 0.975))]

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sslkit.probes.segmentation.masks_on_disk import open_folder, read_mask, spread
 from torch.nn import functional as F
 
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
@@ -18,7 +19,6 @@ from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation import patch_probe
 from sslkit.probes.segmentation.confusion import confusion
-from sslkit.probes.segmentation.masks_on_disk import open_folder, read_mask, spread
 from sslkit.probes.segmentation.normalised_cut import WEAK, affinity, normalised_cut, second_vector
 from sslkit.probes.segmentation.patch_probe import PatchCollector, PatchProbe, train_probe
 from sslkit.probes.segmentation.patch_tokens import PatchTokens

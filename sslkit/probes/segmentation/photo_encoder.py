@@ -1,0 +1,94 @@
+"""Photos of any size through a frozen encoder: attention, keys and tokens of their patches."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers.attention import Attention
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.encoder.attention import model_size
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.errors import SslkitError
+
+
+@dataclass(frozen=True)
+class PhotoTokens:
+    """What an encoder computes for the N patches of one photo; all float32 on the CPU.
+
+    Attributes:
+        grid: rows and columns of patches.
+        attention: (H, N) from CLS in the last block; None if the encoder has none.
+        keys: (N, D) of the last block, all heads joined; the tokens if its attention is not timm's plain one.
+        patches: (N, D) tokens after the final norm.
+    """
+
+    grid: tuple[int, int]
+    attention: Tensor | None
+    keys: Tensor
+    patches: Tensor
+
+
+class PhotoEncoder:
+    """Encodes photos of any size, one at a time.
+
+    Args:
+        frozen: the encoder.
+        shorter: pixels that a photo's shorter side is resized to.
+
+    Attributes:
+        no_attention: why there is none; empty if there is.
+
+    Raises:
+        SslkitError: the model is not a ViT.
+    """
+
+    def __init__(self, frozen: FrozenEncoder, shorter: int):
+        arch = frozen.encoder.spec.arch
+        if not frozen.encoder.vit:
+            raise SslkitError(f"{arch} is not a ViT: it has no patch tokens to segment with")
+        self.frozen, self.shorter = frozen, shorter
+        self.no_attention = frozen.encoder.why_no_attention()
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> PhotoTokens:
+        """Encode a photo, uint8 (3, H, W) of any size.
+
+        Raises:
+            SslkitError: a token is not finite.
+        """
+        encoder = self.frozen.encoder
+        height, width = model_size(image.shape[1], image.shape[2], self.shorter, encoder.patch_size)
+        # Resized as bytes on the CPU: a large photo never becomes float.
+        small = F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)
+        with _Keys(encoder) as keys, self.frozen.autocast():
+            tokens = encoder(self.frozen.normalise(small), attention=not self.no_attention)
+        assert tokens.patches is not None
+        patches = tokens.patches[0].float().cpu()
+        attention = None if tokens.attention is None else tokens.attention[0].float().cpu()
+        if not patches.isfinite().all() or (attention is not None and not attention.isfinite().all()):
+            raise SslkitError(f"the tokens of {encoder.spec.arch} are not finite: its weights hold NaN or infinity")
+        found = patches if keys.found is None else keys.found[0, encoder.prefix :].float().cpu()
+        return PhotoTokens(encoder.grid(height, width), attention, found, patches)
+
+
+class _Keys:
+    """Records the keys of the last block, (B, T, D); None if its attention is not timm's plain one."""
+
+    def __init__(self, encoder: Encoder):
+        self._attention: Any = getattr(encoder.model.blocks[-1], "attn", None)
+        self.found: Tensor | None = None
+
+    def __enter__(self) -> "_Keys":
+        plain = isinstance(self._attention, Attention)
+        self._hook = self._attention.qkv.register_forward_hook(self._read) if plain else None
+        return self
+
+    def _read(self, module: Any, inputs: Any, output: Tensor) -> None:
+        self.found = output.unflatten(-1, (3, -1))[:, :, 1]
+
+    def __exit__(self, *error: object) -> None:
+        if self._hook is not None:
+            self._hook.remove()

@@ -1,0 +1,122 @@
+"""Photos with masks of their objects, as segmentation reads them; those of prepared data."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from sslkit.data.shards import Split
+from sslkit.errors import SslkitError
+
+
+class Photos(Protocol):
+    """Photos with masks, by number: ``MaskedSplit`` here, or ``mask_folder.MaskFolder``."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the photos."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes; the background, if there is one, is class 0."""
+        ...
+
+    @property
+    def objects(self) -> Sequence[int]:
+        """The classes that are objects."""
+        ...
+
+    @property
+    def binary(self) -> bool:
+        """Whether masks tell only object from background."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Remarks for the user on what was left out."""
+        ...
+
+    def check(self) -> None:
+        """Verify that the masks are usable, without reading all of them."""
+        ...
+
+    def read(self, i: int) -> tuple[Tensor, np.ndarray]:
+        """Photo ``i``, uint8 (3, H, W), and its mask, int64 (H, W): the class, or -1 for void."""
+        ...
+
+
+class MaskedSplit:
+    """The samples of a prepared split that have a mask of their object, as those of ``shapes`` do.
+
+    Args:
+        split: some or all of its samples have a mask.
+        count: how many of these to use, evenly spread; None uses all.
+
+    Raises:
+        SslkitError: no sample has one.
+    """
+
+    binary = True
+    classes = ("background", "object")
+    objects = (1,)
+
+    def __init__(self, split: Split, count: int | None = None):
+        self._split, masked = split, split.having("mask.png")
+        if not len(masked):
+            raise SslkitError(
+                f"{split.name} of the prepared data has no object masks: name photos by --images DIR --masks DIR"
+            )
+        without = len(split) - len(masked)
+        self.remarks = [f"{without} images of {split.name} have no mask and are left out"] if without else []
+        self._rows = masked[spread(len(masked), count)].tolist()
+        self.names = [split.keys[row] for row in self._rows]
+
+    def check(self) -> None:
+        """Look for an object; usually the first mask has one.
+
+        Raises:
+            SslkitError: all masks are empty.
+        """
+        if not any(self._mask(row).any() for row in self._rows):
+            raise SslkitError(f"no mask of {self._split.name} has an object: there is nothing to find")
+
+    def read(self, i: int) -> tuple[Tensor, np.ndarray]:
+        """See ``Photos``.
+
+        Raises:
+            SslkitError: the mask's size is not the image's.
+        """
+        row = self._rows[i]
+        image, labels = self._split.image(row), self._mask(row).astype(np.int64)
+        check_sizes(f"the mask of {self.names[i]}", image.shape[1:], labels.shape)
+        return image, labels
+
+    def _mask(self, row: int) -> np.ndarray:
+        mask = self._split.object_mask(row)
+        assert mask is not None
+        return mask.numpy() > 0
+
+
+def spread(size: int, count: int | None) -> list[int]:
+    """``count`` of ``size`` rows, evenly spread because data is sorted by class; all without a count.
+
+    >>> spread(9, 3)
+    [0, 4, 8]
+    """
+    if count is None or count >= size:
+        return list(range(size))
+    return np.linspace(0, size - 1, count).round().astype(int).tolist()
+
+
+def check_sizes(what: str, image: Sequence[int], mask: Sequence[int]) -> None:
+    """Verify that an image and its mask have the same height and width.
+
+    Raises:
+        SslkitError: they differ.
+    """
+    if tuple(image) != tuple(mask):
+        raise SslkitError(
+            f"{what} has {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}: the sizes must be equal"
+        )

@@ -1,0 +1,45 @@
+"""Features on disk: how arrays are joined, what can be wrong with them, and the memory that reading them takes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslkit.errors import SslkitError
+from sslkit.probes.features.features import open_features
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
+def test_memory_of_the_features_is_given_back(tmp_path):
+    def mapped() -> int:
+        lines = Path("/proc/self/smaps").read_text().split("features.npy")[1].splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+    np.save(tmp_path / "features.npy", np.ones((20000, 64), np.float32))
+    np.save(tmp_path / "labels.npy", np.arange(20000) % 2)
+    features = open_features([tmp_path / "features.npy"], tmp_path / "labels.npy")
+    assert sum(float(rows.sum()) for _, rows in features.chunks(1000)) == 20000 * 64
+    assert mapped() < 100  # of 5,000 kB
+
+
+def test_layers_and_patch_mean_are_joined_in_order(tmp_path):
+    blocks = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    for name, array in {"blocks": blocks, "patch_mean": blocks[:, 0] - 1, "labels": np.array([1, 0])}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    files = [tmp_path / "blocks.npy", tmp_path / "patch_mean.npy"]
+    features = open_features(files, tmp_path / "labels.npy", last=2)
+    assert features.width == 12
+    expected = np.concatenate([blocks[:, 1], blocks[:, 2], blocks[:, 0] - 1], 1)
+    assert np.array_equal(features.take(np.array([1, 0])).numpy(), expected[::-1])
+    with pytest.raises(SslkitError, match="last 3 blocks, not 4: extract with --last-blocks 4"):
+        open_features(files, tmp_path / "labels.npy", last=4)
+
+
+def test_files_that_are_no_arrays(tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros(3, int))
+    (tmp_path / "cls.npy").write_text("hello")
+    with pytest.raises(SslkitError, match=r"cls\.npy is no readable \.npy array"):
+        open_features([tmp_path / "cls.npy"], tmp_path / "labels.npy")
+    np.save(tmp_path / "cls.npy", np.array([{}, {}, {}]), allow_pickle=True)
+    with pytest.raises(SslkitError, match="no readable"):
+        open_features([tmp_path / "cls.npy"], tmp_path / "labels.npy")
