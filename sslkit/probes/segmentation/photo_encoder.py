@@ -8,9 +8,9 @@ from timm.layers.attention import Attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.encoder.attention import model_size
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.input_size import input_size
 from sslkit.errors import SslkitError
 
 
@@ -60,7 +60,7 @@ class PhotoEncoder:
             SslkitError: a token is not finite.
         """
         encoder = self.frozen.encoder
-        height, width = model_size(image.shape[1], image.shape[2], self.shorter, encoder.patch_size)
+        height, width = input_size(image.shape[1], image.shape[2], self.shorter, encoder.patch_size)
         # Resized as bytes on the CPU: a large photo never becomes float.
         small = F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)
         with _Keys(encoder) as keys, self.frozen.autocast():

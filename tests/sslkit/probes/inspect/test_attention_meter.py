@@ -49,7 +49,7 @@ def naive_heads(model: Encoder, images: torch.Tensor) -> dict[str, np.ndarray]:
     found = {"distance": np.zeros((2, 3)), "entropy": np.zeros((2, 3))}
     side, prefix = 4, model.prefix
     with torch.no_grad():
-        x = model._embed(images, None, None)
+        x = model.embed(images)
         for layer, block in enumerate(model.model.blocks):
             tokens, attn = block.norm1(x), block.attn
             q, k, _ = attn.qkv(tokens).chunk(3, -1)

@@ -19,9 +19,9 @@ def test_tokens_are_the_encoders_and_keys_those_of_its_last_block():
     with torch.no_grad():
         pixels = ((image / 255 - mean) / std)[None]
         expected = encoder(pixels, attention=True)
-        (inner,) = encoder.model.get_intermediate_layers(pixels, [0], return_prefix_tokens=False, norm=False)
+        inner = encoder.model.blocks[0](encoder.embed(pixels))
         block = encoder.model.blocks[1]
-        keys = block.attn.qkv(block.norm1(inner))[0, :, 24:48]
+        keys = block.attn.qkv(block.norm1(inner))[0, 1:, 24:48]
     assert seen.grid == (3, 5) and seen.attention is not None
     assert torch.allclose(seen.patches, expected.patches[0], atol=1e-5)
     assert torch.allclose(seen.attention, expected.attention[0], atol=1e-6)
