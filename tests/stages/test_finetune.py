@@ -112,7 +112,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(tuned, model, sslkit
     assert code == 128 + signal.SIGTERM and "rerun the same command to resume" in err
     assert (model / "finetune" / "checkpoint.pt").exists() and not (model / "finetune" / "results.json").exists()
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 0 and "going on at step 5 of 10" in err
+    assert code == 0 and "resuming at step 5 of 10" in err
     assert written(model) == written(tuned)
     steps = [json.loads(line)["step"] for line in (model / "finetune" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [5, 10]

@@ -78,7 +78,7 @@ def test_nothing_kept_and_no_vit_are_told_and_left_out(run, shapes_run, sslkit):
     words = ("--weights", "random", "--arch", "resnet18", "--data", shapes_run, "--json")
     code, out, err = sslkit("health", run.path.parent / "resnet", *words, *COMMON)
     results = json.loads(out)
-    assert code == 0 and "no ViT" in err and "keep-every" not in err
+    assert code == 0 and "not a ViT" in err and "keep-every" not in err
     assert "per_head" not in results and results["pictures"] == [] and results["width"] == 512
 
 

@@ -91,7 +91,7 @@ def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arch", "why"),
-    [("resnet18", "no ViT"), ("vit_dwee_patch16_reg1_gap_256", "DiffAttention"), (ARCHS[0], "")],
+    [("resnet18", "not a ViT"), ("vit_dwee_patch16_reg1_gap_256", "DiffAttention"), (ARCHS[0], "")],
 )
 def test_models_whose_heads_cannot_be_read_say_why(arch, why):
     found = Encoder(EncoderSpec(arch, image_size=32)).why_no_attention(cls=False)
