@@ -26,7 +26,7 @@ from stages.options.attention import (
     read_more,
 )
 from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
-from stages.options.encoder import EncoderChoice, takes_encoder
+from stages.options.splicing import EncoderChoice, takes_encoder
 
 if TYPE_CHECKING:
     import torch

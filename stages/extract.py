@@ -1,11 +1,11 @@
-"""``sslkit extract``: frozen features of every prepared image, with where they come from."""
+"""``sslkit extract``: frozen features of every prepared image, and which encoder they come from."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,9 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import nothing, perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, load
-from stages.options.basic import ForceOption, JsonOption, PatchSizeOption, RunArgument, WorkersOption
-from stages.options.encoder import EncoderChoice, takes_features
+from stages.inputs.encoder import EncoderSource, load, resolve
+from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
+from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     import torch
@@ -31,69 +31,69 @@ STAGE = Stage(name="extract", help="Write frozen features of train and val.", or
 
 
 @STAGE.command
-@takes_features
-def extract(
-    run: RunArgument,
-    encoder: EncoderChoice,
-    image_size: Annotated[
-        Optional[int],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-        typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, 224, or 32 for pixels."),
-    ] = None,
-    patch_size: PatchSizeOption = None,
-    last_blocks: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--last-blocks", min=1, help="Keep the CLS of so many blocks; default: 4, or all of fewer."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass.")] = 64,
-    workers: WorkersOption = "auto",
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class Extract(EncoderOptions, ResultOptions):
     """Write the features of train and val; under torchrun each process does its share.
 
     Baselines go to a run of their own: `sslkit extract runs/random --like runs/a --weights random`.
     """
-    here = encoder.open(run)
-    source = encoder.source(here, image_size, patch_size)
-    here.need(here.manifest)
 
-    from sslkit.distributed.process_group import from_leader, process_group
-    from sslkit.workers import worker_count
+    weights: WeightsOption = None
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, 224, or 32 for pixels."),
+    ] = None
+    patch_size: PatchSizeOption = None
+    last_blocks: Annotated[
+        int | None,
+        typer.Option("--last-blocks", min=1, help="Keep the CLS of the last N blocks; default: 4, or all of fewer."),
+    ] = None
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward pass.")] = 64
+    workers: WorkersOption = "auto"
 
-    where, bits = encoder.place()
-    config = {
-        **source.config(),
-        "last_blocks": last_blocks,
-        "batch_size": batch_size,
-        "precision": bits,
-    }
-    inputs = {"data": here.manifest, **source.files}
-    # Processes only tell each other what to do, which gloo does on any device; a share of the work may take days.
-    with process_group(patience=timedelta(days=7)) as world:
-        job = Job(here, source, config, inputs, world, where, worker_count(workers, where))
-        if not world.leads:
-            job.follow()
-            return
-        try:
-            results = perform(
-                here,
-                STAGE,
-                prepare=nothing,
-                work=lambda folder, _: job.lead(folder),
-                config=config,
-                inputs=inputs,
-                how={"device": str(where), "workers": workers, "processes": world.size},
-                force=force,
-            )
-        finally:
-            with suppress(RuntimeError):  # a process that died has closed its connection
-                from_leader(None)  # whatever happened here, the others stop waiting
-    show(results, _lines(results), json)
+    def execute(self) -> None:
+        """Extract, and print how many features there are."""
+        run = self.open_run()
+        source = resolve(run, self, self.image_size, self.patch_size)
+        run.need(run.manifest)
+
+        from sslkit.distributed.process_group import from_leader, process_group
+        from sslkit.workers import worker_count
+
+        device, precision = self.place()
+        config = {
+            **source.config(),
+            "last_blocks": self.last_blocks,
+            "batch_size": self.batch_size,
+            "precision": precision,
+        }
+        inputs = {"data": run.manifest, **source.files}
+        # Processes only tell each other what to do, which gloo does on any device; a share of the work may take days.
+        with process_group(patience=timedelta(days=7)) as world:
+            extraction = Extraction(run, source, config, inputs, world, device, worker_count(self.workers, device))
+            if not world.leads:
+                extraction.follow()
+                return
+            try:
+                results = perform(
+                    run,
+                    STAGE,
+                    prepare=nothing,
+                    work=lambda folder, _: extraction.lead(folder),
+                    config=config,
+                    inputs=inputs,
+                    how={"device": str(device), "workers": self.workers, "processes": world.size},
+                    force=self.force,
+                )
+            finally:
+                with suppress(RuntimeError):  # a process that died has closed its connection
+                    from_leader(None)  # whatever happened here, the others stop waiting
+        show(results, _lines(results), self.json)
 
 
-@dataclass
-class Job:
-    """The work of one process: the first leads, the others follow."""
+@dataclass(frozen=True)
+class Extraction:
+    """The share of one process: the first leads, the others follow and never touch the run's record."""
 
     run: Run
     source: EncoderSource
@@ -111,7 +111,7 @@ class Job:
         from sslkit.files import atomic, sha256, write_json
         from sslkit.probes.features.extraction import row_shapes
 
-        for litter in folder.rglob(".*.tmp"):  # of a try that was killed while it wrote a small file
+        for litter in folder.rglob(".*.tmp"):  # of an attempt that was killed while it wrote a small file
             litter.unlink()
         self.run.remember_data()
         splits = {name: self._images(name) for name in SPLITS}
@@ -136,13 +136,13 @@ class Job:
         return {"weights": self.source.kind, "width": shapes["cls"][0], **facts["splits"]}
 
     def follow(self) -> None:
-        """Do shares of what the leader says, until it says None."""
+        """Compute a share of each split that the leader names, until it sends None."""
         from sslkit.distributed.process_group import from_leader
         from sslkit.probes.features.extraction import row_shapes
 
         built: tuple[Any, Any] | None = None
-        nothing: Any = None
-        while (order := from_leader(nothing)) is not None:
+        no_message: Any = None
+        while (order := from_leader(no_message)) is not None:
             name, batches = order
             if built is None:
                 embedding, _ = self._build()
@@ -171,7 +171,7 @@ class Job:
         return PartialArrays(files, shapes, rows, self.config["batch_size"])
 
     def _key(self) -> str:
-        """All that the bytes of the features depend on, so that an interrupted try is only gone on with by its like."""
+        """A SHA-256 of all that the features depend on: an interrupted attempt is resumed only under the same key."""
         import hashlib
         import json
 
@@ -180,7 +180,7 @@ class Job:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _build(self) -> tuple["Embedding", Result]:
-        """What makes the features, and what ``features.json`` says about it."""
+        """The embedding, and what ``features.json`` says about it."""
         from sslkit.probes.features.extraction import EncoderEmbedding, PixelEmbedding
 
         if self.source.spec is None:

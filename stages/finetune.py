@@ -23,7 +23,7 @@ from stages.options.basic import (
     RunArgument,
     WorkersOption,
 )
-from stages.options.encoder import EncoderChoice, takes_encoder
+from stages.options.splicing import EncoderChoice, takes_encoder
 from stages.options.tuning import Tuning, takes_tuning
 
 if TYPE_CHECKING:

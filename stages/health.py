@@ -14,7 +14,7 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
-from stages.options.encoder import EncoderChoice, takes_encoder
+from stages.options.splicing import EncoderChoice, takes_encoder
 
 if TYPE_CHECKING:
     from sslkit.encoder.frozen import FrozenEncoder

@@ -13,7 +13,7 @@ from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build
 from stages.options.basic import ForceOption, JsonOption, RunArgument
-from stages.options.encoder import EncoderChoice, takes_encoder
+from stages.options.splicing import EncoderChoice, takes_encoder
 
 if TYPE_CHECKING:
     import numpy as np

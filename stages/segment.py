@@ -16,7 +16,7 @@ from stages.inputs.encoder import EncoderSource, build
 from stages.inputs.photo_folders import expect_same, places
 from stages.inputs.segmentation import open_photos, variant_of
 from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, RunArgument
-from stages.options.encoder import EncoderChoice, takes_encoder
+from stages.options.splicing import EncoderChoice, takes_encoder
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""Where an encoder comes from: the run, a checkpoint, timm, or nowhere at all (the two baselines)."""
+"""The encoder that a stage evaluates: the run's, a checkpoint, timm's, or one of two baselines."""
 
 import os
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_json
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
+from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     import torch
@@ -25,13 +26,13 @@ PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """Where features come from.
+    """An encoder that can be built.
 
     Attributes:
         kind: run, file, timm, random or pixels.
         spec: arguments of ``EncoderSpec``; None for pixels.
         image_size: pixels.
-        files: what is read, by name: ``weights``, and ``encoder_info`` where there is an encoder.json beside it.
+        files: what is read, by name: ``weights``, and ``encoder_info`` where an encoder.json describes them.
         seed: of the initial weights; None unless they are random.
     """
 
@@ -42,71 +43,78 @@ class EncoderSource:
     seed: int | None = None
 
     def config(self) -> Result:
-        """What the features depend on, beside the content of the files."""
+        """What the features depend on, besides the content of the files."""
         return {"weights": self.kind, "encoder": self.spec, "image_size": self.image_size, "seed": self.seed}
 
 
 def resolve(
-    run: Run,
-    weights: str | None,
-    arch: str | None,
-    pretrained: bool,
-    like: Path | None,
-    image_size: int | None,
-    patch_size: int | None,
-    seed: int,
+    run: Run, options: EncoderOptions, image_size: int | None = None, patch_size: int | None = None
 ) -> EncoderSource:
-    """What the options ask for.
+    """The encoder that the options name.
+
+    Args:
+        run: whose encoder it is, where the options name none.
+        options: of the command line.
+        image_size: pixels; by default the encoder's own.
+        patch_size: pixels, with ``--arch``; by default the architecture's.
 
     Raises:
-        UsageError: they contradict each other, or say too little.
-        SslkitError: the file they name, or the run's own encoder, is not there.
+        UsageError: the options contradict each other, or say too little.
+        SslkitError: the file they name, or the run's own encoder, is missing.
     """
+    weights, arch = options.weights, options.arch
     baseline = weights in ("random", "pixels")
-    if like is not None and not baseline:
-        raise UsageError("--like goes with --weights random or pixels; name another run's encoder by --weights FILE")
+    if options.like is not None and not baseline:
+        raise UsageError(
+            "--like goes with --weights random or pixels; to evaluate another run's encoder name it by --weights FILE"
+        )
     if patch_size is not None and arch is None:
-        raise UsageError("--patch-size goes with --arch; an encoder that is there has its own")
-    if pretrained and (weights is not None or arch is None):
+        raise UsageError("--patch-size goes with --arch; an existing encoder fixes its patch size")
+    if options.pretrained and (weights is not None or arch is None):
         raise UsageError("--pretrained goes with --arch NAME, and without --weights")
     if weights == "pixels":
         return EncoderSource("pixels", None, image_size or PIXELS_SIZE, {})
     if arch is not None:
-        if weights is None and not pretrained:
-            raise UsageError(f"--arch {arch} needs --pretrained, or --weights with a FILE or random")
+        if weights is None and not options.pretrained:
+            raise UsageError(f"--arch {arch} requires --pretrained, or --weights with a FILE or random")
         spec = {"arch": arch, "image_size": image_size or 224, "patch_size": patch_size}
-        kind = "timm" if pretrained else "random" if baseline else "file"
+        kind = "timm" if options.pretrained else "random" if baseline else "file"
         files = {"weights": _existing(Path(str(weights)))} if kind == "file" else {}
-        return EncoderSource(kind, spec, spec["image_size"], files, seed if baseline else None)
-    model = Run(like) if like is not None else run
-    info = Path(weights).with_suffix(".json") if weights and not baseline else model.encoder_info
-    if weights and not baseline:
-        _existing(Path(weights))
+        return EncoderSource(kind, spec, spec["image_size"], files, options.seed if baseline else None)
+    return _described(run, options, image_size)
+
+
+def _described(run: Run, options: EncoderOptions, image_size: int | None) -> EncoderSource:
+    """An encoder whose architecture an encoder.json describes: the run's, a file's, or that of ``--like``."""
+    weights, model = options.weights, Run(options.like) if options.like is not None else run
+    info = model.encoder_info
+    if weights == "random" and not info.exists():
+        raise UsageError(f"--weights random requires --arch NAME or --like RUN: {model.path} has no trained encoder")
+    if weights and weights != "random":
+        info = _existing(Path(weights)).with_suffix(".json")
         if not info.exists():
-            raise UsageError(f"--weights {weights} needs --arch NAME, such as --arch vit_small_patch16_224")
-    elif baseline and not info.exists():
-        raise UsageError(f"--weights random needs --arch NAME, or --like RUN: {model.path} has no trained encoder")
+            raise UsageError(f"--weights {weights} requires --arch NAME, such as --arch vit_small_patch16_224")
     if not weights:
         check_own(run)
-    model.need(info)
-    spec = {**_info(info)["spec"], "drop_path": 0.0}
+    spec = {**_spec_in(model.need(info)), "drop_path": 0.0}
     spec["image_size"] = image_size or spec["image_size"]
-    if baseline:
-        return EncoderSource("random", spec, spec["image_size"], {}, seed)
+    if weights == "random":
+        return EncoderSource("random", spec, spec["image_size"], {}, options.seed)
     file = Path(weights) if weights else run.need(run.encoder)
-    kind, files = "file" if weights else "run", {"weights": file, "encoder_info": info}
-    return EncoderSource(kind, spec, spec["image_size"], files)
+    return EncoderSource(
+        "file" if weights else "run", spec, spec["image_size"], {"weights": file, "encoder_info": info}
+    )
 
 
 def check_own(run: Run, named: bool = True) -> None:
-    """Features may come from an encoder that the run does not hold; then no stage is missing.
+    """Refuse a run that was made to hold features of another encoder: no stage is missing there.
 
     Args:
-        run: looked at.
+        run: the run directory.
         named: whether the stage has options that name another encoder.
 
     Raises:
-        SslkitError: they do; the message says how such an encoder is named.
+        SslkitError: it is such a run; the message says how to name the encoder.
     """
     record = run.record("extract")
     kind = record["config"].get("weights", "run") if record else "run"
@@ -116,10 +124,13 @@ def check_own(run: Run, named: bool = True) -> None:
     if kind == "pixels":
         why, advice = "is a baseline of raw pixels, which has no encoder", "name a pretrained run, or --weights FILE"
     elif kind == "random":
-        # A plain timm architecture is named; one that follows a recipe is that of the run whose recipe it was.
+        # A plain timm architecture has a name; one that follows a recipe is that of the run that was trained by it.
         like = f"--arch {spec['arch']}" if "width" not in spec else f"--like {_likely(run, spec)}"
         like += f" --seed {record['config']['seed']}" if record["config"].get("seed") else ""
-        why, advice = "is a baseline of random weights, which are not kept", f"name the like by --weights random {like}"
+        why, advice = (
+            "is a baseline of random weights, which are not kept",
+            f"recreate it with --weights random {like}",
+        )
     elif kind == "timm":
         why, advice = f"has features of timm's {spec['arch']}", f"name it by --arch {spec['arch']} --pretrained"
     else:
@@ -130,7 +141,7 @@ def check_own(run: Run, named: bool = True) -> None:
 
 
 def _likely(run: Run, spec: Mapping[str, Any]) -> str:
-    """The run whose encoder a baseline is like: that of its data, if it has such an encoder."""
+    """The run whose architecture a baseline shares: that of its data, if it has such an encoder."""
     home = Run(run.data.parent)
     if not home.encoder_info.exists():
         return "A_PRETRAINED_RUN"
@@ -145,12 +156,13 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _info(path: Path) -> Result:
+def _spec_in(path: Path) -> Result:
+    """The ``EncoderSpec`` in an encoder.json."""
     try:
-        info = read_json(path)
-        return {"image_size": info["image_size"], "spec": dict(info["spec"])}
+        spec = dict(read_json(path)["spec"])
+        return {**spec, "image_size": spec["image_size"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise SslkitError(f"{path} is no encoder.json of sslkit; pretrain writes it, or name the --arch") from error
+        raise SslkitError(f"{path} is not an encoder.json that pretrain wrote; name the --arch") from error
 
 
 def build(source: EncoderSource, device: "torch.device", precision: "Precision") -> "FrozenEncoder":
@@ -168,7 +180,7 @@ def build(source: EncoderSource, device: "torch.device", precision: "Precision")
 def load(
     source: EncoderSource, device: "torch.device", precision: "Precision"
 ) -> "tuple[FrozenEncoder, Coverage | None]":
-    """The same without a word, and which keys of the weights filled it; None where nothing was read from a file."""
+    """The encoder of a source, silently, and which keys of the file filled it; None where no file was read."""
     import torch
 
     from sslkit.encoder.encoder import Encoder
@@ -186,7 +198,7 @@ def load(
         torch.manual_seed(source.seed or 0)
         encoder = Encoder(spec)
     coverage = load_checkpoint(encoder, source.files["weights"]) if "weights" in source.files else None
-    # All of the published checkpoints that are read here were trained with ImageNet's mean and standard deviation.
+    # All published checkpoints that sslkit reads were trained with ImageNet's mean and standard deviation.
     return FrozenEncoder(encoder.to(device).eval(), source.image_size, device, precision), coverage
 
 
@@ -197,6 +209,6 @@ def _pretrained(spec: "EncoderSpec") -> "Encoder":
         return Encoder(spec, pretrained=True)
     except SslkitError:
         raise
-    except Exception as error:  # the hub's client, its cache and timm each raise their own kinds
+    except Exception as error:  # the hub's client, its cache and timm all raise errors of their own
         why = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
         raise SslkitError(f"timm could not fetch weights of {spec.arch}: {why}; try --weights FILE") from error

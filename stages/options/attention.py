@@ -10,6 +10,7 @@ import typer
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.inputs.encoder import EncoderSource, resolve
+from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     from sslkit.encoder.encoder import Encoder
@@ -177,4 +178,4 @@ def _other(path: Path) -> EncoderSource:
         raise SslkitError(
             f"--against {path} has no trained encoder: run `sslkit pretrain {path}` first, or name a pretrained run"
         )
-    return resolve(other, None, None, False, None, None, None, 0)
+    return resolve(other, EncoderOptions(run=path))

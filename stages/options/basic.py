@@ -54,7 +54,7 @@ LabelFractionOption = Annotated[
     ),
 ]
 
-# Where an encoder comes from; `encoder_source.resolve` reads them.
+# Where an encoder comes from; see `stages.inputs.encoder.resolve`.
 WeightsOption = Annotated[
     str | None,
     typer.Option(
@@ -69,7 +69,7 @@ NoPixelsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE|random",
-        help="The run's own encoder if absent; a checkpoint FILE; random for the untrained one.",
+        help="The run's own encoder if absent; a checkpoint FILE; random for a randomly initialised one.",
         show_default=False,
     ),
 ]

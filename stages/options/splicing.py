@@ -3,7 +3,14 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, get_type_hints
+
+from stages.contract.layout import Run
+from stages.inputs.encoder import EncoderSource, resolve
+from stages.options.encoder import EncoderOptions
 
 
 def spliced(
@@ -40,3 +47,27 @@ def spliced(
         ]
     )
     return told
+
+
+@dataclass(kw_only=True)
+class EncoderChoice(EncoderOptions):
+    """The options of an encoder, in the place of one parameter."""
+
+    def open(self, path: Path) -> Run:
+        """The run at a path; see ``open_run``."""
+        return replace(self, run=path).open_run()
+
+    def source(self, run: Run, image_size: int | None = None, patch_size: int | None = None) -> EncoderSource:
+        """The encoder."""
+        return resolve(run, self, image_size, patch_size)
+
+    def random(self) -> "EncoderChoice":
+        """The same architecture, randomly initialised."""
+        return replace(self, weights="random")
+
+
+def takes_encoder(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with these options in the place of its parameter ``encoder``, an ``EncoderChoice``."""
+    hints = get_type_hints(EncoderOptions, include_extras=True)
+    options = {f.name: (hints[f.name], f.default) for f in fields(EncoderOptions) if f.name != "run"}
+    return spliced(command, "encoder", options, partial(EncoderChoice, run=Path()))
