@@ -79,7 +79,7 @@ class Head(nn.Module, ABC):
         return HeadOutput(embedding, self.logits(embedding) if self.has_prototypes else None)
 
 
-class Heads(nn.ModuleDict):
+class HeadDict(nn.ModuleDict):
     """The heads of a branch, by name."""
 
     if TYPE_CHECKING:
@@ -120,9 +120,9 @@ def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False
     return nn.Sequential(*modules[: -2 if batch_norm else -1])
 
 
-def build(width: int, sections: Mapping[str, HeadSection]) -> Heads:
+def build(width: int, sections: Mapping[str, HeadSection]) -> HeadDict:
     """All heads of a branch, by name; a head that shares layers is built after the one whose layers it shares."""
-    heads = Heads()
+    heads = HeadDict()
     for name, section in sorted(sections.items(), key=lambda item: item[1].lender is not None):
         kind: type[Head] = registry.load("sslkit.heads", section.kind)
         heads[name] = kind(width, section, heads[section.lender] if section.lender else None)

@@ -16,7 +16,7 @@ from sslkit import ema, registry
 from sslkit.data.batch import Batch, patch_coverage
 from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
-from sslkit.heads.base import Heads
+from sslkit.heads.base import HeadDict
 from sslkit.heads.base import build as build_heads
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (
@@ -37,7 +37,7 @@ from sslkit.schedules import Moment, cosine
 class Branch(nn.Module):
     """The student, or the teacher that follows it: an encoder and its heads."""
 
-    def __init__(self, encoder: Encoder, heads: Heads):
+    def __init__(self, encoder: Encoder, heads: HeadDict):
         super().__init__()
         self.encoder, self.heads = encoder, heads
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslkit import diagnostics
-from sslkit.diagnostics import alignment, collapses, uniformity, verdict
+from sslkit.diagnostics import alignment, assignment_metrics, collapses, uniformity, verdict
 
 LN_K = math.log(1024)
 
@@ -81,3 +81,18 @@ def test_uniformity_takes_every_pair_once(monkeypatch, at_once):
 def test_features_that_are_not_finite_give_nan():
     features = torch.full((4, 3), math.nan)
     assert math.isnan(alignment(features, features)) and math.isnan(uniformity(features))
+
+
+@pytest.mark.parametrize(
+    ("spread", "entropy", "marginal"), [("one", 0.0, 0.0), ("each", 0.0, 2.0794), ("flat", 2.0794, 2.0794)]
+)
+def test_entropies_tell_the_collapses_apart(spread, entropy, marginal):
+    targets = {
+        "one": torch.eye(8)[:1].repeat(8, 1),
+        "each": torch.eye(8),
+        "flat": torch.full((8, 8), 1 / 8),
+    }[spread]
+    metrics = assignment_metrics(targets, torch.tensor(3.0), torch.zeros(8))
+    assert metrics["teacher_entropy"].item() == pytest.approx(entropy, abs=1e-3)
+    assert metrics["marginal_entropy"].item() == pytest.approx(marginal, abs=1e-3)
+    assert metrics["kl"].item() == pytest.approx(3.0 - entropy, abs=1e-3)

@@ -1,49 +1,15 @@
 """Recipes merge, refuse what they do not know, and say what is nearest."""
 
-import doctest
-import importlib
-
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sslkit.errors import UsageError
-from sslkit.recipe.merging import merge, override
 from sslkit.recipe.schema import Recipe, as_dict, dump, resolve
 from sslkit.recipe.validation import validated
-from sslkit.schedules import Moment, cosine, in_epochs, linear, warmup_cosine
 from stages.inputs.recipes import find, names
 
 SCALES = ["demo", "small32", "imagenet-subset", "imagenet"]
 METHODS = sorted(set(names()) - set(SCALES))
-# As in recipes, a key is either a value or a section, the same in every file.
-values = st.dictionaries(st.sampled_from("abc"), st.integers() | st.lists(st.integers()))
-sections = st.recursive(
-    values,
-    lambda below: st.builds(
-        lambda own, inner: {**own, **inner}, values, st.dictionaries(st.sampled_from("xyz"), below)
-    ),
-    max_leaves=8,
-)
-
-
-@given(sections, sections, sections)
-def test_merging_is_associative_and_the_right_side_wins(a, b, c):
-    assert merge(merge(a, b), c) == merge(a, merge(b, c))
-    assert merge(a, a) == a and merge({}, a) == a
-    for key, value in b.items():
-        if not isinstance(value, dict):
-            assert merge(a, b)[key] == value
-
-
-def test_a_question_mark_touches_only_what_is_there():
-    scale = {"heads?": {"prototypes?": {"out": 3}, "other?": {"out": 4}}}
-    assert merge({"heads": {"prototypes": {"out": 1, "hidden": 2}}}, scale) == {
-        "heads": {"prototypes": {"out": 3, "hidden": 2}}
-    }
-    assert merge({}, scale) == {}
-    assert merge({"teacher": None}, {"teacher?": {"momentum": 1}}) == {"teacher": None}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -113,41 +79,3 @@ def test_another_strategy_keeps_the_ratio_and_drops_what_it_does_not_know(strate
     # A key of one's own that the strategy does not know is still an error.
     with pytest.raises(UsageError, match=r"unknown key 'mask.order'"):
         resolve([find("attmask")], [f"mask={{strategy: {strategy}, order: low}}"])
-
-
-def test_override_reads_yaml():
-    assert override({}, "a.b=[1, 10%]") == {"a": {"b": [1, "10%"]}}
-
-
-def test_durations_are_epochs_or_shares():
-    assert in_epochs("10%", 200) == 20 and in_epochs(3, 200) == 3
-
-
-@given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
-def test_schedules_stay_between_their_ends(step, start, end):
-    at = Moment(step, steps_per_epoch=10, epochs=100)
-    low, high = min(start, end) - 1e-9, max(start, end) + 1e-9
-    assert low <= cosine(start, end, step / 1000) <= high
-    assert low <= linear(start, end, "30%", at) <= high
-    assert 0 <= warmup_cosine(1.0, 0.0, "10%", at) <= 1
-
-
-def test_warmup_rises_to_the_peak_and_the_cosine_ends_at_the_end():
-    lr = [warmup_cosine(2.0, 0.5, 10, Moment(step, 5, 100)) for step in range(501)]
-    assert lr[0] == 0 and lr[25] == pytest.approx(1.0) and lr[50] == 2.0 and lr[500] == pytest.approx(0.5)
-    assert lr[:51] == sorted(lr[:51]) and lr[50:] == sorted(lr[50:], reverse=True)
-    assert lr[275] == pytest.approx(1.25)  # half way down the cosine
-
-
-def test_a_run_of_few_steps_comes_to_the_peak():
-    for warmup in (10, "100%", "10%", 1, 0):
-        for steps in (1, 2, 3, 9, 30):
-            lr = [warmup_cosine(2.0, 0.0, warmup, Moment(step, steps, 1)) for step in range(steps)]
-            assert max(lr) == pytest.approx(2.0) and sum(rate == 0 for rate in lr) <= (warmup != 0)
-    assert [warmup_cosine(2.0, 0.0, "10%", Moment(step, 1, 1)) for step in range(1)] == [2.0]
-
-
-@pytest.mark.parametrize("module", ["errors", "rng", "schedules", "recipe.merging"])
-def test_docstring_examples_run(module):
-    found = doctest.testmod(importlib.import_module(f"sslkit.{module}"))
-    assert found.attempted and not found.failed
