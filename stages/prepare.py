@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,43 +18,15 @@ from stages.contract.lock import held, missing
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.options.basic import ForceOption, JsonOption, RunArgument, SeedOption, WorkersOption
+from stages.options.basic import ResultOptions, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
+    from sslkit.data.prepare.packing import PackingPlan
     from sslkit.data.prepare.subset import Subset
     from sslkit.data.sources.base import Source
 
 SOURCES = "sslkit.data.sources"
 SCRATCH = ".scratch"
-SourceOption = Annotated[
-    str, typer.Option("--source", help=f"{', '.join(registry.names(SOURCES))}; or a path, short for folder.")
-]
-RootOption = Annotated[
-    Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-    typer.Option("--root", metavar="PATH", help="Where it is: folder, archive or URL.", show_default=False),
-]
-FractionOption = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--fraction", help="Share of every class of train, such as 0.2.", show_default=False),
-]
-PerClassOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--per-class", metavar="N", help="Images of every class of train.", show_default=False),
-]
-ClassesOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--classes", metavar="N|FILE", help="A number, or a file of one name a line.", show_default=False),
-]
-SizeOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--size", min=1, metavar="PX", help="Shrink to this shorter side.", show_default=False),
-]
-ValFractionOption = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--val-fraction", help="Hold out a val split where there is none.", show_default=False),
-]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Fail at the first unreadable image.")]
-
 
 STAGE = Stage(
     name="prepare",
@@ -68,104 +40,108 @@ STAGE = Stage(
 
 
 @STAGE.command
-def prepare(
-    run: RunArgument,
-    source: SourceOption = "shapes",
-    root: RootOption = None,
-    fraction: FractionOption = None,
-    per_class: PerClassOption = None,
-    classes: ClassesOption = None,
-    size: SizeOption = None,
-    val_fraction: ValFractionOption = None,
-    strict: StrictOption = False,
-    seed: SeedOption = 0,
-    workers: WorkersOption = "auto",
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class Prepare(ResultOptions):
     """Pack images into WebDataset shards with an index, or a class-balanced subset of them."""
-    name, root = _source(source, root)
-    processes = worker_count(workers)
 
-    from sslkit.data.prepare.subset import Subset, describe
-    from sslkit.data.sources.base import Source
+    source: Annotated[
+        str, typer.Option("--source", help=f"{', '.join(registry.names(SOURCES))}; or a path, short for folder.")
+    ] = "shapes"
+    root: Annotated[
+        str | None,
+        typer.Option("--root", metavar="PATH", help="Where it is: folder, archive or URL.", show_default=False),
+    ] = None
+    fraction: Annotated[
+        float | None,
+        typer.Option("--fraction", help="Share of every class of train, such as 0.2.", show_default=False),
+    ] = None
+    per_class: Annotated[
+        int | None,
+        typer.Option("--per-class", metavar="N", help="Images of every class of train.", show_default=False),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="N|FILE", help="A number, or a file of one name a line.", show_default=False),
+    ] = None
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=1, metavar="PX", help="Shrink to this shorter side.", show_default=False),
+    ] = None
+    val_fraction: Annotated[
+        float | None,
+        typer.Option("--val-fraction", help="Hold out a val split where there is none.", show_default=False),
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Fail at the first unreadable image.")] = False
+    seed: SeedOption = 0
+    workers: WorkersOption = "auto"
 
-    subset = Subset(fraction, per_class, _classes(classes), val_fraction, seed)
-    kind: type[Source] = registry.load(SOURCES, name)
-    images = kind(root, seed)
-    here, content = open_run(run), images.fingerprint()
-    job = Job(here, images, subset, content, size, strict, processes, workers != "auto")
-    made = missing(here.path)
-    try:
-        results = perform(
-            here,
-            STAGE,
-            prepare=job.check,
-            work=lambda folder, _: job.work(folder),
-            config={"source": name, "content": content, "size": size, "subset": describe(subset)},
-            inputs={},
-            how={"root": root, "workers": workers, "strict": strict},
-            force=force,
-        )
-    except InterruptedRun:
-        raise
-    except Exception:
-        if job.begun:
-            _forget_failure(here, made)
-        raise
-    show(results, _lines(results), json)
+    def execute(self) -> None:
+        """Pack, and print what was packed."""
+        name, root = _source(self.source, self.root)
+        processes = worker_count(self.workers)
+
+        from sslkit.data.prepare.subset import Subset, describe
+
+        subset = Subset(self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed)
+        images: Source = registry.load(SOURCES, name)(root, self.seed)
+        run, content = open_run(self.run), images.fingerprint()
+        created, began = missing(run.path), []
+
+        def pack(folder: Path, planned: "PackingPlan") -> Result:
+            from sslkit.data.prepare.packing import pack
+
+            began.append(folder)
+            eager = self.workers != "auto"
+            return _results(pack(folder, planned, size=self.size, strict=self.strict, workers=processes, eager=eager))
+
+        try:
+            results = perform(
+                run,
+                STAGE,
+                prepare=lambda: _plan(run, images, subset, content),
+                work=pack,
+                config={"source": name, "content": content, "size": self.size, "subset": describe(subset)},
+                inputs={},
+                how={"root": root, "workers": self.workers, "strict": self.strict},
+                force=self.force,
+            )
+        except InterruptedRun:
+            raise
+        except Exception:
+            if began:
+                _forget_failure(run, created)
+            raise
+        show(results, _lines(results), self.json)
 
 
-@dataclass
-class Job:
-    """One call. ``check`` comes before ``work``."""
+def _plan(run: Run, images: "Source", subset: "Subset", content: str) -> "PackingPlan":
+    """Open the source and choose. The scratch folder is next to the data, which may be kept after all.
 
-    run: Run
-    images: "Source"
-    subset: "Subset"
-    content: str
-    size: int | None
-    strict: bool
-    workers: int
-    eager: bool
-    begun: bool = False
+    Raises:
+        SslkitError: the source cannot be read, or does not hold what is asked for.
+    """
+    from sslkit.data.prepare.packing import plan
 
-    def check(self) -> None:
-        """Open the source and choose, in a scratch folder beside the data, for what was prepared may still be kept.
-
-        Raises:
-            SslkitError: the source cannot be read, or does not hold what is asked for.
-        """
-        from sslkit.data.prepare.packing import plan
-
-        # Named by the source's content, so that what a killed try unpacked of another one is not taken for this one's.
-        digest = hashlib.sha256(f"{type(self.images).__name__} {self.content}".encode()).hexdigest()
-        scratch = self.run.path / f"{SCRATCH}-{digest[:16]}"
-        for left in self.run.path.glob(f"{SCRATCH}-*"):
-            if left != scratch:
-                shutil.rmtree(left)
-        self.plan = plan(self.images, self.subset, scratch)
-
-    def work(self, folder: Path) -> Result:
-        """Pack."""
-        from sslkit.data.prepare.packing import pack
-
-        self.begun = True
-        how = {"strict": self.strict, "workers": self.workers, "eager": self.eager}
-        return _results(pack(folder, self.plan, size=self.size, **how))
+    # Named after the source's content: what an interrupted attempt unpacked from another source is not used.
+    digest = hashlib.sha256(f"{type(images).__name__} {content}".encode()).hexdigest()
+    scratch = run.path / f"{SCRATCH}-{digest[:16]}"
+    for left in run.path.glob(f"{SCRATCH}-*"):
+        if left != scratch:
+            shutil.rmtree(left)
+    return plan(images, subset, scratch)
 
 
-def _forget_failure(run: Run, made: Sequence[Path]) -> None:
-    """Of a try that packed nothing, leave nothing."""
+def _forget_failure(run: Run, created: Sequence[Path]) -> None:
+    """Remove what an attempt that packed nothing left, the folders that it created included."""
     from sslkit.data.prepare.packing import anything_packed
 
-    with suppress(SslkitError, OSError), held(run.path, "prepare", made):
+    with suppress(SslkitError, OSError), held(run.path, STAGE.name, created):
         if not run.manifest.exists() and not anything_packed(run.own_data):
             shutil.rmtree(run.own_data)
 
 
 def _source(source: str, root: str | None) -> tuple[str, str | None]:
-    """(name, root); a path in the place of the name is a folder."""
+    """(name, root); a path instead of a name is the root of the source ``folder``."""
     known = registry.names(SOURCES)
     if source.replace("-", "_") in known:
         return source.replace("-", "_"), root

@@ -31,7 +31,7 @@ SHARD_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """One shard to write.
 
     Attributes:
@@ -61,7 +61,7 @@ class Packer:
     size: int | None
     strict: bool
 
-    def __call__(self, job: Job, tick: Callable[[], None]) -> None:
+    def __call__(self, job: ShardJob, tick: Callable[[], None]) -> None:
         """Write one shard and its index; ``tick`` is called after every sample and may raise to stop."""
         skipped: list[dict[str, str]] = []
         try:
@@ -72,7 +72,7 @@ class Packer:
                 "rerun the same command to resume"
             ) from error
 
-    def _records(self, job: Job, skipped: list[dict[str, str]], tick: Callable[[], None]) -> Iterator[Record]:
+    def _records(self, job: ShardJob, skipped: list[dict[str, str]], tick: Callable[[], None]) -> Iterator[Record]:
         for index, label in zip(job.indices.tolist(), job.labels.tolist(), strict=True):
             try:
                 yield _record(self.source.read(job.split, index), f"{job.split}-{index:08d}", label, self.size)
@@ -109,7 +109,7 @@ def _record(sample: Sample, key: str, label: int, size: int | None) -> Record:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackingPlan:
     """What is to be packed: a source that is open, and what was chosen of it.
 
     Attributes:
@@ -127,7 +127,7 @@ class Plan:
     scratch: Path
 
 
-def plan(source: Source, subset: Subset, scratch: Path) -> Plan:
+def plan(source: Source, subset: Subset, scratch: Path) -> PackingPlan:
     """Open a source and choose.
 
     Args:
@@ -145,7 +145,7 @@ def plan(source: Source, subset: Subset, scratch: Path) -> Plan:
             left.unlink()
         source.open(scratch)
         splits = source.splits()
-        return Plan(source, splits, subset, select(splits, source.classes, subset), scratch)
+        return PackingPlan(source, splits, subset, select(splits, source.classes, subset), scratch)
     except (KeyboardInterrupt, InterruptedRun, FetchError):
         _remove_empty(scratch)
         raise
@@ -156,7 +156,7 @@ def plan(source: Source, subset: Subset, scratch: Path) -> Plan:
 
 def pack(
     folder: Path,
-    planned: Plan,
+    planned: PackingPlan,
     *,
     size: int | None = None,
     strict: bool = False,
@@ -221,7 +221,7 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _jobs(folder: Path, split: str, planned: Plan, shard_samples: int) -> Iterator[Job]:
+def _jobs(folder: Path, split: str, planned: PackingPlan, shard_samples: int) -> Iterator[ShardJob]:
     selection = planned.selection
     # Shuffled, so that a reader that streams shard by shard sees all classes.
     order = generator(planned.subset.seed, f"shards.{split}").permutation(len(selection.indices[split]))
@@ -229,10 +229,10 @@ def _jobs(folder: Path, split: str, planned: Plan, shard_samples: int) -> Iterat
     parts = range(0, len(order), shard_samples)
     for path, start in zip(shard_paths(folder, split, len(parts)), parts, strict=True):
         part = order[start : start + shard_samples]
-        yield Job(path, read_from, selection.indices[split][part], selection.labels[split][part])
+        yield ShardJob(path, read_from, selection.indices[split][part], selection.labels[split][part])
 
 
-def _write(packer: Packer, jobs: list[Job], workers: int, eager: bool) -> None:
+def _write(packer: Packer, jobs: list[ShardJob], workers: int, eager: bool) -> None:
     missing = [job for job in jobs if not is_complete(job.path)]
     total = sum(len(job.indices) for job in jobs)
     done = total - sum(len(job.indices) for job in missing)
@@ -241,7 +241,7 @@ def _write(packer: Packer, jobs: list[Job], workers: int, eager: bool) -> None:
         run_all(packer, missing, workers, lambda count: bar.update(done + count - bar.n), eager)
 
 
-def _summary(jobs: dict[str, list[Job]], selection: Selection) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _summary(jobs: dict[str, list[ShardJob]], selection: Selection) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The manifest's account of the shards, and what was left out of them."""
     splits: dict[str, Any] = {}
     skipped: list[dict[str, str]] = []
