@@ -61,7 +61,7 @@ class Member:
         found = [evaluation for stage in self.stages for evaluation in stage.evaluations()]
         return {evaluation.key: evaluation for evaluation in sorted(found, key=lambda each: each.order)}
 
-    @property
+    @cached_property
     def training(self) -> Result:
         """The record of the training run; empty if there is none."""
         return self.run.record_in(self.run.pretrain) or {}

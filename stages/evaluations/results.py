@@ -67,7 +67,7 @@ class StageResult:
         """Where a stage that classifies val writes its predictions."""
         return self.home.predictions(self.id)
 
-    @property
+    @cached_property
     def extraction(self) -> Result:
         """The record of the features of its run; empty where there is none."""
         return self.home.record_in(self.home.features) or {}

@@ -1,4 +1,4 @@
-"""The two panels that tell collapse (arXiv:2104.14294, figure 7), and those that say which kind.
+"""The two panels that show collapse (arXiv:2104.14294, figure 7), and those that show its kind.
 
 KL -> 0 is collapse: with h -> 0 onto one prototype, with h -> ln K onto uniform targets.
 """
