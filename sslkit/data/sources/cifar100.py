@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 images of 32 px in 100 classes."""
 
-from sslkit.data.cifar import CifarSource
+from sslkit.data.prepare.cifar import CifarSource
 
 
 class Cifar100(CifarSource):
