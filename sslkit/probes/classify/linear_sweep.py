@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslkit import rng
-from sslkit.data.labels import by_class
+from sslkit.data.labels import by_class, held_out
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.linear_heads import LinearHeads
 from sslkit.probes.features.features import Features
@@ -91,16 +90,12 @@ def plan_sweep(train: Features, settings: LinearSettings) -> LinearSweep:
 def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split positions into (rest, held out): the same share of every class, each part ascending.
 
-    A class of one image stays in the rest. Each class draws from its own stream, so adding a class changes no other.
+    A class of one image stays in the rest.
 
     Raises:
         SslkitError: no class has two images.
     """
-    held = []
-    for label, members in by_class(labels):
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        held.append(rng.generator(seed, "linear/held-out", label).permutation(members)[:count])
-    out = np.sort(np.concatenate(held))
+    out = held_out(by_class(labels), share, "linear/held-out", seed)
     if not len(out):
         raise SslkitError(f"train has {len(labels)} labelled images, one per class: none can be held out to choose by")
     return np.setdiff1d(np.arange(len(labels)), out), out
