@@ -1,9 +1,9 @@
-"""`sslkit attn-viz RUN`: what the encoder attends to, head by head, on val images or one's own photos."""
+"""``sslkit attn-viz``: what the encoder attends to, head by head, on val images or your own photos."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,21 +12,14 @@ from stages.contract.layout import Result, Run
 from stages.contract.output import show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.attention import AttentionRequest, read_request
+from stages.inputs.encoder import EncoderSource, build, resolve
 from stages.inputs.images import ImagesToDraw, images_to_draw, remark_on_sizes
 from stages.inputs.photo_folders import places
-from stages.options.attention import (
-    AgainstOption,
-    EveryOption,
-    LayersOption,
-    More,
-    QueryOption,
-    RolloutOption,
-    TimelineOption,
-    read_more,
-)
-from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, PhotosOption, RunArgument
-from stages.options.splicing import EncoderChoice, takes_encoder
+from stages.options.attention import AttentionOptions
+from stages.options.basic import PhotoSizeOption, ResultOptions
+from stages.options.encoder import EncoderOptions
+from stages.options.images import ImageOptions
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +33,8 @@ ABOUT = {
     "run": "The encoder trained in the run {run}.",
     "file": "The encoder in {weights}.",
     "timm": "timm's weights of {arch}.",
-    "random": "An encoder with random weights: what is seen here was not learned.",
+    "random": "A randomly initialised encoder: nothing that is shown here was learned.",
 }
-
-
 STAGE = Stage(
     name="attn-viz",
     help="Draw attention maps, and what masks hide.",
@@ -55,143 +46,99 @@ STAGE = Stage(
 
 
 @STAGE.command
-@takes_encoder
-def attn_viz(
-    run: RunArgument,
-    *,
-    images: PhotosOption = None,
-    count: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--count", min=1, help="How many images; default 8 of val, or all of --images."),
-    ] = None,
-    image_size: PhotoSizeOption = None,
-    mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6,
-    masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False,
-    mask_ratio: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--mask-ratio", min=0.0, max=1.0, help="With --masks: share they hide; default 0.5."),
-    ] = None,
-    layers: LayersOption = None,
-    query: QueryOption = None,
-    rollout: RolloutOption = False,
-    timeline: TimelineOption = False,
-    every: EveryOption = None,
-    against: AgainstOption = None,
-    encoder: EncoderChoice,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class DrawAttention(AttentionOptions, ImageOptions, EncoderOptions, ResultOptions):
     """Draw attention maps: every head, their mean, the mask with 60 % of the mass, and one page of all.
 
-    One's own photos (--images) are drawn beside those of val, in attention-NAME by the name of their folder.
+    Your own photos (--images) are drawn next to those of val, in attention-NAME, named after their folder.
     """
-    if mask_ratio is not None and not masks:
-        raise UsageError("--mask-ratio goes with --masks")
-    here = encoder.open(run)
-    encoder.no_pixels("has no attention to draw")
-    # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
-    source = encoder.source(here)
-    more = read_more(here, source, layers, query, rollout, timeline, every, against)
-    drawn = images_to_draw(here, images, count)
-    inputs = {**source.files, **more.files, **drawn.inputs}
 
-    where, bits = encoder.place()
-    config: Result = {
-        **source.config(),
-        **more.config(),
-        "image_size": image_size or source.image_size,
-        **drawn.config,
-        "mass": mass,
-        "mask_ratio": (DEFAULT_RATIO if mask_ratio is None else mask_ratio) if masks else None,
-        "precision": bits,
-    }
-    variant = drawn.variant(STAGE, force)
-    about = ABOUT[source.kind].format(run=here.path.resolve().name, weights=encoder.weights, arch=encoder.arch)
-    job = Job(here, source, more, config, where, drawn, image_size, about)
-    results = perform(
-        here,
-        STAGE,
-        variant=variant,
-        prepare=job.check,
-        work=lambda folder, _: job.work(folder),
-        config=config,
-        inputs=inputs,
-        how={"device": str(where), **places(images=images)},
-        force=force,
-    )
-    here.remember_data()
-    results = {**results, "page": str(here.folder(STAGE.id(variant)) / results["page"])}
-    show(results, _lines(results, more.name), as_json)
+    image_size: PhotoSizeOption = None
+    mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6
+    masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False
+    mask_ratio: Annotated[
+        float | None,
+        typer.Option("--mask-ratio", min=0.0, max=1.0, help="With --masks: share they hide; default 0.5."),
+    ] = None
+
+    def execute(self) -> None:
+        """Draw, and print the page's path."""
+        if self.mask_ratio is not None and not self.masks:
+            raise UsageError("--mask-ratio goes with --masks")
+        run = self.open_run()
+        self.no_pixels("has no attention to draw")
+        # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
+        source = resolve(run, self)
+        request = read_request(run, source, self)
+        drawn = images_to_draw(run, self.images, self.count)
+        device, precision = self.place()
+        config: Result = {
+            **source.config(),
+            **request.config(),
+            "image_size": self.image_size or source.image_size,
+            **drawn.config,
+            "mass": self.mass,
+            "mask_ratio": (DEFAULT_RATIO if self.mask_ratio is None else self.mask_ratio) if self.masks else None,
+            "precision": precision,
+        }
+        about = ABOUT[source.kind].format(run=run.path.resolve().name, weights=self.weights, arch=self.arch)
+        variant = drawn.variant(STAGE, self.force)
+        results = perform(
+            run,
+            STAGE,
+            variant=variant,
+            prepare=lambda: _open(drawn, source, request, config, device, self.image_size),
+            work=lambda folder, readers: _draw(drawn, request, readers, config, about, folder),
+            config=config,
+            inputs={**source.files, **request.files, **drawn.inputs},
+            how={"device": str(device), **places(images=self.images)},
+            force=self.force,
+        )
+        run.remember_data()
+        results = {**results, "page": str(run.folder(STAGE.id(variant)) / results["page"])}
+        show(results, _lines(results, request.name), self.json)
 
 
-@dataclass
-class Job:
-    """One call. ``check`` comes before ``work``."""
+@dataclass(frozen=True)
+class OpenReaders:
+    """Readers of the attention of the encoder, and of the one it is compared with; None without one."""
 
-    run: Run
-    source: EncoderSource
-    more: More
-    config: Result
-    device: "torch.device"
-    drawn: ImagesToDraw
-    image_size: int | None
-    about: str
+    own: "AttentionReader"
+    other: "AttentionReader | None"
 
-    def check(self) -> None:
-        """Open the encoders, and look at one image.
 
-        Raises:
-            SslkitError: no image, weights that do not fit, or an encoder without such attention.
-        """
+def _open(
+    drawn: ImagesToDraw,
+    source: EncoderSource,
+    request: AttentionRequest,
+    config: Result,
+    device: "torch.device",
+    image_size: int | None,
+) -> OpenReaders:
+    """Open the encoders, and read the attention to one image.
+
+    Raises:
+        SslkitError: no image, weights that do not fit, or an encoder without such attention.
+    """
+    drawn.expect_one()
+
+    def reader(source: EncoderSource, size: int) -> "AttentionReader":
         from dataclasses import replace
 
         from sslkit.probes.inspect.attention_maps import AttentionReader
 
-        self.drawn.expect_one()
-        frozen = build(self.source, self.device, self.config["precision"])
-        more, size = self.more, self.config["image_size"]
-        asked = {"layers": more.layers, "queries": more.queries or (None,), "rollout": more.rollout}
-        self.reader = AttentionReader(replace(frozen, size=size), **asked)
-        self.other: AttentionReader | None = None
-        if more.against is not None:
-            # The other encoder sees the images at its own size, unless --image-size is for both.
-            other = build(more.against, self.device, self.config["precision"])
-            self.other = AttentionReader(replace(other, size=self.image_size or more.against.image_size), **asked)
-        _try(self.reader, self.masks)
-        if self.other is not None:
-            _try(self.other, self.masks)
+        frozen = replace(build(source, device, config["precision"]), size=size)
+        opened = AttentionReader(frozen, request.layers, request.queries or (None,), request.rollout)
+        _try(opened, config["mask_ratio"] is not None)
+        return opened
 
-    @property
-    def masks(self) -> bool:
-        """Whether masks are drawn."""
-        return self.config["mask_ratio"] is not None
-
-    def work(self, folder: Path) -> Result:
-        """Read the attention to each image, and draw it."""
-        from sslkit.plots.attention.contents import GalleryContents
-        from sslkit.plots.attention.gallery import draw_gallery
-        from sslkit.plots.attention.maps import shrunk
-        from sslkit.probes.inspect.attention_maps import read_images, read_kept
-        from sslkit.probes.inspect.head_matching import match_heads
-
-        pictures = remark_on_sizes(self.drawn.read(), self.config["image_size"], self.reader.encoder.patch_size)
-        seen = [shrunk(each) for each in read_images(pictures, self.reader, self.masks, self.other)]
-        if not seen:
-            raise SslkitError("no image to look at: name photos with --images, or prepare data with a val split")
-        kept = _load_kept(self.run, self.more)
-        history = read_kept(kept, [each.resized for each in seen], self.reader, self.masks)
-        theirs = [each.other for each in seen if each.other is not None]
-        matching = match_heads([each.main.maps for each in seen], theirs) if theirs else None
-        contents = GalleryContents(
-            self.reader, self.config["mass"], self.config["mask_ratio"], history, self.more.name, matching
-        )
-        what = f"attention, {self.drawn.name}" if self.drawn.name else "attention"
-        of = f"{self.run.title}: {what} · sslkit"
-        return draw_gallery(contents, seen, folder, [self.about], of)
+    own, against = reader(source, config["image_size"]), request.against
+    # The other encoder sees the images at its own size, unless --image-size is for both.
+    return OpenReaders(own, reader(against, image_size or against.image_size) if against is not None else None)
 
 
 def _try(reader: "AttentionReader", masks: bool) -> None:
-    """Read the attention of an image of one patch: an encoder that has none is found before anything is written."""
+    """Read the attention to an image of one patch: an encoder that has none is found before anything is written."""
     from dataclasses import replace
 
     import torch
@@ -202,11 +149,35 @@ def _try(reader: "AttentionReader", masks: bool) -> None:
         _ = reader.masking
 
 
-def _load_kept(run: Run, more: More) -> Iterator[tuple[float, "Encoder"]]:
-    """One encoder at a time is in memory."""
+def _draw(
+    drawn: ImagesToDraw, request: AttentionRequest, readers: OpenReaders, config: Result, about: str, folder: Path
+) -> Result:
+    """Read the attention to every image, and draw it."""
+    from sslkit.plots.attention.contents import GalleryContents
+    from sslkit.plots.attention.gallery import draw_gallery
+    from sslkit.plots.attention.maps import shrunk
+    from sslkit.probes.inspect.attention_maps import read_images, read_kept
+    from sslkit.probes.inspect.head_matching import match_heads
+
+    reader, masks = readers.own, config["mask_ratio"] is not None
+    pictures = remark_on_sizes(drawn.read(), config["image_size"], reader.encoder.patch_size)
+    images = [shrunk(each) for each in read_images(pictures, reader, masks, readers.other)]
+    if not images:
+        raise SslkitError("no images: name photos with --images, or prepare data with a val split")
+    kept = _load_kept(drawn.run, request)
+    history = read_kept(kept, [each.resized for each in images], reader, masks)
+    theirs = [each.other for each in images if each.other is not None]
+    matching = match_heads([each.main.maps for each in images], theirs) if theirs else None
+    contents = GalleryContents(reader, config["mass"], config["mask_ratio"], history, request.name, matching)
+    what = f"attention, {drawn.name}" if drawn.name else "attention"
+    return draw_gallery(contents, images, folder, [about], f"{drawn.run.title}: {what} · sslkit")
+
+
+def _load_kept(run: Run, request: AttentionRequest) -> Iterator[tuple[float, "Encoder"]]:
+    """Epochs and encoders; only one encoder is in memory at a time."""
     from sslkit.weights.read import load_encoder
 
-    for epochs, path in more.kept:
+    for epochs, path in request.kept:
         yield epochs, load_encoder(path, run.encoder_info)
 
 
@@ -223,5 +194,5 @@ def _lines(results: Result, other: str) -> list[str]:
 
 
 def _numbers(pair: Mapping[str, Any]) -> list[str]:
-    around = f"{pair['low']:.3g} to {pair['high']:.3g}" if pair["low"] is not None else "none of one image"
+    around = f"{pair['low']:.3g} to {pair['high']:.3g}" if pair["low"] is not None else "none for one image"
     return [f"{pair['divergence']:.3g}", around]

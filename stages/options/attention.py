@@ -1,181 +1,43 @@
-"""What `attn-viz` is asked to draw beside the last layer's attention from CLS: read, and refused before any work."""
+"""The options of ``attn-viz`` that ask for more than the last layer's attention from CLS."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
-from stages.contract.layout import Result, Run
-from stages.inputs.encoder import EncoderSource, resolve
-from stages.options.encoder import EncoderOptions
 
-if TYPE_CHECKING:
-    from sslkit.encoder.encoder import Encoder
-    from sslkit.probes.inspect.attention_maps import Query
+@dataclass(kw_only=True)
+class AttentionOptions:
+    """Layers, tokens, rollout, a timeline, and a second encoder."""
 
-LayersOption = Annotated[
-    Optional[str],  # noqa: UP045  typer reads the annotation at run time on Python 3.10
-    typer.Option("--layers", metavar="N,N|all", help="Layers, counted from 1; default: the last.", show_default=False),
-]
-QueryOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--query",
-        metavar="cls|X,Y",
-        help="Whose attention: CLS, or the patch at these shares of width and height, 0 to 1; repeatable.",
-        show_default=False,
-    ),
-]
-RolloutOption = Annotated[bool, typer.Option("--rollout", help="Also rollout through all layers (arXiv:2005.00928).")]
-TimelineOption = Annotated[
-    bool, typer.Option("--timeline", help="Also the maps, and with --masks AttMask's, over the kept encoders.")
-]
-EveryOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--every", min=1, help="With --timeline: every N-th kept encoder, back from the last."),
-]
-AgainstOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--against", metavar="RUN", help="Set another run's encoder beside, heads matched."),
-]
-
-
-@dataclass(frozen=True)
-class More:
-    """What is drawn beyond the last layer's attention from CLS; each None or empty where it was not asked for.
-
-    Attributes:
-        layers: counted from 1, ascending.
-        queries: shares of width and height, or None for CLS.
-        rollout: through all layers.
-        kept: epochs and weights of the encoders of a timeline.
-        every: of the kept ones; None without a timeline.
-        against: the other run's encoder.
-        name: of the other run.
-    """
-
-    layers: tuple[int, ...] = ()
-    queries: tuple["Query", ...] = ()
-    rollout: bool = False
-    kept: Sequence[tuple[float, Path]] = ()
-    every: int | None = None
-    against: EncoderSource | None = None
-    name: str = ""
-    files: Mapping[str, Path] = field(default_factory=dict)
-
-    def config(self) -> Result:
-        """What the pictures depend on."""
-        return {
-            "layers": list(self.layers) or None,
-            "query": list(self.queries) or None,
-            "rollout": self.rollout or None,
-            "timeline": self.every,
-            "against": {"encoder": self.against.spec, "image_size": self.against.image_size} if self.against else None,
-        }
-
-
-def read_more(
-    run: Run,
-    source: EncoderSource,
-    layers: str | None,
-    query: Sequence[str] | None,
-    rollout: bool,
-    timeline: bool,
-    every: int | None,
-    against: Path | None,
-) -> More:
-    """What the options ask for.
-
-    Raises:
-        UsageError: a layer or patch that is not there, or options that do not go together.
-        SslkitError: the run kept no encoders, or the other run has none.
-    """
-    if every is not None and not timeline:
-        raise UsageError("--every goes with --timeline")
-    kept = _kept(run, source, every or 1) if timeline else []
-    queries = tuple(dict.fromkeys(map(read_query, query or [])))
-    other = _other(against) if against is not None else None
-    files = {f"kept {epochs:g}": path for epochs, path in kept}
-    if other is not None:
-        files |= {f"against {name}": path for name, path in other.files.items()}
-    return More(
-        layers=_layers(layers, source, other) if layers is not None else (),
-        queries=queries,
-        rollout=rollout,
-        kept=kept,
-        every=(every or 1) if timeline else None,
-        against=other,
-        name=against.resolve().name if against is not None else "",
-        files=files,
-    )
-
-
-def read_query(text: str) -> "Query":
-    """``cls``, or shares of width and height.
-
-    >>> read_query("cls"), read_query("0.5,0.25")
-    (None, (0.5, 0.25))
-    """
-    if text.strip().lower() == "cls":
-        return None
-    try:
-        x, y = map(float, text.split(","))
-    except ValueError:
-        x = y = -1.0
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise UsageError(f"--query {text}: cls, or shares of width and height from 0 to 1, such as 0.5,0.25")
-    return x, y
-
-
-def _layers(text: str, source: EncoderSource, other: EncoderSource | None) -> tuple[int, ...]:
-    encoder = outline(source)
-    if not encoder.vit:
-        raise SslkitError(f"{encoder.spec.arch} is not a ViT and has no layers to name; attn-viz requires a ViT")
-    if text.strip().lower() == "all":
-        return tuple(range(1, encoder.depth + 1))
-    try:
-        named = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise UsageError(f"--layers {text}: numbers such as 1,6,12, or all") from None
-    depths = [encoder.depth] + ([outline(other).depth] if other is not None else [])
-    strange = [layer for layer in named if not 1 <= layer <= depths[0]]
-    if strange:
-        raise UsageError(f"--layers {text}: there is no layer {strange[0]}; {encoder.spec.arch} has 1 to {depths[0]}")
-    if named[-1] > depths[-1]:
-        raise UsageError(f"--layers {text}: the encoder of --against has only {depths[-1]}")
-    return tuple(named)
-
-
-def outline(source: EncoderSource) -> "Encoder":
-    """The encoder without any weights: its sizes, in a fraction of a second."""
-    import torch
-
-    from sslkit.encoder.encoder import Encoder
-    from sslkit.encoder.spec import EncoderSpec
-
-    with torch.device("meta"):
-        return Encoder(EncoderSpec(**source.spec or {}))
-
-
-def _kept(run: Run, source: EncoderSource, every: int) -> list[tuple[float, Path]]:
-    if source.kind != "run":
-        raise UsageError("--timeline is of the run's own training: leave out --weights, --arch and --like")
-    kept = run.kept_encoders()
-    if not kept:
-        raise SslkitError(
-            f"{run.trained.path} kept no encoders over its training: there is no --timeline to draw; train with "
-            f"`sslkit pretrain RUN --keep-every EPOCHS`"
-        )
-    return kept[::-1][::every][::-1]
-
-
-def _other(path: Path) -> EncoderSource:
-    other = Run(path)
-    if not other.encoder.exists():
-        raise SslkitError(
-            f"--against {path} has no trained encoder: run `sslkit pretrain {path}` first, or name a pretrained run"
-        )
-    return resolve(other, EncoderOptions(run=path))
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers", metavar="N,N|all", help="Layers, counted from 1; default: the last.", show_default=False
+        ),
+    ] = None
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--query",
+            metavar="cls|X,Y",
+            help="Whose attention: CLS, or the patch at these shares of width and height, 0 to 1; repeatable.",
+            show_default=False,
+        ),
+    ] = None
+    rollout: Annotated[
+        bool, typer.Option("--rollout", help="Also draw rollout through all layers (arXiv:2005.00928).")
+    ] = False
+    timeline: Annotated[
+        bool,
+        typer.Option("--timeline", help="Also draw the maps of the kept encoders, with --masks AttMask's masks too."),
+    ] = False
+    every: Annotated[
+        int | None,
+        typer.Option("--every", min=1, help="With --timeline: only every N-th kept encoder, counted from the last."),
+    ] = None
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="RUN", help="Compare with another run's encoder, head by matched head."),
+    ] = None

@@ -143,14 +143,14 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--layers", "0"], 2, "--layers 0: there is no layer 0; vit_tiny_patch16_224 has 1 to 2"),
-        (["--layers", "1,99"], 2, "there is no layer 99"),
+        (["--layers", "0"], 2, "--layers 0: vit_tiny_patch16_224 has layers 1 to 2, not 0"),
+        (["--layers", "1,99"], 2, "has layers 1 to 2, not 99"),
         (["--layers", "first"], 2, "--layers first: numbers such as 1,6,12, or all"),
         (["--query", "1.5,0"], 2, "--query 1.5,0: cls, or shares of width and height from 0 to 1"),
         (["--query", "nan,0"], 2, "--query nan,0: cls, or shares"),
         (["--query", "corner"], 2, "--query corner: cls, or shares"),
         (["--every", "2"], 2, "--every goes with --timeline"),
-        (["--timeline", "--weights", "random"], 2, "--timeline is of the run's own training"),
+        (["--timeline", "--weights", "random"], 2, "--timeline shows the run's own training"),
         (["--against", "/nowhere"], 1, "--against /nowhere has no trained encoder: run `sslkit pretrain /nowhere`"),
         (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is not a ViT"),
     ],

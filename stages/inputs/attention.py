@@ -1,0 +1,148 @@
+"""What ``attn-viz`` draws besides the last layer's attention from CLS: its options, checked before any work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslkit.errors import SslkitError, UsageError
+from stages.contract.layout import Result, Run
+from stages.inputs.encoder import EncoderSource, resolve
+from stages.options.attention import AttentionOptions
+from stages.options.encoder import EncoderOptions
+
+if TYPE_CHECKING:
+    from sslkit.encoder.encoder import Encoder
+    from sslkit.probes.inspect.attention_maps import Query
+
+
+@dataclass(frozen=True)
+class AttentionRequest:
+    """What is drawn besides the last layer's attention from CLS; None or empty where it was not asked for.
+
+    Attributes:
+        layers: counted from 1, ascending.
+        queries: shares of width and height, or None for CLS.
+        rollout: whether rollout through all layers is drawn.
+        kept: epochs and weights of the encoders of a timeline.
+        every: only every so many of the kept encoders; None without a timeline.
+        against: the other run's encoder.
+        name: of the other run.
+        files: all weights that are read, by name.
+    """
+
+    layers: tuple[int, ...] = ()
+    queries: tuple["Query", ...] = ()
+    rollout: bool = False
+    kept: Sequence[tuple[float, Path]] = ()
+    every: int | None = None
+    against: EncoderSource | None = None
+    name: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def config(self) -> Result:
+        """What the pictures depend on."""
+        return {
+            "layers": list(self.layers) or None,
+            "query": list(self.queries) or None,
+            "rollout": self.rollout or None,
+            "timeline": self.every,
+            "against": {"encoder": self.against.spec, "image_size": self.against.image_size} if self.against else None,
+        }
+
+
+def read_request(run: Run, source: EncoderSource, options: AttentionOptions) -> AttentionRequest:
+    """What the options ask for.
+
+    Raises:
+        UsageError: there is no such layer or patch, or options do not go together.
+        SslkitError: the run kept no encoders, or the other run has none.
+    """
+    if options.every is not None and not options.timeline:
+        raise UsageError("--every goes with --timeline")
+    every = (options.every or 1) if options.timeline else None
+    kept = _kept(run, source, every) if every is not None else []
+    other = _other(options.against) if options.against is not None else None
+    files = {f"kept {epochs:g}": path for epochs, path in kept}
+    if other is not None:
+        files |= {f"against {name}": path for name, path in other.files.items()}
+    return AttentionRequest(
+        layers=_layers(options.layers, source, other) if options.layers is not None else (),
+        queries=tuple(dict.fromkeys(map(read_query, options.query or []))),
+        rollout=options.rollout,
+        kept=kept,
+        every=every,
+        against=other,
+        name=options.against.resolve().name if options.against is not None else "",
+        files=files,
+    )
+
+
+def read_query(text: str) -> "Query":
+    """``cls``, or shares of width and height.
+
+    >>> read_query("cls"), read_query("0.5,0.25")
+    (None, (0.5, 0.25))
+    """
+    if text.strip().lower() == "cls":
+        return None
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        x = y = -1.0
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise UsageError(f"--query {text}: cls, or shares of width and height from 0 to 1, such as 0.5,0.25")
+    return x, y
+
+
+def _layers(text: str, source: EncoderSource, other: EncoderSource | None) -> tuple[int, ...]:
+    encoder = outline(source)
+    if not encoder.vit:
+        raise SslkitError(f"{encoder.spec.arch} is not a ViT and has no layers to name; attn-viz requires a ViT")
+    if text.strip().lower() == "all":
+        return tuple(range(1, encoder.depth + 1))
+    try:
+        named = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise UsageError(f"--layers {text}: numbers such as 1,6,12, or all") from None
+    depths = [encoder.depth] + ([outline(other).depth] if other is not None else [])
+    strange = [layer for layer in named if not 1 <= layer <= depths[0]]
+    if strange:
+        raise UsageError(
+            f"--layers {text}: there is no layer {strange[0]}; {encoder.spec.arch} has layers 1 to {depths[0]}"
+        )
+    if named[-1] > depths[-1]:
+        raise UsageError(f"--layers {text}: the encoder of --against has only {depths[-1]}")
+    return tuple(named)
+
+
+def outline(source: EncoderSource) -> "Encoder":
+    """The encoder without weights, for its sizes; made in a fraction of a second."""
+    import torch
+
+    from sslkit.encoder.encoder import Encoder
+    from sslkit.encoder.spec import EncoderSpec
+
+    with torch.device("meta"):
+        return Encoder(EncoderSpec(**source.spec or {}))
+
+
+def _kept(run: Run, source: EncoderSource, every: int) -> list[tuple[float, Path]]:
+    if source.kind != "run":
+        raise UsageError("--timeline shows the run's own training: leave out --weights, --arch and --like")
+    kept = run.kept_encoders()
+    if not kept:
+        raise SslkitError(
+            f"{run.trained.path} kept no encoders during training, so there is no --timeline to draw: train with "
+            "`sslkit pretrain RUN --keep-every EPOCHS`"
+        )
+    return kept[::-1][::every][::-1]
+
+
+def _other(path: Path) -> EncoderSource:
+    other = Run(path)
+    if not other.encoder.exists():
+        raise SslkitError(
+            f"--against {path} has no trained encoder: run `sslkit pretrain {path}` first, or name a pretrained run"
+        )
+    return resolve(other, EncoderOptions(run=path))
