@@ -1,5 +1,9 @@
-"""A browser that is there, for the tests of pages; without one they are skipped. `conftest` offers the fixture."""
+"""An installed browser for the tests of pages. Without one they are skipped, but fail where ``CI`` is set.
 
+`conftest` offers the fixture.
+"""
+
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +26,8 @@ def browser() -> Iterator[Any]:
     """Playwright's Chromium browser object, started once; `browser.new_page(viewport=..., color_scheme="dark")`."""
     path = next((found for found in map(shutil.which, NAMES) if found), None)
     if path is None:
-        pytest.skip("no Chromium here to open pages with")
+        missing = f"pages cannot be tested: none of {', '.join(NAMES)} is installed"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
     try:
         started = playwright.chromium.launch(executable_path=path, args=FLAGS)

@@ -15,6 +15,8 @@ from stages.contract.layout import Run
 from stages.contract.perform import nothing, perform
 from stages.contract.stage import stages
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
 
