@@ -108,9 +108,7 @@ def _layers(text: str, source: EncoderSource, other: EncoderSource | None) -> tu
     depths = [encoder.depth] + ([outline(other).depth] if other is not None else [])
     strange = [layer for layer in named if not 1 <= layer <= depths[0]]
     if strange:
-        raise UsageError(
-            f"--layers {text}: there is no layer {strange[0]}; {encoder.spec.arch} has layers 1 to {depths[0]}"
-        )
+        raise UsageError(f"--layers {text}: {encoder.spec.arch} has layers 1 to {depths[0]}, not {strange[0]}")
     if named[-1] > depths[-1]:
         raise UsageError(f"--layers {text}: the encoder of --against has only {depths[-1]}")
     return tuple(named)

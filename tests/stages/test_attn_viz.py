@@ -1,5 +1,7 @@
 """`sslkit attn-viz` from the command line."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -7,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 from sslkit.data.shards import Record, write_shard
 from sslkit.encoder.encoder import Encoder
@@ -45,10 +46,11 @@ def run(tmp_path: Path) -> Run:
 
 
 def attn_viz(run: Run, *words: str) -> dict:
-    result = CliRunner().invoke(build(), ["attn-viz", str(run.path), "--json", *words], catch_exceptions=False)
-    if isinstance(result.exception, SystemExit) and result.exception.code:
-        raise AssertionError(result.output)
-    return json.loads(result.stdout)
+    """The results of the command line; its errors are raised."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        build()(["attn-viz", str(run.path), "--json", *words], standalone_mode=False).execute()
+    return json.loads(printed.getvalue())
 
 
 def names(run: Run, stage: str = "attn-viz") -> list[str]:
