@@ -1,5 +1,6 @@
 """The features that probes read, and the predictions that they leave behind."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,23 @@ def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:
     return {"features": run.features_info} if run.features_info.exists() else files
 
 
-def open_splits(run: Run) -> "tuple[Features, Features]":
-    """CLS features of train and val.
+def open_splits(run: Run, arrays: Sequence[str] = ("cls",), last: int | None = None) -> "tuple[Features, Features]":
+    """Features of train and val.
+
+    Args:
+        run: that holds them.
+        arrays: whose rows are joined.
+        last: of ``blocks``, how many of the last ones; None takes all.
 
     Raises:
         SslkitError: the arrays do not fit each other.
     """
     from sslkit.probes.features.features import open_features
 
-    train, val = (open_features([run.feature(split, "cls")], run.feature(split, "labels")) for split in SPLITS)
+    train, val = (
+        open_features([run.feature(split, name) for name in arrays], run.feature(split, "labels"), last)
+        for split in SPLITS
+    )
     return train, val
 
 

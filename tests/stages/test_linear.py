@@ -55,7 +55,7 @@ def test_few_labels_are_all_that_is_looked_at(tmp_path, sslkit):
 def test_one_label_per_class_is_said(tmp_path, sslkit):
     run = write_features(tmp_path, blobs(300, 3, 0, spread=0.3), blobs(60, 3, 1, spread=0.3))
     code, out, err = sslkit("linear", run, "--epochs", 2, "--label-fraction", 0.005, "--device", "cpu")
-    assert code == 0 and "one label per class" in err and "the middle one, with no label to choose by" in out
+    assert code == 0 and "one label per class" in err and "the middle one, no label to choose by" in out
     code, _, err = sslkit("linear", run, "--label-fraction", 1.5)
     assert code == 2 and "--label-fraction 1.5: must be above 0 and at most 1" in err and err.count("\n") == 1
 

@@ -47,7 +47,7 @@ def test_the_scale_of_the_crops_is_a_setting(run, shapes_run, sslkit):
     code, _, err = sslkit(*words, 0.6, 1)
     assert code == 1 and "--force redoes it" in err
     code, _, err = sslkit(*words, 0.6, 0.5)
-    assert code == 2 and "--crop-scale 0.6 0.5: two rising shares" in err and err.count("\n") == 1
+    assert code == 2 and "--crop-scale 0.6 0.5: must be two rising shares" in err and err.count("\n") == 1
 
 
 def test_few_labels_and_crops_together(run, shapes_run, sslkit):
