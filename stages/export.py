@@ -1,98 +1,98 @@
 """`sslkit export RUN DIR`: the trained encoder for another library, with a model card."""
 
 import shutil
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sslkit import registry
 from sslkit.errors import SslkitError
 from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import show
 from stages.contract.stage import Stage
 from stages.inputs.encoder import check_own
-from stages.options.basic import JsonOption, RunArgument
+from stages.options.basic import ResultOptions
 
 if TYPE_CHECKING:
+    from sslkit.encoder.encoder import Encoder
     from sslkit.export.card import Score
+    from sslkit.export.formats.base import ExportFormat
 
+FORMATS = "sslkit.export.formats"
 MARK = "\n- sslkit\n"  # a tag in the front matter of every card
-
-
-class Format(str, Enum):
-    """Who is to load it."""
-
-    timm = "timm"
-    transformers = "transformers"
-    onnx = "onnx"
-    torchscript = "torchscript"
-    pt = "pt"
-
 
 STAGE = Stage(name="export", help="Write the encoder for another library.", order=180)
 
 
 @STAGE.command
-def export(
-    run: RunArgument,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
-    format: Annotated[Format, typer.Option("--format", help="Who is to load it.")] = Format.timm,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Write the run's encoder in a format that other libraries load, and a README.md that says what it is."""
-    here = open_run(run)
-    check_own(here, named=False)
-    here.need(here.encoder)
-    if folder.exists() and not folder.is_dir():
-        raise SslkitError(f"{folder} is a file: name a folder to export to")
-    _check_free(folder, force)
+@dataclass(kw_only=True)
+class Export(ResultOptions):
+    """Write the run's encoder in a format that other libraries load, with a model card."""
 
-    from sslkit.export.formats.formats import FORMATS
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)]
+    format: Annotated[
+        str, typer.Option("--format", metavar="|".join(registry.names(FORMATS)), help="The library that is to load it.")
+    ] = "timm"
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR.")] = False
+
+    def execute(self) -> None:
+        """Export, and print which files there are."""
+        run = open_run(self.run)
+        check_own(run, named=False)
+        run.need(run.encoder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SslkitError(f"{self.folder} is a file: name a folder to export to")
+        _check_free(self.folder, self.force)
+        format: ExportFormat = registry.load(FORMATS, self.format)()
+        format.check_installed()
+        _write(run, format, self.folder.resolve())
+        files = {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())}
+        lines = [f"{self.folder}: {', '.join(files)}", "README.md says how to load it"]
+        show({"folder": str(self.folder), "format": self.format, "files": files}, lines, self.json)
+
+
+def _write(run: Run, format: "ExportFormat", place: Path) -> None:
+    """Write the export and its card next to its place, and move it there whole."""
     from sslkit.weights.read import load_encoder
 
-    encoder = load_encoder(here.encoder, here.encoder_info)
-    # Made beside its place and moved there whole.
-    place = folder.resolve()
+    encoder = load_encoder(run.encoder, run.encoder_info)
     making = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
-        FORMATS[format.value](encoder, making)
-        (making / "README.md").write_text(_card(here, encoder, format.value))
+        format.write(encoder, making)
+        (making / "README.md").write_text(_card(run, encoder, format))
         if place.exists():
             shutil.rmtree(place)
         making.replace(place)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    lines = [f"{folder}: {', '.join(files)}", "README.md says how to load it"]
-    show({"folder": str(folder), "format": format.value, "files": files}, lines, json)
 
 
 def _check_free(folder: Path, force: bool) -> None:
-    """Only an export is ever replaced.
+    """Refuse a folder that an export may not replace.
 
     Raises:
-        SslkitError: the folder holds something else, or an export and there is no ``--force``.
+        SslkitError: it holds something other than an export, or an export and ``--force`` was not given.
     """
     if not folder.exists() or not any(folder.iterdir()):
         return
     card = folder / "README.md"
     if not (card.is_file() and MARK in card.read_text(errors="ignore")):
-        raise SslkitError(f"{folder} is not empty and holds no earlier export: name a new folder")
+        raise SslkitError(f"{folder} is not empty and is not an earlier export: name a new folder")
     if not force:
         raise SslkitError(f"{folder} is not empty: name a new folder, or replace it with --force")
 
 
-def _card(run: Run, encoder: Any, format: str) -> str:
-    from sslkit.export.card import Facts, render
+def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
+    from sslkit.export.card import CardFacts, render
     from sslkit.files import read_json
 
     training = run.record("pretrain") or {}
     return render(
-        Facts(
+        CardFacts(
             name=run.path.resolve().name,
             format=format,
             info=read_json(run.encoder_info),

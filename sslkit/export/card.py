@@ -1,48 +1,13 @@
-"""The model card of an exported encoder (Mitchell et al., arXiv:1810.03993): what it is, learnt from what, how good."""
+"""The model card of an exported encoder (arXiv:1810.03993): what it is, how it was trained, and how good it is."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LOAD = {
-    "timm": """
-import timm
+from huggingface_hub import ModelCardData
 
-model = timm.create_model("local-dir:.", pretrained=True).eval()
-cls = model(images)  # (B, {width})
-""",
-    "transformers": """
-from transformers import ViTModel
-
-model = ViTModel.from_pretrained(".", add_pooling_layer=False).eval()
-cls = model(pixel_values=images).last_hidden_state[:, 0]  # (B, {width})
-""",
-    "onnx": """
-import onnxruntime
-
-session = onnxruntime.InferenceSession("encoder.onnx")
-cls = session.run(["cls"], {{"images": images.numpy()}})[0]  # (B, {width}){patches}
-""",
-    "torchscript": """
-import torch
-
-model = torch.jit.load("encoder.torchscript.pt")
-cls = model(images)[0]  # (B, {width}){patches}
-""",
-    "pt": """
-import timm, torch
-
-saved = torch.load("encoder.pt", weights_only=True)
-model = timm.create_model(saved["arch"], **saved["timm_kwargs"]).eval()
-model.load_state_dict(saved["state_dict"])
-cls = model(images)  # (B, {width})
-""",
-}
-
-
-# The library that hubs are told to load it by; a graph is loaded by a runtime, which has no name there.
-LIBRARIES = {"timm": "timm", "pt": "timm", "transformers": "transformers"}
+from sslkit.export.formats.base import ExportFormat
 
 
 @dataclass(frozen=True)
@@ -50,12 +15,12 @@ class Score:
     """One evaluation.
 
     Attributes:
-        name: as a person calls it.
-        data: whose val it was judged on.
-        top1: percent; None where it is stale, and is not to be told.
+        name: as people call it.
+        data: whose val it was evaluated on.
+        top1: percent; None where it is stale, and not stated.
         k: of k-NN; None for others.
-        images: how many of val were judged; None where that is not known.
-        half: half width of the interval, where one was measured, over draws of labelled images.
+        images: how many of val were evaluated; None where that is not known.
+        half: half width of the interval over draws of labelled images, where one was measured.
     """
 
     name: str
@@ -66,39 +31,39 @@ class Score:
     half: float | None = None
 
     def line(self) -> str:
-        """In words.
+        """The score in words.
 
         >>> Score("k-NN", "cifar10", 51.52, k=20, images=10000).line()
         'k-NN (k = 20): top-1 51.5 % on val of cifar10 (10,000 images)'
         """
         name = self.name if self.k is None else f"{self.name} (k = {self.k})"
         if self.top1 is None:
-            return f"{name} on val of {self.data}: stale, its inputs changed since; not told here"
+            return f"{name} on val of {self.data}: stale, its inputs changed since; not stated here"
         images = "" if self.images is None else f" ({self.images:,} images)"
         half = "" if self.half is None else f" ± {self.half:.1f}"
         return f"{name}: top-1 {self.top1:.1f}{half} % on val of {self.data}{images}"
 
 
 @dataclass(frozen=True)
-class Facts:
+class CardFacts:
     """What the card is made of.
 
     Attributes:
         name: of the run.
-        format: a key of ``LOAD``.
+        format: of the export.
         info: ``encoder.json``.
         vit: whether it is a plain ViT.
         parameters: of the encoder.
         recipe: resolved; empty when there was no training.
         data: the manifest of the training images; may be empty.
         scores: of each evaluation.
-        command: of the training.
+        command: of the training run.
         versions: of the packages it ran with.
         collapse: the monitor's verdicts at its end.
     """
 
     name: str
-    format: str
+    format: ExportFormat
     info: Mapping[str, Any]
     vit: bool
     parameters: int
@@ -110,22 +75,20 @@ class Facts:
     collapse: Mapping[str, str]
 
 
-def render(facts: Facts) -> str:
+def render(facts: CardFacts) -> str:
     """The card as Markdown, with the front matter that model hubs read."""
     parts = [_front(facts), f"# {facts.name}\n", _what(facts), "## Use\n", _use(facts)]
     parts += ["## How good\n", _results(facts), "## How it was trained\n", _training(facts)]
     return "\n".join(parts)
 
 
-def _front(facts: Facts) -> str:
-    library = LIBRARIES.get(facts.format)
+def _front(facts: CardFacts) -> str:
     tags = ["self-supervised-learning", "sslkit", facts.info["arch"]]
-    named = [f"library_name: {library}"] if library else []
-    lines = ["---", *named, "pipeline_tag: image-feature-extraction", "tags:"]
-    return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---", ""])
+    data = ModelCardData(library_name=facts.format.library, pipeline_tag="image-feature-extraction", tags=tags)
+    return f"---\n{data}\n---\n"
 
 
-def _what(facts: Facts) -> str:
+def _what(facts: CardFacts) -> str:
     info, sizes = facts.info, facts.info["timm_kwargs"]
     shape = ", ".join(
         f"{word} {sizes[key]}"
@@ -151,34 +114,33 @@ def _method(recipe: Mapping[str, Any]) -> str:
     return f"Trained by {named}{f' with {mask} masks' if mask else ''} for {epochs}."
 
 
-def _use(facts: Facts) -> str:
+def _use(facts: CardFacts) -> str:
     info = facts.info
     patches = "; patches: (B, N, D)" if facts.vit else ""
     size, mean, std = info["image_size"], tuple(info["mean"]), tuple(info["std"])
     prepare = (
         "```python\n"
         "import torch\n\n"
-        f"pixels = torch.rand(2, 3, {size}, {size})  # yours, in 0 ... 1: shorter side resized, centre cut out\n"
+        f"pixels = torch.rand(2, 3, {size}, {size})  # yours, in [0, 1]: shorter side resized, centre cut out\n"
         f"mean, std = torch.tensor({mean}), torch.tensor({std})\n"
         "images = (pixels - mean[:, None, None]) / std[:, None, None]\n"
         "```\n"
     )
-    load = LOAD[facts.format].format(width=info["width"], patches=patches).strip()
-    fixed = "The graph takes batches of any size, and images of this size only.\n"
-    graph = f"\n{fixed}" if facts.format in ("onnx", "torchscript") else ""
-    return f"{prepare}\n```python\n{load}\n```\n{graph}"
+    load = facts.format.usage.format(width=info["width"], patches=patches).strip()
+    note = f"\n{facts.format.note}\n" if facts.format.note else ""
+    return f"{prepare}\n```python\n{load}\n```\n{note}"
 
 
-def _results(facts: Facts) -> str:
+def _results(facts: CardFacts) -> str:
     lines = [f"- {score.line()}" for score in facts.scores]
     lines = lines or ["Not measured."]
     if facts.collapse:
         verdicts = "; ".join(f"{name}: {kind}" for name, kind in facts.collapse.items())
-        lines.append(f"- the monitor's verdict at the end of the training: {verdicts}")
+        lines.append(f"- the monitor's verdict at the end of training: {verdicts}")
     return "\n".join([*lines, ""])
 
 
-def _training(facts: Facts) -> str:
+def _training(facts: CardFacts) -> str:
     data, lines = facts.data, []
     if data:
         images = data.get("splits", {}).get("train", {}).get("samples", "?")
@@ -188,6 +150,6 @@ def _training(facts: Facts) -> str:
         lines.append(f"- command: `{facts.command}`")
     if facts.versions:
         lines.append("- versions: " + ", ".join(f"{name} {number}" for name, number in facts.versions.items()))
-    lines.append("- licence: that of the images and of the person who trained it; not stated here")
+    lines.append("- licence: up to the owners of the images and whoever trained it; not stated here")
     recipe = f"\n```json\n{json.dumps(facts.recipe, indent=1)}\n```\n" if facts.recipe else ""
     return "\n".join([*lines, recipe])

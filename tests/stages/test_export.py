@@ -3,18 +3,19 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 
-from sslkit.encoder.encoder import Encoder
-from sslkit.encoder.spec import EncoderSpec
-from sslkit.errors import UsageError
-from sslkit.export.formats.formats import FORMATS, transformers_folder
+from sslkit import registry
 from sslkit.files import write_json
 from sslkit.weights.read import load_encoder
 from stages.contract.layout import Run
+from stages.export import FORMATS
 
 PACKAGES = {"onnx": "onnxruntime", "transformers": "transformers"}
 
@@ -25,12 +26,13 @@ def code_of(card: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")  # of the other libraries
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", registry.names(FORMATS))
 def test_the_cards_words_load_it_and_the_features_are_the_same(trained_run, sslkit, tmp_path, format, monkeypatch):
     if format in PACKAGES:
         pytest.importorskip(PACKAGES[format])
     code, out, _ = sslkit("export", trained_run, tmp_path / "out", "--format", format, "--json")
-    assert code == 0 and json.loads(out)["files"]["README.md"] > 0
+    assert code == 0
+    assert json.loads(out)["files"]["README.md"] > 0
     shutil.move(tmp_path / "out", tmp_path / "moved")  # nothing in it names its place
     monkeypatch.chdir(tmp_path / "moved")
     told: dict = {}
@@ -43,35 +45,19 @@ def test_the_cards_words_load_it_and_the_features_are_the_same(trained_run, sslk
     torch.testing.assert_close(cls, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("format", ["onnx", "torchscript"])
-def test_graphs_take_batches_of_any_size_and_give_patches(tmp_path, format):
-    encoder = Encoder(EncoderSpec(image_size=32, patch_size=8, width=24, depth=2, heads=3)).eval()
-    FORMATS[format](encoder, tmp_path)
-    images = torch.randn(5, 3, 32, 32)
-    if format == "onnx":
-        onnxruntime = pytest.importorskip("onnxruntime")
-        session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
-        found = [torch.from_numpy(a) for a in session.run(["cls", "patches"], {"images": images.numpy()})]
-    else:
-        found = torch.jit.load(tmp_path / "encoder.torchscript.pt")(images)
-    with torch.no_grad():
-        tokens = encoder(images)
-    for ours, theirs in zip((tokens.cls, tokens.patches), found, strict=True):
-        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
-
-
 def test_the_card_says_what_it_is(trained_run, sslkit, tmp_path):
     assert sslkit("export", trained_run, tmp_path / "out")[0] == 0
     card = (tmp_path / "out" / "README.md").read_text()
     found = json.loads((trained_run / "knn/results.json").read_text())
     told = f"- k-NN (k = {found['k']}): top-1 {found['top1']:.1f} % on val of shapes ({found['val_images']:,} images)"
-    assert card.startswith("---\nlibrary_name: timm\n") and told in card.splitlines()
-    assert "dino + ibot with attention masks for 2 epochs" in card and "weights of the teacher" in card
-    assert "80 images, 10 classes" in card and "sslkit pretrain" in card
+    assert card.startswith("---\nlibrary_name: timm\npipeline_tag: image-feature-extraction\ntags:\n")
+    assert told in card.splitlines()
+    for words in ("dino + ibot with attention masks for 2 epochs", "weights of the teacher", "80 images, 10 classes"):
+        assert words in card
+    assert "sslkit pretrain" in card
 
 
-def test_the_card_tells_no_stale_figure_and_takes_neighbours_for_no_evaluation(trained_run, sslkit, tmp_path):
+def test_the_card_states_no_stale_number_and_nothing_that_does_not_evaluate(trained_run, sslkit, tmp_path):
     run = trained_run.with_name("card")
     shutil.copytree(trained_run, run)
     shutil.copytree(run / "features", run / "on" / "other" / "features")
@@ -87,7 +73,7 @@ def test_the_card_tells_no_stale_figure_and_takes_neighbours_for_no_evaluation(t
     assert "library_name" not in card  # no library loads a graph by its name
 
 
-def test_the_card_tells_this_encoders_figures_only_and_how_few_the_shots_are(trained_run, sslkit, tmp_path):
+def test_the_card_states_this_encoders_scores_only_and_the_number_of_shots(trained_run, sslkit, tmp_path):
     run = trained_run.with_name("card-few")
     shutil.copytree(trained_run, run)
     rows = [{"shots": 10, "top1": 20.0, "interval": 1.26, "top5": 50.0, "draws": 20}]
@@ -112,7 +98,7 @@ def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     (tmp_path / "mine").write_text("")
     for words in ([tmp_path], [tmp_path, "--force"]):
         code, _, err = sslkit("export", trained_run, *words)
-        assert code == 1 and "is not empty and holds no earlier export: name a new folder" in err
+        assert code == 1 and "is not empty and is not an earlier export: name a new folder" in err
     code, _, err = sslkit("export", trained_run, trained_run, "--force")
     assert code == 1 and (trained_run / "pretrain" / "encoder.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
@@ -125,17 +111,34 @@ def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     record = {"status": "done", "config": {"weights": "pixels", "encoder": None}, "inputs": {}, "results": {}}
     write_json(Run(tmp_path / "pixels").features / "stage.json", record)
     code, _, err = sslkit("export", tmp_path / "pixels", tmp_path / "out")
-    assert (
-        code == 1
-        and "is a baseline of raw pixels, which has no encoder: name a pretrained run" in err
-        and "--weights" not in err
+    assert code == 1
+    assert "is a baseline of raw pixels, which has no encoder: name a pretrained run" in err
+    assert "--weights" not in err
+
+
+DROPPED = """
+from sslkit.export.formats.base import ExportFormat
+
+class Shape(ExportFormat):
+    usage = "cls = None"
+
+    def write(self, encoder, folder):
+        (folder / "shape.txt").write_text(f"{encoder.width} {encoder.depth}")
+"""
+
+
+def test_a_dropped_file_is_a_format(trained_run, tmp_path):
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "shape.py").write_text(DROPPED)
+    code = (
+        "import sys; from sslkit.export import formats; formats.__path__.append(sys.argv.pop(1));"
+        "from stages import cli; cli.main()"
     )
-
-
-@pytest.mark.parametrize("arch", ["resnet18", "vit_base_patch16_siglip_224", "vit_small_patch14_reg4_dinov2"])
-def test_what_transformers_lacks_is_said(arch, tmp_path):
-    pytest.importorskip("transformers")
-    size = 28 if "patch14" in arch else 32
-    sizes = {} if arch == "resnet18" else {"width": 48, "depth": 1, "heads": 3}
-    with pytest.raises(UsageError, match=r"which transformers' ViTModel lacks: export it with --format timm"):
-        transformers_folder(Encoder(EncoderSpec(arch, size, **sizes)), tmp_path)
+    words = [sys.executable, "-c", code, str(tmp_path / "formats"), "export"]
+    env = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
+    told = subprocess.run([*words, "--help"], env=env, capture_output=True, text=True, check=True).stdout
+    assert "shape" in told
+    asked = [*words, str(trained_run), str(tmp_path / "out"), "--format", "shape"]
+    subprocess.run(asked, env=env, capture_output=True, check=True)
+    assert (tmp_path / "out" / "shape.txt").read_text() == "24 2"
+    assert "cls = None" in (tmp_path / "out" / "README.md").read_text()

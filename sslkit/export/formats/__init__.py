@@ -1,1 +1,1 @@
-"""Export formats: one file per library."""
+"""Formats that other libraries load, one file each."""
