@@ -24,7 +24,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = next(kind for kind, there in has.items() if there)
     if name not in has:
-        raise UsageError(f"--device {name}: it is auto, cpu, cuda or mps")
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or mps")
     if not has[name]:
         raise UsageError(f"--device {name}: torch {torch.__version__} finds no {name} device here; try --device cpu")
     if name != "cuda":
@@ -47,7 +47,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name == "bf16" or name == "fp32":
         return name
     if name != "auto":
-        raise UsageError(f"--precision {name}: it is auto, bf16 or fp32")
+        raise UsageError(f"--precision {name}: expected auto, bf16 or fp32")
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"

@@ -1,4 +1,4 @@
-"""Errors that a person reads: one line that says what is wrong, where, and what to try."""
+"""Errors for people: one line that says what is wrong, where, and what to do next."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ MOST, FEW = 40, 5  # words that one message lists, and those of a longer list th
 
 
 class SslkitError(Exception):
-    """Something failed that the user can mend. Printed as one line; ``exit_code`` is the process's."""
+    """A failure that the user can fix. It is printed as one line; ``exit_code`` is that of the process."""
 
     exit_code = 1
 
 
 class UsageError(SslkitError):
-    """The command or the recipe is wrong, found before any work began."""
+    """The command or the recipe is wrong; found before any work begins."""
 
     exit_code = 2
 
 
 class InterruptedRun(SslkitError):
-    """A signal ended the stage after what can be kept was kept."""
+    """A signal ended the stage, after it saved what can be kept."""
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)

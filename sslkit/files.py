@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Reading files, and writing them whole or not at all."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from typing import IO, Any
 
 @contextmanager
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary neighbour of ``path`` and rename it into place after fsync, when the block ends well.
+    """Open a temporary file next to ``path``, synced and renamed to ``path`` when the block ends without an error.
 
-    When the block raises (a full disk, a signal), the temporary file is removed and ``path`` is as it was.
+    If the block raises (a full disk, a signal), the temporary file is removed and ``path`` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -41,9 +41,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; none where there is no file.
+    """The objects in a file of JSON lines; empty if there is no file.
 
-    Of one that is being written the last line counts when it has its end.
+    A last line without its newline is still being written, and is left out.
     """
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]

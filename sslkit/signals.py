@@ -1,4 +1,4 @@
-"""Signals that wait: a step, or the start of a process, is not torn in two by Ctrl-C."""
+"""Signals that wait for the end of a step, or of the start of a process, so that Ctrl-C interrupts neither."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ S = TypeVar("S", bound="Signals")
 
 
 class Signals:
-    """Remembers SIGINT and SIGTERM instead of dying, so that what runs can end and be kept.
+    """Records SIGINT and SIGTERM instead of letting them end the process, so that it can finish and save its work.
 
     Attributes:
         received: their numbers, in order.
@@ -31,7 +31,7 @@ class Signals:
 
 
 class HeldSignals(Signals):
-    """Holds them back until its end, and lets the first one through then."""
+    """Holds SIGINT and SIGTERM back until the block ends, and then lets the first one through."""
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()

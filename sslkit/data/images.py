@@ -1,4 +1,4 @@
-"""Encoded images to uint8 RGB tensors and back; what is not an image ends in one clear error."""
+"""Decoding images to uint8 RGB tensors, and encoding them again; anything else raises one clear error."""
 
 import io
 import re
@@ -16,7 +16,7 @@ JPEG_QUALITY = 95
 
 
 def decode(data: bytes) -> torch.Tensor:
-    """Decode an image of any usual format.
+    """Decode an image of any common format.
 
     JPEG, PNG and WebP go through torchvision's decoder, everything else (and what it refuses) through Pillow.
     Palettes, grayscale and CMYK become RGB, alpha is dropped, 16 bits are scaled to 8, the EXIF orientation is
@@ -29,7 +29,7 @@ def decode(data: bytes) -> torch.Tensor:
         uint8 (3, H, W), in the memory order the decoder left (mostly channels last).
 
     Raises:
-        SslkitError: the bytes are no image, or a damaged or truncated one.
+        SslkitError: the bytes are not an image, or it is damaged or truncated.
     """
     if _for_torchvision(data):
         try:
@@ -37,7 +37,7 @@ def decode(data: bytes) -> torch.Tensor:
             image = torch.ops.image.decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB, True)
             return image if image.dtype == torch.uint8 else _to_8_bits(image)
         except (RuntimeError, AttributeError):
-            pass  # Pillow decodes it, or says in a shorter sentence why not.
+            pass  # Pillow decodes it, or gives a shorter reason why not.
     return torch.from_numpy(_decode_with_pillow(data)).permute(2, 0, 1)
 
 
@@ -62,7 +62,7 @@ def encode_png(image: torch.Tensor | np.ndarray) -> bytes:
 
 
 def shrink(image: torch.Tensor, shorter_side: int) -> torch.Tensor:
-    """A uint8 image (3, H, W), antialiased bicubic, so that its shorter side has so many pixels; never enlarged."""
+    """A uint8 image (3, H, W) resized (bicubic, antialiased) to a shorter side of so many pixels; never enlarged."""
     height, width = image.shape[1:]
     size = shrunk_size(height, width, shorter_side)
     if size == (height, width):
@@ -85,13 +85,13 @@ def shrunk_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
 
 
 def resize_mask(png: bytes, height: int, width: int) -> bytes:
-    """A PNG mask brought to another size by nearest neighbour, so that its values stay what they are."""
+    """A PNG mask resized by nearest neighbour, which makes no new values."""
     with Image.open(io.BytesIO(png)) as mask:
         return _encode(mask.resize((width, height), Image.Resampling.NEAREST), "PNG")
 
 
 def mask_png(data: bytes) -> bytes:
-    """A mask in any usual format as a grayscale PNG; a PNG stays as it is.
+    """A mask in any common format as a grayscale PNG; a PNG is returned as it is.
 
     Raises:
         SslkitError: it cannot be decoded.

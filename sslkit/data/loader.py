@@ -1,4 +1,4 @@
-"""Micro-batches of views, made by worker processes whose number never changes a result."""
+"""Micro-batches of views, made by worker processes; their number never changes a result."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ IN_MEMORY_BYTES = 1 << 30  # decoded pixels up to this size are kept
 
 
 class Images(Protocol):
-    """Images that can be asked for by number; what ``shards.open_split`` returns."""
+    """Images by number, such as ``shards.open_split`` returns."""
 
     labels: np.ndarray
 
@@ -62,11 +62,11 @@ class DecodedImages:
 
 
 def in_memory(images: Images, objects: bool = False) -> Images:
-    """The images decoded into memory, when all have one size and fit; else as they are.
+    """The images decoded into memory if all have the same size and fit; otherwise as they are.
 
     Args:
         images: to decode.
-        objects: keep the objects' masks too, if the first image has one; else they are decoded when asked for.
+        objects: keep the objects' masks too, if the first image has one; otherwise they are decoded on demand.
     """
     first, masked = images.image(0), objects and images.object_mask(0) is not None
     channels, *size = first.shape
@@ -96,13 +96,13 @@ def _mask_for(image: Tensor, images: Images, i: int) -> Tensor:
     if mask.shape != image.shape[1:]:
         raise SslkitError(
             f"the mask of sample {i} has {mask.shape[0]} x {mask.shape[1]} pixels, its image {image.shape[1]} x "
-            f"{image.shape[2]}: prepare the data again with masks as large as their images"
+            f"{image.shape[2]}: prepare the data again, with masks as large as their images"
         )
     return mask
 
 
 class ViewBatches(Dataset):
-    """Makes whole micro-batches: asked for (epoch, indices), it answers with a ``Batch``.
+    """Whole micro-batches by (epoch, indices).
 
     Args:
         images: where the images come from.
@@ -133,7 +133,7 @@ class ViewBatches(Dataset):
 
 
 class _Keys:
-    """The loader's sampler: what to ask for, from a step on."""
+    """The loader's sampler: the (epoch, indices) of each micro-batch from step to step."""
 
     def __init__(self, order: Order, start: int, stop: int):
         self.order, self.start, self.stop = order, start, stop
@@ -166,7 +166,7 @@ def batches(
     """
     # One iterator for the whole run: no pause between epochs, and the workers stay.
     with warnings.catch_warnings():
-        # How many workers are worth it is for the user to say.
+        # The user decides how many workers are worth it.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         loader = DataLoader(
             ViewBatches(images, views, objects),

@@ -1,4 +1,4 @@
-"""The index beside a shard: where each member of each sample lies, and of which tar it is the index."""
+"""The index of a shard, next to it on disk: where each member of each sample lies, and which tar it belongs to."""
 
 import json
 import zipfile
@@ -25,7 +25,7 @@ class Index:
         offsets: of the content in the tar, int64 (N, M), -1 where a sample has no such member.
         sizes: bytes, int64 (N, M).
         image: column of each sample's image, int64 (N,).
-        facts: ``bytes`` and ``sha256`` of the tar, and ``skipped``: what was left out of it and why.
+        facts: ``bytes`` and ``sha256`` of the tar, and ``skipped``: which images were left out, and why.
     """
 
     keys: np.ndarray
@@ -38,12 +38,12 @@ class Index:
 
 
 def index_path(shard: Path) -> Path:
-    """The index beside a shard."""
+    """The path of a shard's index, next to the shard."""
     return shard.with_suffix(".idx.npz")
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Write an index, whole or not at all, the same bytes for the same index."""
+    """Write an index, whole or not at all; equal indexes give equal bytes."""
     arrays: dict[str, Any] = {name: getattr(index, name) for name in ARRAYS}
     facts = np.frombuffer(json.dumps(index.facts, sort_keys=True).encode(), np.uint8)
     with atomic(path) as handle:
@@ -54,7 +54,7 @@ def read_index(shard: Path) -> Index:
     """The index of a shard.
 
     Raises:
-        SslkitError: one of the two is missing, the index is damaged, or the shard is not the one it was made for.
+        SslkitError: the shard or its index is missing, the index is damaged, or it was made for another shard.
     """
     advice = "redo it with `sslkit prepare --force`"
     try:
@@ -73,7 +73,7 @@ def read_index(shard: Path) -> Index:
 
 
 def is_complete(shard: Path) -> bool:
-    """Whether a shard and its index are both there, of one another."""
+    """Whether a shard and its index both exist and belong together."""
     try:
         read_index(shard)
     except SslkitError:

@@ -1,8 +1,8 @@
-"""Prepared data: plain WebDataset tars, and an index beside each that reads any sample at once.
+"""Prepared data: plain WebDataset tars, each with an index that gives random access to its samples.
 
 ``train-000000.tar`` holds, per sample, ``<key>.jpg`` (or ``png``, ``webp``), ``<key>.cls`` unless unlabelled,
 ``<key>.json`` and whatever the source adds, such as ``<key>.mask.png``. ``train-000000.idx.npz`` says where each
-member lies. The bytes of both depend on nothing but the samples.
+member lies. The bytes of both depend only on the samples.
 """
 
 import hashlib
@@ -48,14 +48,14 @@ def write_shard(path: Path, records: Iterable[Record], skipped: list[dict[str, s
 
     Args:
         path: the tar.
-        records: its samples; taken one by one, so that one is in memory at a time.
-        skipped: what ``records`` left out; read after its end and kept in the index.
+        records: its samples, taken one by one: a single one is in memory at a time.
+        skipped: what ``records`` left out, read once it is exhausted; goes into the index.
     """
     from webdataset.writer import TarWriter
 
     keys, labels, rows, offset = [], [], [], 0
     with atomic(path) as handle:
-        hashing: Any = _Hashing(handle)  # all that a streamed tar needs of a file is write
+        hashing: Any = _Hashing(handle)  # a streamed tar only needs the file's write
         # Everything that would differ from one run to the next is fixed.
         with TarWriter(hashing, user="root", group="root", mode=0o644, encoder=False, mtime=0) as tar:
             for record in records:
@@ -104,7 +104,7 @@ def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int,
 
 
 class Split:
-    """The samples of one prepared split, by number. Cheap to send to loader processes: files open on first use.
+    """The samples of one prepared split, by number. Cheap to send to worker processes: files open on first use.
 
     Threads may share it.
 
@@ -185,7 +185,7 @@ class Split:
 
     def _read(self, i: int, extension: str, offset: int, size: int) -> bytes:
         shard = self._shard(i)
-        handle = self._handles(shard)  # by name, so that it stays open while it is read, whoever lets go of it
+        handle = self._handles(shard)  # a variable of its own keeps it open while it is read
         # The header in front comes in the same read; its name tells a shard that was replaced by one of equal size.
         block = os.pread(handle.descriptor, BLOCK + size, offset - BLOCK)
         expected = self._keys[i] + b"." + extension.encode() + b"\0"
@@ -205,7 +205,7 @@ class Split:
 
 
 class _Recent(Generic[T]):
-    """What was made for the last ``OPEN_FILES`` shards that were asked for anew; threads may ask at once."""
+    """Keeps what was made for the last ``OPEN_FILES`` shards; several threads may ask at a time."""
 
     def __init__(self, make: Callable[[int], T]):
         self._make, self._lock = make, threading.Lock()
@@ -228,7 +228,7 @@ class _Recent(Generic[T]):
 
 
 class _Handle:
-    """A descriptor that closes when nobody holds this any more."""
+    """A file descriptor that closes with the last reference to it."""
 
     def __init__(self, path: Path):
         self.descriptor = os.open(path, os.O_RDONLY)
@@ -255,7 +255,7 @@ def open_split(data_folder: Path, split: str) -> Split:
         split: ``"train"`` or ``"val"``.
 
     Raises:
-        SslkitError: nothing is prepared there, there is no such split, or an index is stale.
+        SslkitError: no data is prepared there, the split does not exist, or an index is stale.
     """
     try:
         manifest = read_json(data_folder / "manifest.json")

@@ -94,7 +94,7 @@ def gathered_rows(rows: Tensor, total: int) -> Tensor:
 
 
 def same_buffers(module: torch.nn.Module) -> None:
-    """The leader's buffers, such as a ResNet's statistics, in every process."""
+    """Copy the leader's buffers, such as a ResNet's statistics, to every process."""
     if dist.is_initialized():
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)

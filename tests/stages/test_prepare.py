@@ -452,7 +452,7 @@ def test_wrong_usage(words, message, tmp_path):
 
 def test_an_empty_folder_and_one_without_a_readable_image(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SslkitError, match="no images in"):
+    with pytest.raises(SslkitError, match="No images found in"):
         command(tmp_path / "run", "--source", tmp_path / "empty")
     (tmp_path / "empty/a.png").write_bytes(b"words")
     with pytest.raises(SslkitError, match=r"none of the 1 images of train can be read; the first: a.png"):

@@ -45,7 +45,7 @@ class Files(ABC):
         """
 
     def _keep(self, entries: list[tuple[str, int, Any]]) -> list[Any]:
-        """Take (name, size, where) entries; returns the third column in the order of ``names``."""
+        """Set ``names`` and ``sizes`` from (name, size, where) entries; returns every ``where`` in their order."""
         seen = sorted(e for e in entries if not any(p.startswith((".", "__MACOSX")) for p in e[0].split("/")))
         self.names, self.sizes = [e[0] for e in seen], [e[1] for e in seen]
         return [e[2] for e in seen]
@@ -66,7 +66,7 @@ class Folder(Files):
             relative = Path(place).relative_to(root)
             for file in files:
                 path = Path(place, file)
-                # A dangling link is listed, so that it is reported as unreadable and not silently absent.
+                # A dangling link is listed, so that it is reported as unreadable instead of silently missing.
                 entries.append(((relative / file).as_posix(), path.stat().st_size if path.exists() else 0, None))
         self._keep(entries)
 
@@ -84,7 +84,7 @@ class Tar(Files):
         try:
             self._offsets: list[int] = self._keep(_tar_members(path))
         except (tarfile.TarError, EOFError) as error:
-            raise SslkitError(f"{path} is truncated or no tar ({error}); fetch or make it again") from error
+            raise SslkitError(f"{path} is truncated or not a tar ({error}); download or create it again") from error
 
     def read(self, index: int) -> bytes:
         """Content of one member."""
@@ -104,13 +104,13 @@ class Tar(Files):
 
 
 def _tar_members(path: Path) -> list[tuple[str, int, Any]]:
-    """(name, size, offset) of the regular files, hard links as what they point at."""
+    """(name, size, offset) of the regular files; a hard link has those of its target."""
     with closing(tarfile.open(path, "r:")) as tar:
         members = tar.getmembers()
         end = tar.offset
     with path.open("rb") as handle:
         handle.seek(end)
-        # tarfile stops without a word at a damaged header or a cut between members; a whole tar ends in empty blocks.
+        # tarfile stops silently at a damaged header or a cut between members; a complete tar ends in empty blocks.
         if handle.read(BLOCK) != bytes(BLOCK):
             raise tarfile.ReadError(f"no end-of-archive mark at byte {end}")
     files = {_clean(m.name): (m.size, m.offset_data) for m in members if m.isreg()}
@@ -134,7 +134,7 @@ class Zip(Files):
             with zipfile.ZipFile(path) as archive:
                 members = [(_clean(m.filename), m.file_size, m.filename) for m in archive.infolist() if not m.is_dir()]
         except zipfile.BadZipFile as error:
-            raise SslkitError(f"{path} is truncated or no zip ({error}); fetch or make it again") from error
+            raise SslkitError(f"{path} is truncated or not a zip ({error}); download or create it again") from error
         self._members: list[str] = self._keep(members)
 
     def read(self, index: int) -> bytes:
@@ -162,7 +162,7 @@ def open_files(root: Path, scratch: Path) -> Files:
         scratch: folder for the uncompressed copy of a compressed tar, which has no random access of its own.
 
     Raises:
-        SslkitError: there is no such thing, or the archive is damaged.
+        SslkitError: it does not exist, or the archive is damaged.
     """
     if root.is_dir():
         return Folder(root)
@@ -186,7 +186,7 @@ def _uncompressed(path: Path, opener: Callable[..., Any], scratch: Path) -> Path
         with atomic(copy) as target, opener(path, "rb") as source:
             copy_stream(source, target)
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, ValueError) as error:
-        raise SslkitError(f"{path} is truncated or damaged ({error}); fetch it again") from error
+        raise SslkitError(f"{path} is truncated or damaged ({error}); download it again") from error
     return copy
 
 
@@ -196,7 +196,7 @@ def copy_stream(source: Any, target: IO[bytes]) -> None:
 
 
 def file_fingerprint(path: Path, blocks: int = 64) -> str:
-    """SHA-256 of a file's size and of up to 64 blocks of 64 KiB spread over it: at once, whatever the size."""
+    """SHA-256 of a file's size and of up to 64 blocks of 64 KiB spread over it: fast, whatever the size."""
     size, length = path.stat().st_size, 1 << 16
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as handle:
@@ -211,7 +211,7 @@ def files_fingerprint(root: Path) -> str:
     """Fingerprint of a folder (names and sizes of its files) or of an archive (``file_fingerprint``).
 
     Raises:
-        SslkitError: there is no such thing.
+        SslkitError: it does not exist.
     """
     if not root.is_dir():
         if not root.exists():

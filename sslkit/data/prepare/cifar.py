@@ -1,4 +1,4 @@
-"""What the CIFAR sources share: torchvision's dataset, from a folder or downloaded, served as PNG."""
+"""CIFAR from torchvision, in a folder or downloaded: what ``sources/cifar10.py`` and ``cifar100.py`` share."""
 
 import warnings
 from functools import cached_property
@@ -13,7 +13,7 @@ from sslkit.errors import SslkitError, UsageError
 
 
 class CifarSource(Source):
-    """A CIFAR; the subclasses say which.
+    """A CIFAR dataset; subclasses name it.
 
     ``--root`` is a folder that holds the official python batches, or where they are downloaded to.
     """
@@ -29,7 +29,7 @@ class CifarSource(Source):
         if root.is_file():
             raise UsageError(
                 f"--root {root} is a file: for an archive of images use --source folder --root {root}; "
-                f"{self.dataset} needs the folder that holds (or shall hold) the official python batches"
+                f"{self.dataset} needs the folder of the official python batches, or one to download them to"
             )
         return root
 
@@ -44,7 +44,7 @@ class CifarSource(Source):
         return {"train": _load(kind, base, train=True), "val": _load(kind, base, train=False)}
 
     def open(self, scratch: Path) -> None:
-        """Download where needed."""
+        """Read the batches, and download them first if they are missing."""
         self.classes = self._data["train"][2]
 
     def splits(self) -> dict[str, np.ndarray]:
@@ -52,7 +52,7 @@ class CifarSource(Source):
         return {split: labels for split, (_, labels, _) in self._data.items()}
 
     def read(self, split: str, index: int) -> Sample:
-        """The image as PNG, which loses nothing."""
+        """The image as PNG, which is lossless."""
         pixels, labels, names = self._data[split]
         label = int(labels[index])
         return Sample(f"{split}/{names[label]}/{index:05d}", images.encode_png(pixels[index]), "png", label)

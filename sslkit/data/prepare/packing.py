@@ -1,8 +1,8 @@
 """From a source to shards: read, verify, shrink and pack, in parallel.
 
 The unit of work is a shard: a fixed range of the chosen samples, written by one process sample by sample. So memory
-does not grow with the data, the number of processes cannot change a byte, and whoever goes on after a kill only
-makes the shards that are missing.
+does not grow with the data, the number of processes cannot change a byte, and after an interruption only the missing
+shards are written.
 """
 
 import hashlib
@@ -91,8 +91,8 @@ class Packer:
 
 
 def _record(sample: Sample, key: str, label: int, size: int | None) -> Record:
-    """A sample as it is stored: its own bytes, unless it has to shrink or is of a format that shards do not hold."""
-    image = images.decode(sample.image)  # what cannot be decoded is found now and not in training
+    """A sample as it is stored: with its own bytes, unless it must shrink or its format is not one of a shard's."""
+    image = images.decode(sample.image)  # an image that cannot be decoded is found now, not in training
     extension, data, extras = sample.extension, sample.image, dict(sample.extras)
     height, width = image.shape[1:]
     if size is not None and min(height, width) > size:
@@ -110,7 +110,7 @@ def _record(sample: Sample, key: str, label: int, size: int | None) -> Record:
 
 @dataclass(frozen=True)
 class PackingPlan:
-    """What is to be packed: a source that is open, and what was chosen of it.
+    """What is to be packed: an open source, and the samples chosen from it.
 
     Attributes:
         source: opened.
@@ -128,13 +128,13 @@ class PackingPlan:
 
 
 def plan(source: Source, subset: Subset, scratch: Path) -> PackingPlan:
-    """Open a source and choose.
+    """Open a source and choose its samples.
 
     Args:
         source: not yet opened.
         subset: which samples.
-        scratch: folder for what must be unpacked or fetched first. What stands there whole is used, and kept when the
-            process is killed; it is removed where the source or the subset turns out to be wrong.
+        scratch: folder for what must be unpacked or fetched first. Complete files in it are used, and survive a killed
+            process; it is removed if the source or the subset turns out to be wrong.
 
     Raises:
         SslkitError: the source cannot be read, or does not hold what is asked for.
@@ -164,10 +164,10 @@ def pack(
     eager: bool = True,
     shard_samples: int = SHARD_SAMPLES,
 ) -> dict[str, Any]:
-    """Write what was planned into a folder, or go on where an earlier try was killed.
+    """Write what was planned into a folder, or resume where an earlier attempt was killed.
 
     Args:
-        folder: holds nothing, or what an earlier try with the same arguments left.
+        folder: empty, or with what an earlier attempt with the same arguments left.
         planned: what to write; its scratch is removed at the end.
         size: shorter side in pixels that larger images are shrunk to, or None.
         strict: fail at the first unreadable image.
@@ -189,11 +189,11 @@ def pack(
         _write(Packer(planned.source, size, strict), [job for found in jobs.values() for job in found], workers, eager)
         manifest, skipped = _summary(jobs, selection)
     except BaseException:
-        # Whole shards are kept, and what was unpacked or fetched: whoever goes on need not do it again.
+        # Complete shards are kept, and so is what was unpacked or fetched: the next attempt need not repeat it.
         _remove_parts(folder)
         _remove_empty(planned.scratch)
         raise
-    if skipped and strict:  # by an earlier try without --strict
+    if skipped and strict:  # by an earlier attempt without --strict
         raise SslkitError(
             f"{skipped[0]['image']} cannot be read: {skipped[0]['reason']} (without --strict it is skipped)"
         )
@@ -207,12 +207,12 @@ def pack(
 
 
 def anything_packed(folder: Path) -> bool:
-    """Whether a folder holds a whole shard with an image in it: what going on would spare."""
+    """Whether a folder holds a complete shard with an image in it, which another attempt could keep."""
     return any(is_complete(path) and len(read_index(path).keys) for path in folder.glob("*.tar"))
 
 
 def _remove_parts(folder: Path) -> None:
-    for left in folder.glob(".*.tmp"):  # of a killed process; the run's lock says that no other one is at work
+    for left in folder.glob(".*.tmp"):  # of a killed process: the run's lock excludes that another one is writing
         left.unlink(missing_ok=True)
 
 
@@ -236,13 +236,13 @@ def _write(packer: Packer, jobs: list[ShardJob], workers: int, eager: bool) -> N
     missing = [job for job in jobs if not is_complete(job.path)]
     total = sum(len(job.indices) for job in jobs)
     done = total - sum(len(job.indices) for job in missing)
-    # On standard error, and only where a person looks at it.
+    # On standard error, and only on a terminal.
     with tqdm(total=total, initial=done, desc="prepare", unit="image", disable=None) as bar:
         run_all(packer, missing, workers, lambda count: bar.update(done + count - bar.n), eager)
 
 
 def _summary(jobs: dict[str, list[ShardJob]], selection: Selection) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The manifest's account of the shards, and what was left out of them."""
+    """The manifest's part about the shards, and the images that were left out."""
     splits: dict[str, Any] = {}
     skipped: list[dict[str, str]] = []
     for split, found in jobs.items():

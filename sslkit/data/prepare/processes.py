@@ -1,4 +1,4 @@
-"""Jobs done by a few processes that end when told to, when their parent dies, and with one clear error."""
+"""Jobs done by worker processes, which end when told to and when their parent dies; a failure is one clear error."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -22,15 +22,15 @@ PAYS_SECONDS = 6.0  # of work left: processes take about 3 s to import torch
 
 
 class Work(Protocol[J]):
-    """Does one job and calls ``tick`` after every step of it; what ``tick`` raises must pass through."""
+    """Does one job and calls ``tick`` after each step of it; it must not catch what ``tick`` raises."""
 
     def __call__(self, job: J, tick: Callable[[], None], /) -> None:
-        """Do it."""
+        """Do a job."""
         ...
 
 
 class Stopped(Exception):
-    """Another job failed, or the user interrupted."""
+    """Raised in a worker when another job failed or the user interrupted."""
 
 
 def run_all(
@@ -88,7 +88,7 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
                     future.result()
         except BrokenProcessPool as error:
             raise SslkitError(
-                "a worker process died (out of memory?); try fewer --workers, rerun the same command to resume"
+                "a worker process died (out of memory?); use fewer --workers and rerun the same command to resume"
             ) from error
         except BaseException:
             with HeldSignals():
@@ -125,7 +125,7 @@ def _start(work: Any, done: Any, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    # A parent killed by SIGKILL cannot say stop; without this its workers would wait for jobs forever.
+    # A parent killed by SIGKILL cannot stop its workers; without this they would wait for jobs forever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

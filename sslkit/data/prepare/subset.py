@@ -1,7 +1,7 @@
 """Which samples of a source are used: class-balanced, seeded and nested.
 
-A class's order is a permutation drawn from (seed, class name), and a subset takes its beginning. So 1 % lies inside
-10 %, and neither other classes nor their order change what is chosen of one.
+Each class has an order drawn from (seed, class name), and a subset takes its beginning. So 1 % lies inside 10 %, and
+what is chosen of a class depends on no other class.
 """
 
 import zlib
@@ -46,7 +46,7 @@ class Subset:
             raise UsageError(f"--val-fraction {self.val_fraction}: expected a number between 0 and 1")
 
     def count(self, available: int) -> int:
-        """How many of a class's images are taken; never none of them."""
+        """How many of a class's images are taken; at least one."""
         if self.per_class is not None:
             return min(self.per_class, available)
         return available if self.fraction is None else at_least_one(self.fraction, available)
@@ -73,7 +73,7 @@ def select(splits: dict[str, np.ndarray], classes: list[str], subset: Subset) ->
     Args:
         splits: labels (N,) of every split, -1 for none, as ``Source.splits`` gives them.
         classes: the source's class names.
-        subset: what to take. Of val only the classes are chosen, so that every subset is judged on the same val.
+        subset: what to take. Of val only the classes are chosen, so that every subset is evaluated on the same val.
 
     Raises:
         UsageError: what is asked for contradicts what there is.
@@ -113,7 +113,7 @@ def choose_classes(names: list[str], wanted: int | tuple[str, ...] | None, seed:
     """Positions of the wanted classes, ascending; a number draws that many by the seed, nested in every larger number.
 
     Raises:
-        UsageError: more classes than there are, or a name that is none of them.
+        UsageError: more classes than the source has, or an unknown name.
     """
     if wanted is None:
         return np.arange(len(names))

@@ -1,4 +1,4 @@
-"""What a source of images is. A new one is one file beside this, found by its name."""
+"""What a source of images is. A new source is one new file in this folder, found by its name."""
 
 import os
 from abc import ABC, abstractmethod
@@ -23,12 +23,12 @@ class Sample:
     """One image as a source gives it.
 
     Attributes:
-        key: name of the image that a person recognises, for instance ``"cat/0001.jpg"``.
+        key: a recognisable name of the image, for instance ``"cat/0001.jpg"``.
         image: the encoded file.
         extension: what the bytes are: ``jpg``, ``png`` or ``webp``; anything else is re-encoded as PNG.
         label: index into the source's ``classes``, -1 without a label.
-        extras: further members of the sample, by extension: ``{"mask.png": ...}``.
-        info: anything JSON can hold; goes into the sample's ``json`` member.
+        extras: other members of the sample, by extension: ``{"mask.png": ...}``.
+        info: anything that JSON can hold; goes into the sample's ``json`` member.
     """
 
     key: str
@@ -43,7 +43,7 @@ class Source(ABC):
     """Images with labels, read in any order and from any process: a source can be pickled.
 
     Args:
-        root: the place (``--root``): a folder, an archive, a URL; None where the source needs none.
+        root: where the images are (``--root``): a folder, an archive or a URL; None for a source that needs none.
         seed: for sources that make their images.
     """
 
@@ -54,17 +54,17 @@ class Source(ABC):
         self.root = None if root is None else str(root)
         self.seed = seed
 
-    def open(self, scratch: Path) -> None:  # noqa: B027  most sources have nothing to do
+    def open(self, scratch: Path) -> None:  # noqa: B027  most sources need not
         """Make random access possible; called once, before ``splits`` and ``read``.
 
         Args:
-            scratch: a folder that exists, for what must be unpacked or fetched first. What stands there whole
-                is kept when the process is killed; all of it is removed when the data are prepared.
+            scratch: an existing folder for what must be unpacked or fetched first. Complete files in it survive a
+                killed process; all of it is removed once the data is prepared.
         """
 
     @abstractmethod
     def splits(self) -> dict[str, np.ndarray]:
-        """Labels of every split: ``{"train": int64 (N,), "val": ...}``, -1 for no label; no image is read."""
+        """Labels of every split, without reading an image: ``{"train": int64 (N,), "val": ...}``, -1 for no label."""
 
     @abstractmethod
     def read(self, split: str, index: int) -> Sample:
@@ -75,15 +75,15 @@ class Source(ABC):
         """
 
     def name(self, split: str, index: int) -> str:
-        """What to call a sample that could not be read."""
+        """What messages call a sample that could not be read."""
         return f"{split}/{index}"
 
     def fingerprint(self) -> str:
-        """Changes when the images change; what is prepared from one is not up to date with another."""
+        """A string that changes when the images change, so that data prepared from others is recognised as stale."""
         return type(self).__name__
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``$SSLKIT_CACHE``, else ``sslkit`` in the user's cache folder."""
+    """Where downloads are kept: ``$SSLKIT_CACHE``, or ``sslkit`` in the user's cache folder."""
     chosen = os.environ.get("SSLKIT_CACHE")
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sslkit"

@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 real handwritten digits, 8 x 8, at hand without a network."""
+"""scikit-learn's digits: 1,797 real handwritten digits, 8 x 8, available offline."""
 
 from functools import cached_property
 
@@ -8,12 +8,12 @@ from PIL import Image
 from sslkit.data import images
 from sslkit.data.sources.base import Sample, Source
 
-SIZE = 32  # pixels; served at the size of the small encoders
-TRAIN = 1437  # The last fifth, by other writers than the first, is val.
+SIZE = 32  # pixels, the input size of the small encoders
+TRAIN = 1437  # the rest, from other writers, is val
 
 
 class Digits(Source):
-    """The digits, brought from 8 x 8 to 32 x 32."""
+    """The digits, resized from 8 x 8 to 32 x 32."""
 
     classes = [str(digit) for digit in range(10)]  # noqa: RUF012
 
@@ -30,7 +30,7 @@ class Digits(Source):
         return {"train": self._data[1][:TRAIN], "val": self._data[1][TRAIN:]}
 
     def read(self, split: str, index: int) -> Sample:
-        """A grayscale PNG."""
+        """The digit as a grayscale PNG."""
         position = index + (TRAIN if split == "val" else 0)
         pixels, labels = self._data
         digit = Image.fromarray(pixels[position]).resize((SIZE, SIZE), Image.Resampling.BICUBIC)

@@ -1,7 +1,7 @@
 """A folder of images, or an archive of one: class folders, or a flat folder without labels.
 
-Recognised, after any wrapping folders: ``train/`` with ``val/`` (or ``test/``) beside it; ``images/`` with
-``masks/`` beside it (photographs with foreground masks of the same file names, kept as ``mask.png``).
+Folders that only wrap others are skipped. ``train/`` may have ``val/`` (or ``test/``) next to it, and ``images/`` may
+have ``masks/`` next to it: foreground masks with the file names of their photos, kept as ``mask.png``.
 """
 
 from functools import cached_property
@@ -16,7 +16,7 @@ from sslkit.errors import SslkitError, UsageError
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 TRAIN = ("train", "training")
-VAL = ("val", "valid", "validation", "test", "testing")  # the first that is there
+VAL = ("val", "valid", "validation", "test", "testing")  # the first that exists
 Entry = tuple[int, tuple[str, ...]]  # position among the files, and the parts of its path below what wraps it
 
 
@@ -24,7 +24,7 @@ class FolderSource(Source):
     """Images from ``--root``: a folder, ``.tar``, ``.tar.gz`` or ``.zip``."""
 
     def open(self, scratch: Path) -> None:
-        """List the files and find out how they are laid out."""
+        """List the files, and find their classes, splits and masks."""
         self._files: Files = open_files(self._root, scratch)
         found = [
             (i, PurePosixPath(name).parts)
@@ -32,7 +32,7 @@ class FolderSource(Source):
             if PurePosixPath(name).suffix.lower() in EXTENSIONS
         ]
         if not found:
-            raise SslkitError(f"no images in {self._root} (looked for {', '.join(sorted(EXTENSIONS))})")
+            raise SslkitError(f"No images found in {self._root} ({_what_is_there(self._files.names)})")
         found = _unwrap(found, is_archive=not self._root.is_dir())
         self._masks: dict[str, int] = {}
         if {parts[0] for _, parts in found} == {"images", "masks"}:
@@ -75,11 +75,20 @@ class FolderSource(Source):
         return files_fingerprint(self._root)
 
 
-def _unwrap(found: list[Entry], is_archive: bool) -> list[Entry]:
-    """Drop leading folders that hold everything.
+def _what_is_there(names: list[str]) -> str:
+    """What to tell someone whose folder holds no images."""
+    tars = sum(name.lower().endswith(".tar") for name in names)
+    if tars:
+        is_there = ".tar file is" if tars == 1 else ".tar files are"
+        return f"{tars} {is_there} there; for WebDataset shards use --source shards"
+    return f"looked for {', '.join(sorted(EXTENSIONS))}"
 
-    In a folder that was named on the command line, a lone folder with only images in it is a class; in an archive
-    it is the folder that was packed.
+
+def _unwrap(found: list[Entry], is_archive: bool) -> list[Entry]:
+    """The entries without leading folders that hold everything.
+
+    In a folder named on the command line, a single folder with only images in it is a class; in an archive it is the
+    folder that was packed.
     """
     while True:
         first = {parts[0] for _, parts in found}
@@ -90,7 +99,7 @@ def _unwrap(found: list[Entry], is_archive: bool) -> list[Entry]:
 
 
 def _split(found: list[Entry]) -> dict[str, list[Entry]]:
-    """The entries of every split, without the split's folder; all is train where no ``train`` folder is."""
+    """The entries of every split, without the split's folder; without a ``train`` folder everything is train."""
     by_top: dict[str, list[Entry]] = {}
     for i, parts in found:
         if len(parts) > 1:
@@ -109,7 +118,7 @@ def _labelled(entries: list[Entry], root: Path) -> tuple[list[str], list[Entry]]
         return [""] * len(entries), entries
     if loose:
         raise SslkitError(
-            f"{len(loose)} images lie beside class folders in {root} (such as {loose[0]}): "
+            f"{len(loose)} images are next to class folders in {root} (such as {loose[0]}): "
             "move them into a class folder, or all images into one flat folder"
         )
     return [parts[0] for _, parts in entries], entries

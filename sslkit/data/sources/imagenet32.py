@@ -1,7 +1,7 @@
 """Downsampled ImageNet (Chrabaszcz et al., arXiv:1707.08819): the official npz or pickle batches.
 
 ``--root`` holds ``train_data_batch_1`` ... ``10`` and ``val_data``, with or without ``.npz``; the sizes 8, 16 and 64
-are read as well. With the official ``map_clsloc.txt`` beside them classes are named by wnid, else ``1`` ... ``1000``.
+work too. Classes are named by wnid if the official ``map_clsloc.txt`` is in the folder, else ``1`` ... ``1000``.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class ImageNet32(Source):
     """The batches, unpacked to one memory-mapped array per split, so that memory stays flat."""
 
     def open(self, scratch: Path) -> None:
-        """Unpack; the official files are compressed or pickled and cannot be read at random access."""
+        """Unpack the official files, which are compressed or pickled and have no random access."""
         self._maps = {split: scratch / f".{split}.pixels.npy" for split in self._batches}
         self._labels: dict[str, np.ndarray] = {}
         for split, batches in self._batches.items():
@@ -122,7 +122,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except SslkitError:
         raise
     except Exception as error:  # A damaged pickle raises anything.
-        raise SslkitError(f"{path} is no batch of the official files ({error}); fetch it again") from error
+        raise SslkitError(f"{path} is not one of the official batches ({error}); download it again") from error
     width = pixels.shape[1] if pixels.ndim == 2 else 0
     fits = width > 0 and pixels.dtype == np.uint8 and 3 * math.isqrt(width // 3) ** 2 == width
     if not fits or len(pixels) != len(labels) or ((labels < 0) | (labels >= CLASSES)).any():
@@ -131,9 +131,9 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Dictionaries, lists, numbers and NumPy arrays; anything else in the file is refused before it runs."""
+    """Loads dictionaries, lists, numbers and NumPy arrays; refuses anything else before it could run."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in SAFE:
-            raise SslkitError(f"a batch wants to load {module}.{name}, which is no array: not an official file")
+            raise SslkitError(f"a batch wants to load {module}.{name}, which is not an array: not an official file")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

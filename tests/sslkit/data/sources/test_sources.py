@@ -171,9 +171,12 @@ def test_bad_folders_end_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     lay_out(tmp_path / "mixed", [*CLASSES, "stray.png"])
     (tmp_path / "words.txt").write_text("words")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/train-000000.tar").write_bytes(b"")
     for root, words in [
-        (tmp_path / "empty", "no images in"),
-        (tmp_path / "mixed", r"1 images lie beside class folders .* \(such as stray.png\)"),
+        (tmp_path / "shards", "1 .tar file is there; for WebDataset shards use --source shards"),
+        (tmp_path / "empty", r"No images found in .*empty.* \(looked for "),
+        (tmp_path / "mixed", r"1 images are next to class folders .* \(such as stray.png\)"),
         (tmp_path / "absent", "does not exist"),
         (tmp_path / "words.txt", "neither a folder nor one of"),
         (None, "needs --root"),
@@ -203,7 +206,7 @@ def test_a_damaged_header_does_not_shorten_a_tar_silently(tmp_path):
     data = bytearray((tmp_path / "data.tar").read_bytes())
     data[2048] ^= 1  # the third header
     (tmp_path / "data.tar").write_bytes(data)
-    with pytest.raises(SslkitError, match="truncated or no tar"):
+    with pytest.raises(SslkitError, match="truncated or not a tar"):
         opened("folder", tmp_path / "data.tar", tmp_path)
 
 
