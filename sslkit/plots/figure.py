@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from sslkit.files import atomic
 
-# Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart in print.
+# Okabe and Ito's palette, distinct with any colour vision; line styles distinguish them in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -1,4 +1,4 @@
-"""Segmentation as pictures: photos beside what each encoder takes for their object, and the numbers as a chart."""
+"""Segmentation as pictures: photos next to the object that each encoder finds, and the scores as a chart."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

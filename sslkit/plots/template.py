@@ -1,4 +1,4 @@
-"""Pages from the templates beside this file: one file each when they are done, styles and scripts included."""
+"""Pages rendered from ``templates/``, each a single file with its styles and scripts."""
 
 from importlib.resources import files
 from typing import Any

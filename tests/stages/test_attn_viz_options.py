@@ -81,7 +81,7 @@ def test_one_layer_from_one_patch_is_drawn_in_full(draw, run):
     results = draw("--layers", "1", "--query", "0,0", "--masks")
     page = Path(results["page"]).read_text()
     assert "mean of the heads, layer 1 of 2, from patch at 0, 0" in page
-    assert "A frame marks the patch that asks" in page
+    assert "A frame marks the query patch" in page
     assert "layers" not in arrays(run)
 
 
@@ -106,7 +106,7 @@ def test_the_timeline_is_each_kept_encoder_s_mean_and_its_masks(draw, run):
             mean = reader(load_encoder(path, Run(run).encoder_info)).main_maps(image).mean(0)
             np.testing.assert_allclose(found["timeline"][number, at], mean, atol=1e-6)
     page = Path(results["page"]).read_text()
-    assert page.count("hidden by AttMask (attention high) over the training, epoch") == 2 * 3
+    assert page.count("hidden by AttMask (attention high) during training, epoch") == 2 * 3
     assert draw("--timeline", "--every", "2")["images"] == 2
     assert arrays(run)["epochs"].tolist() == [kept[0][0], kept[2][0]]  # counted back from the last
     assert "hidden by AttMask" not in Path(results["page"]).read_text()
@@ -131,7 +131,7 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
     assert arrays(run)["against_map"].shape == (2, 4, 8, 8)
     page = Path(results["page"]).read_text()
     assert "matched heads: this encoder on the left, other on the right" in page
-    assert "1 head of the encoder that has more of them found no partner" in page
+    assert "1 head of the encoder with more heads found no partner" in page
     code, out, _ = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
     assert code == 0 and "averaged to one grid: 4 x 4 and 8 x 8 patches to 4 x 4" in out
     # Its weights are an input: others are not the same result.

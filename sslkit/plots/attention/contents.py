@@ -77,7 +77,7 @@ class GalleryContents:
         return found + self._layers(seen) + self._timeline(number, drawn) + self._matched(number, seen, drawn)
 
     def _layers(self, seen: ImageAttention) -> list[TileGroup]:
-        """The means of all layers and queries, rollout, and the heads of what is not drawn already."""
+        """The means of all layers and queries, rollout, and the heads that are not drawn elsewhere."""
         layers = [maps for maps in seen.every if maps.layer is not None]
         rolled = [maps for maps in seen.every if maps.layer is None]
         found = []
@@ -90,7 +90,7 @@ class GalleryContents:
         others = [maps for maps in layers if maps is not seen.main]
         if others:
             tiles = [t for maps in others for t in head_tiles(self._head_maps_of(seen, maps), f"{maps.name}, ")]
-            found.append(TileGroup("each head of the others of these", tiles, folded=True))
+            found.append(TileGroup("each head of the other maps", tiles, folded=True))
         return found
 
     def _head_maps_of(self, seen: ImageAttention, maps: AttentionMaps) -> HeadMaps:
@@ -110,10 +110,10 @@ class GalleryContents:
         if not self.history:
             return []
         tiles = mean_tiles(self.history, number, drawn)
-        found = [TileGroup("mean of the heads over the training", tiles, layout="strip")]
+        found = [TileGroup("mean of the heads during training", tiles, layout="strip")]
         if self.mask_ratio is not None:
             tiles = masking_tiles(self.history, number, drawn, self.mask_ratio)
-            found.append(TileGroup("hidden by AttMask (attention high) over the training", tiles, layout="strip"))
+            found.append(TileGroup("hidden by AttMask (attention high) during training", tiles, layout="strip"))
         return found
 
     def _matched(self, number: int, seen: ImageAttention, drawn: HeadMaps) -> list[TileGroup]:
@@ -123,11 +123,11 @@ class GalleryContents:
         return [TileGroup(f"matched heads: this encoder on the left, {self.other} on the right", tiles, layout="wide")]
 
     def note(self, seen: ImageAttention) -> str:
-        """The grid of an image, and what its numbers are to be measured by."""
+        """The grid of an image, and the uniform share to compare its numbers with."""
         mean = self.head_maps(seen).mean
         return (
-            f"{mean.shape[0]} x {mean.shape[1]} patches, which get {percent(mean.sum())} of the attention; uniform "
-            f"would be 1/{mean.numel()} = {percent(1 / mean.numel())} of it each."
+            f"{mean.shape[0]} x {mean.shape[1]} patches, which get {percent(mean.sum())} of the attention; a uniform "
+            f"share would be 1/{mean.numel()} = {percent(1 / mean.numel())} of it each."
         )
 
     def describe(self, seen: ImageAttention) -> str:
@@ -145,7 +145,7 @@ class GalleryContents:
         )
 
     def legend(self) -> list[str]:
-        """Paragraphs for the head of the page."""
+        """Paragraphs for the top of the page."""
         text = (
             f"Each map is the attention of {self.subject}, to the patches, one square per patch, dark blue at 0 and "
             "yellow at the map's own maximum, which is given as a share of the map's mass. A mask keeps the fewest "
@@ -160,21 +160,23 @@ class GalleryContents:
                 "shown to the student."
             )
         if any(query is not None for query in self.reader.queries):
-            more.append("A frame marks the patch that asks, at shares of the width and the height of the image.")
+            more.append(
+                "A frame marks the query patch, named by its place in shares of the width and height of the image."
+            )
         if self.reader.rollout:
             more.append(
-                "Rollout (arXiv:2005.00928) multiplies the attention of all layers, of each the mean of the heads in "
-                "equal parts with the identity: from which patches the token comes that leaves the last layer."
+                "Rollout (arXiv:2005.00928) multiplies the attention of all layers, each the mean of its heads in "
+                "equal parts with the identity: it shows which patches the output token comes from."
             )
         return [text, *more]
 
     def comparison_table(self, images: int) -> str:
-        """The head of the page where two encoders are compared."""
+        """The table at the top of the page that compares two encoders."""
         assert self.matching is not None
         rows = []
         for pair in [self.matching.mean, *self.matching.pairs]:
             found = pair.as_json()
-            around = "none of one image" if found["low"] is None else f"{found['low']:.3g} to {found['high']:.3g}"
+            around = "none for one image" if found["low"] is None else f"{found['low']:.3g} to {found['high']:.3g}"
             rows.append([*pair.names, f"{found['divergence']:.3g}", around])
         about = [
             f"Jensen-Shannon divergence of the maps in bits, mean over {images} images: 0 for equal maps, {MOST:g} for "
@@ -184,8 +186,8 @@ class GalleryContents:
         ]
         if self.matching.alone:
             heads = "1 head" if self.matching.alone == 1 else f"{self.matching.alone} heads"
-            about.append(f"{heads} of the encoder that has more of them found no partner.")
+            about.append(f"{heads} of the encoder with more heads found no partner.")
         if self.matching.resampled:
-            about.append(f"The grids differ; for the divergence maps were averaged: {self.matching.resampled}.")
+            about.append(f"The grids differ; for the divergence, maps were averaged: {self.matching.resampled}.")
         head = ["this encoder", self.other, "divergence (bits)", "95 % interval"]
-        return render_table(f"Beside {self.other}", about, head, rows)
+        return render_table(f"Compared with {self.other}", about, head, rows)

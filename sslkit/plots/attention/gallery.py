@@ -37,11 +37,11 @@ def draw_gallery(
         images: one at least.
         folder: written to.
         about: lines for the head of the page.
-        tab: what a browser's tab calls the page.
+        tab: title of the browser tab.
 
     Returns:
         ``images``, ``heads`` and ``patches``, their numbers (patches of the first image), ``page``, its file name,
-        ``pictures``, sheets with their text alternatives, and ``against``, how far the other encoder is, with one.
+        ``pictures``, sheets with their text alternatives, and ``against``, the divergence from the other encoder.
     """
     matching = contents.matching
     sections, pictures = _draw_images(contents, images, folder)
@@ -76,7 +76,7 @@ def _draw_images(
 
 
 def _on_sheet(group: TileGroup) -> Sequence[Sequence[Tile]]:
-    """A sheet has no text beside its pictures: headings become rows, and the key to colours a picture."""
+    """Rows of a sheet, which has no text of its own: headings become rows, and the key to colours a picture."""
     if group.folded:
         return []
     return [[heading_tile(group.heading)], [*group.tiles, key_tile(group.key)] if group.key else group.tiles]
@@ -111,5 +111,5 @@ def _stacked(name: str, values: Sequence[Tensor], together: str | None = None) -
 
 
 def _file_name(name: str) -> str:
-    """A name that any file system and any URL takes."""
+    """A name that is valid in any file system and URL."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "image"

@@ -1,4 +1,4 @@
-"""All heads in one picture: where each looks, in a colour of its own (arXiv:2104.14294, figure 10)."""
+"""All heads in one picture, each in a colour of its own (arXiv:2104.14294, figure 10)."""
 
 from PIL import Image
 from torch import Tensor
@@ -12,7 +12,7 @@ OPACITY = 0.72
 
 
 def owners(maps: Tensor, masks: Tensor) -> Tensor:
-    """Which head a patch belongs to: of those that keep it the one with the largest share of its mass there.
+    """The head that each patch belongs to: of those that keep it, the one with the largest share of its mass there.
 
     Args:
         maps: (heads, h, w) non-negative.
@@ -30,8 +30,8 @@ def coloured_heads(drawn: HeadMaps) -> tuple[Tile, list[tuple[str, str]]]:
     """The photo in grey, each head's patches in its colour, and the key to the colours.
 
     Returns:
-        The tile; and of each head its name, with the patches it owns, and its colour. After six heads the colours
-        come round, which the names say.
+        The tile; and for each head its name, with the number of its patches, and its colour. The colours repeat after
+        six heads.
     """
     belongs, photo = owners(drawn.maps, drawn.head_masks), drawn.photo()
     picture = photo.convert("L").convert("RGB")
@@ -45,6 +45,7 @@ def coloured_heads(drawn: HeadMaps) -> tuple[Tile, list[tuple[str, str]]]:
 
 
 def key_heading(heads: int, keep: str) -> str:
-    """What the picture shows, in a line."""
-    again = f"; after {len(COLOURS)} heads the colours come round" if heads > len(COLOURS) else ""
-    return f"heads in colour: the patches with {keep} of each one's mass, shared ones to whom they mean most{again}"
+    """The heading of the picture."""
+    again = f"; after {len(COLOURS)} heads the colours repeat" if heads > len(COLOURS) else ""
+    shared = "shared ones go to the head with the larger share of its mass there"
+    return f"heads in colour: the patches with {keep} of each head's mass, {shared}{again}"

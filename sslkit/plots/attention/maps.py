@@ -19,8 +19,8 @@ from sslkit.probes.inspect.attention_maps import ImageAttention, Query, first_pe
 
 TILE = 176  # pixels, the longer side of a picture on a sheet
 MAX_COLUMNS = 6
-FLAT = 1.5  # a map whose maximum is below so many times the uniform share is called nearly uniform
-QUERY = ((255, 255, 255), (213, 94, 0))  # frame of the patch that asks: seen on light and on dark
+FLAT = 1.5  # a map whose maximum is below this many times the uniform share counts as nearly uniform
+QUERY = ((255, 255, 255), (213, 94, 0))  # frame of the query patch: visible on light and on dark
 
 
 def nearly_uniform(values: Tensor) -> bool:
@@ -67,12 +67,12 @@ class HeadMaps:
         return bounded(self.maps.shape[1], self.maps.shape[2], TILE)
 
     def photo(self) -> Image.Image:
-        """The image at tile size; a patch that asks has a frame."""
+        """The image at tile size; a query patch has a frame."""
         height, width = self.tile_size
         return self.framed(fit(to_picture(self.image), width, height))
 
     def framed(self, picture: Image.Image) -> Image.Image:
-        """A picture of the image with a frame around the patch that asks; CLS has no place."""
+        """A picture of the image with a frame around the query patch; CLS has no place."""
         if self.query is None:
             return picture
         rows, columns = self.maps.shape[1:]

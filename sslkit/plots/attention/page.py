@@ -1,4 +1,4 @@
-"""One HTML page of pictures that needs nothing beside itself: no network, light and dark; whole without its script."""
+"""The page of attention maps: one HTML file that works offline, in light and dark, and without its script."""
 
 import html
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class TileGroup:
         tiles: in order.
         key: names and colours, where colours stand for something.
         layout: ``wide`` pictures are twice as wide as others; a ``strip`` is one row, which scrolls.
-        folded: only its heading is seen until it is opened.
+        folded: only the heading is shown until it is opened.
     """
 
     heading: str
@@ -37,7 +37,7 @@ class ImageSection:
 
     Attributes:
         name: its heading.
-        sheet: file name, beside the page, of the same pictures as one PNG.
+        sheet: file name, next to the page, of the same pictures as one PNG.
         groups: in order.
         note: a line below the heading.
     """
@@ -49,14 +49,14 @@ class ImageSection:
 
 
 def render(title: str, about: Sequence[str], sections: Sequence[str], control: str = "", tab: str = "") -> str:
-    """The page as text.
+    """The HTML of the page.
 
     Args:
         title: its heading.
-        about: a paragraph each: what is seen, and how it was made.
+        about: paragraphs: what is shown, and how it was made.
         sections: one per image, each from ``render_section``.
         control: from ``slider.control``, where the pictures have steps.
-        tab: what a browser's tab calls it; the heading by default.
+        tab: title of the browser tab; the heading by default.
     """
     from markupsafe import Markup
 

@@ -1,7 +1,7 @@
-"""The slider of a page of masks: it moves the share of the mass that they hold, without asking anyone.
+"""The slider of the attention page: it sets the share of the mass that the masks hold.
 
-Nothing is computed in the browser. ``attention.first_percent`` says from which whole percent on each patch belongs to
-the mask, so that a mask at p percent is ``steps <= p``: the rule, its ties and its rounding stay those of Python. The
+Nothing is computed in the browser. ``first_percent`` says from which whole percent on each patch belongs to the
+mask, so that a mask at p percent is ``steps <= p``: the rule, its ties and its rounding stay those of Python. The
 script is ``templates/slider.js``.
 """
 
@@ -11,7 +11,7 @@ import html
 from sslkit.plots.pictures import SHADE, STRENGTH
 from sslkit.plots.sheet import Tile
 
-# What lies over patches that a mask leaves out, in the words of style sheets.
+# Covers the patches that a mask leaves out, as a CSS colour.
 COVER = f"rgba({SHADE[0]}, {SHADE[1]}, {SHADE[2]}, {STRENGTH})"
 
 
