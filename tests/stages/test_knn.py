@@ -59,7 +59,7 @@ def bad(kind: str) -> tuple[tuple, tuple, list[str], int, str]:
     if kind == "no val labels":
         return (x, y), (q, np.full(30, -1)), [], 1, "val/labels.npy has no labels"
     if kind == "one class":
-        return (x, np.full(60, 2)), (q, t), [], 1, "one class only (2)"
+        return (x, np.full(60, 2)), (q, t), [], 1, "only one class (2)"
     if kind == "k too large":
         return (x, y), (q, t), ["--k", "61"], 2, "--k 61: train has 60 labelled images"
     if kind == "nan in train":
@@ -74,7 +74,7 @@ def bad(kind: str) -> tuple[tuple, tuple, list[str], int, str]:
         return (x, y[:50]), (q, t), [], 1, "60 rows and labels.npy has 50"
     if kind == "temperature":
         return (x, y), (q, t), ["--temperature", "0"], 2, "--temperature 0"
-    return (x.astype(int), y), (q, t), [], 1, "it needs floats"
+    return (x.astype(int), y), (q, t), [], 1, "floats of shape (N, D) are required"
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_sweep_of_ones_own(tmp_path, sslkit):
     ("labels", "value", "words", "says"),
     [
         (np.full(60, -1), 0.0, [], "has no labels"),
-        (np.full(60, 1), 0.0, [], "one class only (1)"),
+        (np.full(60, 1), 0.0, [], "only one class (1)"),
         (np.arange(60) % 3, np.nan, [], "holds NaN"),
         (np.arange(60) % 3, np.nan, ["--no-standardize"], "holds NaN"),
         (np.arange(60), 0.0, [], "one per class"),

@@ -1,6 +1,6 @@
 """Images through a frozen encoder, onto disk.
 
-Batches are fixed: batch b holds rows b * B to (b + 1) * B - 1 whoever computes it, so neither the number of
+Batches are fixed: batch b holds rows b * B to (b + 1) * B - 1 whichever process computes it, so neither the number of
 workers or processes nor an interruption changes a bit. Workers decode, resize and crop to uint8; normalisation
 and the encoder run on the device, one batch behind the writing.
 """
@@ -22,7 +22,7 @@ from sslkit.errors import SslkitError
 from sslkit.probes.features.resumable_arrays import PartialArrays
 from sslkit.workers import leave_signals_to_parent
 
-COMMIT_SECONDS = 5.0  # work that a kill may cost
+COMMIT_SECONDS = 5.0  # work that a killed process may lose
 
 
 class Images(Protocol):
@@ -36,9 +36,9 @@ class Images(Protocol):
 
 
 class CropBatches(Dataset):
-    """Batch ``b`` of a split as uint8 (B, 3, size, size); an error comes back as a value.
+    """Batch ``b`` of a split as uint8 (B, 3, size, size); an error is returned as a value.
 
-    An exception that crosses a worker's border would arrive with the worker's traceback inside its message.
+    An exception raised in a worker would arrive with the worker's traceback in its message.
     """
 
     def __init__(self, images: Images, size: int, batch_size: int):
@@ -54,21 +54,20 @@ class CropBatches(Dataset):
 
 
 class Embedding(Protocol):
-    """What turns a batch of pixels into rows of arrays."""
+    """Turns a batch of pixels into rows of arrays."""
 
     image_size: int
     device: torch.device
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Uint8 (B, 3, S, S) on the device -> float32 (B, ...) by name of array; ``cls`` is always there."""
+        """Uint8 (B, 3, S, S) on the device -> float32 (B, ...) by name of array; always with ``cls``."""
         ...
 
 
 class PixelEmbedding:
     """The pixels themselves, flattened: the baseline that an encoder must beat.
 
-    They are normalised by ImageNet's mean and deviation, as an encoder sees them: cosines of raw pixels, all
-    positive, would mostly compare brightness.
+    They are normalised as for an encoder: cosines of raw pixels, all positive, would mostly compare brightness.
     """
 
     def __init__(self, image_size: int, device: torch.device):
@@ -147,7 +146,7 @@ def extract_batches(
         if isinstance(pixels, SslkitError):
             raise pixels
         rows = embedding(pixels.to(embedding.device, non_blocking=True))
-        # The copy back is queued, not waited for: the device is given the next batch before this one is written.
+        # The copy back is queued, not waited for: the device gets the next batch before this one is written.
         ready = (batch, {k: v.to("cpu", non_blocking=True) for k, v in rows.items()}, _event(embedding.device))
         if waiting is not None:
             done.append(_write(arrays, *waiting))
@@ -164,9 +163,9 @@ def extract_batches(
 
 
 def _loader(crops: CropBatches, batches: Sequence[int], workers: int, device: torch.device) -> Iterator[Any]:
-    """The asked batches in order, made by worker processes."""
+    """The given batches in order, made by worker processes."""
     with warnings.catch_warnings():
-        # More workers than cores is the user's word, and no reason to talk.
+        # More workers than cores are the user's choice, and no reason for a warning.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         return iter(
             DataLoader(
@@ -181,7 +180,7 @@ def _loader(crops: CropBatches, batches: Sequence[int], workers: int, device: to
 
 
 def _event(device: torch.device) -> Any:
-    """A mark in the device's queue after what was asked of it so far; None where there is no queue."""
+    """An event in the device's queue after all work queued so far; None where there is no queue."""
     if device.type == "cuda":
         return torch.cuda.current_stream(device).record_event()
     if device.type == "mps":

@@ -1,7 +1,7 @@
-"""Frozen features on disk, read through memory maps: only the rows at hand are in memory.
+"""Frozen features on disk, read through memory maps: only the rows in use are in memory.
 
 Any program can write them: ``cls.npy`` (N, D) and ``labels.npy`` (N,), -1 where there is no label, are enough for
-``knn`` and ``linear``. What such files can have wrong is found here, and said in one line.
+``knn`` and ``linear``. Whatever is wrong with such files is found here and reported in one line.
 """
 
 import mmap
@@ -20,7 +20,7 @@ CHUNK = 8192  # rows read at once: what bounds the memory of a pass over the fea
 
 @dataclass(frozen=True)
 class Features:
-    """One split.
+    """The features of one split.
 
     Attributes:
         path: file of the features, for messages.
@@ -44,7 +44,7 @@ class Features:
         return len(self.rows)
 
     def keep(self, positions: np.ndarray) -> "Features":
-        """The same with fewer labels: only those at some positions among the labelled rows, ascending."""
+        """These features with fewer labelled rows: those at the given positions among them, ascending."""
         return replace(self, labels=self.labels[positions], rows=self.rows[positions])
 
     def take(self, index: np.ndarray) -> Tensor:
@@ -66,8 +66,8 @@ class Features:
             if not torch.isfinite(batch.sum()) and not torch.isfinite(batch).all():
                 bad = int(torch.isfinite(batch).all(1).logical_not().nonzero()[0])
                 raise SslkitError(
-                    f"{self.path}: row {self.rows[start + bad]} holds NaN or infinity; did the training diverge? "
-                    "look at the encoder, then extract again"
+                    f"{self.path}: row {self.rows[start + bad]} holds NaN or infinity; did training diverge? "
+                    "check the encoder, then extract again"
                 )
             yield where, batch
             for part in self.parts:
@@ -75,14 +75,14 @@ class Features:
 
 
 def _release(array: np.ndarray) -> None:
-    """Give the pages of a memory map back: read once, they would count as memory of the process."""
+    """Release the pages of a memory map, which would otherwise count as memory of the process once they were read."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_features(files: Sequence[Path], labels: Path, last: int | None = None, unlabelled: bool = False) -> Features:
-    """Open one split.
+    """Open the features of one split.
 
     Args:
         files: arrays (N, D) or (N, L, D); their rows are joined.
@@ -91,13 +91,13 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
         unlabelled: keep the rows without a label too, with their -1.
 
     Raises:
-        SslkitError: a file is no array, shapes do not fit, or no row has a label.
+        SslkitError: a file is not an array, shapes do not match, or no row has a label.
     """
     arrays = []
     for path in files:
         array = _open(path)
         if array.ndim < 2 or array.dtype.kind != "f":
-            raise SslkitError(f"{path} holds {array.dtype} of shape {array.shape}; it needs floats of shape (N, D)")
+            raise SslkitError(f"{path} holds {array.dtype} of shape {array.shape}; floats of shape (N, D) are required")
         if last is not None and array.ndim == 3:
             if last > array.shape[1]:
                 raise SslkitError(
@@ -107,7 +107,7 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
         arrays.append(array)
     marks = np.asarray(_open(labels))
     if marks.ndim != 1 or marks.dtype.kind not in "iu":
-        raise SslkitError(f"{labels} holds {marks.dtype} of shape {marks.shape}; it needs integers of shape (N,)")
+        raise SslkitError(f"{labels} holds {marks.dtype} of shape {marks.shape}; integers of shape (N,) are required")
     for path, array in zip(files, arrays, strict=True):
         if len(array) != len(marks):
             raise SslkitError(f"{path} has {len(array)} rows and {labels.name} has {len(marks)}: extract again")
@@ -115,7 +115,7 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
     rows = np.arange(len(marks)) if unlabelled else np.flatnonzero(marks >= 0)
     if not len(rows):
         raise SslkitError(
-            f"{labels} has no labels ({len(marks)} rows, all -1): a probe needs labelled images; "
+            f"{labels} has no labels ({len(marks)} rows, all -1): probes require labelled images; "
             "prepare from class folders"
         )
     return Features(files[0], tuple(arrays), marks[rows], rows)
@@ -123,19 +123,19 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
 
 def _open(path: Path) -> np.ndarray:
     try:
-        # Copy-on-write: torch wants arrays it may write, the file stays as it is.
+        # Copy-on-write: torch asks for writable arrays; the file is not changed.
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError as error:
-        raise SslkitError(f"{path} is missing: extract writes it, or put features of another program there") from error
+        raise SslkitError(f"{path} is missing: run extract, or put features of another program there") from error
     except (ValueError, EOFError) as error:
-        raise SslkitError(f"{path} is no readable .npy array ({str(error).splitlines()[0][:100]})") from error
+        raise SslkitError(f"{path} is not a readable .npy array ({str(error).splitlines()[0][:100]})") from error
 
 
 def check_pair(train: Features, val: Features) -> int:
-    """The number of classes of two splits that are to be compared.
+    """Check that two splits belong together, and return the number of classes.
 
     Raises:
-        SslkitError: their widths differ, or train has one class only.
+        SslkitError: their widths differ, or train has only one class.
     """
     if train.width != val.width:
         raise SslkitError(
@@ -144,7 +144,7 @@ def check_pair(train: Features, val: Features) -> int:
     present = np.unique(train.labels)
     if len(present) == 1:
         raise SslkitError(
-            f"the labels beside {train.path} know one class only ({present[0]}): there is nothing to tell apart"
+            f"the labels next to {train.path} have only one class ({present[0]}): there is nothing to classify"
         )
     return int(max(train.labels.max(), val.labels.max())) + 1
 
@@ -153,7 +153,7 @@ def check_finite(features: Features) -> None:
     """Read all labelled rows once.
 
     Raises:
-        SslkitError: one holds NaN or infinity.
+        SslkitError: a row holds NaN or infinity.
     """
     for _ in features.chunks():
         pass

@@ -1,9 +1,9 @@
 """Arrays written batch by batch that survive ``kill -9`` at any moment, and appear whole or not at all.
 
-Rows go into hidden files beside the final ones by plain positional writes: a memory map would count every page it
+Rows go into hidden files next to the final ones by plain positional writes: a memory map would count every page it
 touched as memory of the process. A file of marks, one byte per batch, says what is on disk; a mark is written after
-the batch's rows were synced, so a lost mark costs a batch of time and never a wrong row. Batches are fixed by their
-number, so what a second try computes is what the first would have.
+the batch's rows are synced, so a lost mark costs the time of a batch and never gives a wrong row. Batches are fixed by
+their number, so a second attempt computes what the first would have.
 """
 
 import io
@@ -38,10 +38,10 @@ class PartialArrays:
         self._handles: dict[str, int] = {}
 
     def prepare(self, key: str) -> list[int]:
-        """Create the hidden files, or keep those of an interrupted try with the same key; one process does it.
+        """Create the hidden files, or keep those of an interrupted attempt with the same key; one process calls it.
 
         Args:
-            key: hex SHA-256 of all that the rows depend on.
+            key: hex SHA-256 of everything that the rows depend on.
 
         Returns:
             Numbers of the batches that are still to be computed.
@@ -60,12 +60,12 @@ class PartialArrays:
         return np.flatnonzero(~done).tolist()
 
     def _done(self, key: str) -> np.ndarray | None:
-        """Which batches are on disk, (batches,) bool; None when there is nothing to go on with."""
+        """Which batches are on disk, (batches,) bool; None when there is nothing to resume."""
         content = self._marks.read_bytes() if self._marks.exists() else b""
         if content[:KEY_BYTES] != key.encode() or len(content) != KEY_BYTES + self.batches:
             return None
         done = np.frombuffer(content, np.uint8, offset=KEY_BYTES) == 1
-        # A final file means that the try before died while it renamed, with all batches done.
+        # A final file means that the attempt before died while renaming, with all batches done.
         for name, path in self.files.items():
             if not (self._partial(name).exists() or (done.all() and path.exists())):
                 return None
@@ -81,7 +81,7 @@ class PartialArrays:
             handle.write(self._headers[name])
             handle.flush()
             try:
-                # Takes the space now: a full disk is found here and not after hours.
+                # Takes the space now, so that a full disk is found here and not after hours.
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(handle.fileno(), 0, size)
                 else:
@@ -94,7 +94,7 @@ class PartialArrays:
             os.fsync(handle.fileno())
 
     def write(self, batch: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Put the rows of one batch in place; they count after ``commit``."""
+        """Write the rows of one batch; they count as done after ``commit``."""
         for name, values in arrays.items():
             if name not in self._handles:
                 self._handles[name] = os.open(self._partial(name), os.O_WRONLY)
@@ -105,7 +105,7 @@ class PartialArrays:
                 data, offset = data[written:], offset + written
 
     def commit(self, batches: Sequence[int]) -> None:
-        """Make written batches count: rows to disk first, then their marks."""
+        """Mark written batches as done: rows go to disk first, then their marks."""
         for handle in self._handles.values():
             os.fsync(handle)
         marks = os.open(self._marks, os.O_WRONLY)
@@ -117,19 +117,19 @@ class PartialArrays:
             os.close(marks)
 
     def close(self) -> None:
-        """Close the files; every process that wrote does it."""
+        """Close the files; every process that wrote calls it."""
         for handle in self._handles.values():
             os.close(handle)
         self._handles.clear()
 
     def finish(self) -> None:
-        """Rename all arrays into place, when every batch is done; one process does it."""
+        """Rename all arrays into place once every batch is done; one process calls it."""
         for name, path in self.files.items():
             if self._partial(name).exists():
                 self._partial(name).replace(path)
 
     def forget(self) -> None:
-        """Drop the marks: the stage is done."""
+        """Delete the marks once the stage is done."""
         self._marks.unlink(missing_ok=True)
 
 
