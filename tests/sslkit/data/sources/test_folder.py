@@ -1,0 +1,166 @@
+"""A folder of images, or an archive of one."""
+
+import gzip
+import io
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from source_files import add_to_tar, content, lay_out, opened, png
+
+from sslkit import registry
+from sslkit.data.sources.base import PACKAGE
+from sslkit.errors import SslkitError
+
+CLASSES = ["cat/0.png", "cat/1.png", "dog/deep/0.png"]
+LABELS = ["cat", "cat", "dog"]
+
+
+@pytest.mark.parametrize(("files", "expected"), [
+    (CLASSES, {"train": LABELS}),
+    (["a.png", "b.png"], {"train": [None, None]}),
+    (["cat/a.png", "cat/b.png"], {"train": ["cat", "cat"]}),
+    ([f"train/{f}" for f in CLASSES] + ["val/dog/9.png"], {"train": LABELS, "val": ["dog"]}),
+    ([f"train/{f}" for f in CLASSES] + ["test/dog/9.png"], {"train": LABELS, "val": ["dog"]}),
+    ([f"train/{f}" for f in CLASSES] + ["test/dog/9.png", "val/cat/9.png"], {"train": LABELS, "val": ["cat"]}),
+    ([f"one/two/train/{f}" for f in CLASSES], {"train": LABELS}),
+    ([f"one/two/{f}" for f in CLASSES], {"train": LABELS}),
+    (["train/a.png", "train/b.png", "val/c.png"], {"train": [None, None], "val": [None]}),
+    ([*CLASSES, "cat/notes.txt", ".hidden/x.png", "cat/.thumb.png", "__MACOSX/cat/0.png"], {"train": LABELS}),
+])  # fmt: skip
+def test_folder_layouts(files, expected, tmp_path):
+    source = opened("folder", lay_out(tmp_path / "root", files), tmp_path)
+    found = content(source)
+    assert {split: [label for label, _ in entries] for split, entries in found.items()} == expected
+    names = sorted(f for f in files if not f.endswith(".txt") and "/." not in f"/{f}" and "__MACOSX" not in f)
+    for split, entries in found.items():
+        for i, (_, image) in enumerate(entries):
+            assert source.name(split, i) in names
+            assert image == (tmp_path / "root" / source.name(split, i)).read_bytes()
+
+
+def pack_tar(root, path):
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        tar.add(root, "./wrapping/again")
+
+
+def pack_zip(root, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in root.rglob("*"):
+            archive.write(file, f"wrapping/{file.relative_to(root)}")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".tar", pack_tar), (".tar.gz", pack_tar), (".tgz", pack_tar), (".zip", pack_zip)]
+)
+def test_an_archive_is_the_folder_it_holds(suffix, pack, tmp_path):
+    files = [f"train/{f}" for f in CLASSES] + ["val/dog/9.png"]
+    root = lay_out(tmp_path / "root", files)
+    pack(root, tmp_path / f"data{suffix}")
+    expected = content(opened("folder", root, tmp_path))
+    source = opened("folder", tmp_path / f"data{suffix}", tmp_path)
+    assert content(source) == expected
+    assert content(pickle.loads(pickle.dumps(source))) == expected
+
+
+def test_a_packed_flat_folder_is_unlabelled(tmp_path):
+    pack_zip(lay_out(tmp_path / "root", ["a.png", "b.png"]), tmp_path / "photos.zip")
+    assert opened("folder", tmp_path / "photos.zip", tmp_path).splits()["train"].tolist() == [-1, -1]
+
+
+def test_images_with_masks_beside_them(tmp_path):
+    root = lay_out(tmp_path / "root", ["images/a.png", "images/b.png", "masks/a.png"])
+    Image.new("L", (4, 4), 255).save(root / "masks" / "b.bmp")
+    source = opened("folder", root, tmp_path)
+    assert source.classes == [] and source.splits()["train"].tolist() == [-1, -1]
+    assert source.read("train", 0).extras == {"mask.png": (root / "masks/a.png").read_bytes()}
+    mask = Image.open(io.BytesIO(source.read("train", 1).extras["mask.png"]))
+    assert mask.format == "PNG" and np.unique(np.asarray(mask)).tolist() == [255]
+
+
+def test_links_to_class_folders_are_followed_and_circles_end(tmp_path):
+    lay_out(tmp_path / "elsewhere", ["cat/0.png"])
+    root = lay_out(tmp_path / "root", ["dog/0.png"])
+    (root / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    (root / "dog" / "circle").symlink_to(root)
+    source = opened("folder", root, tmp_path)
+    assert source.classes == ["cat", "dog"] and source.splits()["train"].tolist() == [0, 1]
+
+
+def test_hard_links_in_a_tar_are_what_they_point_at(tmp_path):
+    add_to_tar(tmp_path / "data.tar", {"cat/0.png": png(1)})
+    with tarfile.open(tmp_path / "data.tar", "a") as tar:
+        link = tarfile.TarInfo("dog/0.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "cat/0.png"
+        tar.addfile(link)
+    assert content(opened("folder", tmp_path / "data.tar", tmp_path)) == {"train": [("cat", png(1)), ("dog", png(1))]}
+
+
+def test_bad_folders_end_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    lay_out(tmp_path / "mixed", [*CLASSES, "stray.png"])
+    (tmp_path / "words.txt").write_text("words")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/train-000000.tar").write_bytes(b"")
+    for root, words in [
+        (tmp_path / "shards", "1 .tar file is there; for WebDataset shards use --source shards"),
+        (tmp_path / "empty", r"No images found in .*empty.* \(looked for "),
+        (tmp_path / "mixed", r"1 images are next to class folders .* \(such as stray.png\)"),
+        (tmp_path / "absent", "does not exist"),
+        (tmp_path / "words.txt", "neither a folder nor one of"),
+        (None, "needs --root"),
+    ]:
+        with pytest.raises(SslkitError, match=words) as caught:
+            opened("folder", root, tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".zip"])
+def test_truncated_archives_end_in_one_line(suffix, tmp_path):
+    root, path = lay_out(tmp_path / "root", CLASSES), tmp_path / f"data{suffix}"
+    (pack_zip if suffix == ".zip" else pack_tar)(root, path)
+    whole = path.read_bytes()
+    for size in (
+        (len(whole) // 3, len(whole) // 2, len(whole) * 2 // 3) if suffix != ".tar" else (700, 1024, 2048, 4096)
+    ):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SslkitError, match=r"truncated.*again") as caught:
+            opened("folder", path, tmp_path)
+        assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "scratch").glob("*"))  # neither a copy nor a part of one
+
+
+def test_a_damaged_header_does_not_shorten_a_tar_silently(tmp_path):
+    add_to_tar(tmp_path / "data.tar", {f"cat/{i}.png": png(i) for i in range(3)})
+    data = bytearray((tmp_path / "data.tar").read_bytes())
+    data[2048] ^= 1  # the third header
+    (tmp_path / "data.tar").write_bytes(data)
+    with pytest.raises(SslkitError, match="truncated or not a tar"):
+        opened("folder", tmp_path / "data.tar", tmp_path)
+
+
+def test_fingerprints_follow_the_files(tmp_path):
+    root = lay_out(tmp_path / "root", CLASSES)
+    folder = registry.load(PACKAGE, "folder")
+    seen = {folder(root).fingerprint()}
+    (root / "cat/0.png").rename(root / "cat/2.png")
+    seen.add(folder(root).fingerprint())
+    (root / "cat/2.png").write_bytes(b"other")
+    seen.add(folder(root).fingerprint())
+    pack_tar(root, tmp_path / "data.tar")
+    seen.add(folder(tmp_path / "data.tar").fingerprint())
+    assert len(seen) == 4
+    assert folder(tmp_path / "data.tar").fingerprint() in seen
+
+
+def test_an_unpacked_copy_is_reused(tmp_path):
+    pack_tar(lay_out(tmp_path / "root", CLASSES), tmp_path / "data.tar.gz")
+    opened("folder", tmp_path / "data.tar.gz", tmp_path)
+    (copy,) = (tmp_path / "scratch").iterdir()
+    before = copy.stat().st_mtime_ns
+    opened("folder", tmp_path / "data.tar.gz", tmp_path)
+    assert copy.stat().st_mtime_ns == before
+    assert copy.read_bytes() == gzip.decompress((tmp_path / "data.tar.gz").read_bytes())
