@@ -80,7 +80,8 @@ def test_uniformity_takes_every_pair_once(monkeypatch, at_once):
 
 def test_features_that_are_not_finite_give_nan():
     features = torch.full((4, 3), math.nan)
-    assert math.isnan(alignment(features, features)) and math.isnan(uniformity(features))
+    assert math.isnan(alignment(features, features))
+    assert math.isnan(uniformity(features))
 
 
 @pytest.mark.parametrize(

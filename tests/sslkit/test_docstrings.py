@@ -9,4 +9,5 @@ import pytest
 @pytest.mark.parametrize("module", ["errors", "rng", "schedules", "recipe.merging"])
 def test_docstring_examples_run(module):
     found = doctest.testmod(importlib.import_module(f"sslkit.{module}"))
-    assert found.attempted and not found.failed
+    assert found.attempted
+    assert not found.failed

@@ -46,7 +46,8 @@ def test_captions_stand_left_of_their_row_and_rows_keep_their_columns(crops, tmp
         assert plain.size == (10 + 138, 10 + 20 + 3 * 138)
         shift = 140
         first, third = (picture.crop((0, 30 + 138 * row, shift, 30 + 138 * row + 128)) for row in (0, 2))
-        assert len(first.getcolors(9999)) > 1 and len(third.getcolors(9999)) > 1
+        assert len(first.getcolors(9999)) > 1
+        assert len(third.getcolors(9999)) > 1
         assert picture.crop((0, 30 + 138, shift, 30 + 138 + 128)).getcolors() == [(shift * 128, (255, 255, 255))]
         # Below the title each row shows the same image in the same place.
         rows = [picture.crop((shift, 30 + 138 * row, picture.width, 30 + 138 * row + 128)) for row in range(3)]
@@ -74,17 +75,22 @@ def test_the_preview_is_what_training_begins_with(sslkit, shapes_run: Path, tiny
     with held(run, "pretrain"):
         code, out, _ = sslkit("preview", *words, "--images", 2, "--json")
     seen = json.loads(out)
-    assert seen["images"] == 2 and seen["pictures"] == {"global": [2, 32, 32], "local": [2, 16, 16]}
-    assert (seen["crops"], seen["masked_crops"]) == (4, 4) and 0 < seen["hidden"] <= 0.5
+    assert seen["images"] == 2
+    assert seen["pictures"] == {"global": [2, 32, 32], "local": [2, 16, 16]}
+    assert (seen["crops"], seen["masked_crops"]) == (4, 4)
+    assert 0 < seen["hidden"] <= 0.5
     with Image.open(picture) as two_rows:
         assert two_rows.height < height
 
 
 def test_what_is_missing_is_named(sslkit, shapes_run: Path, tmp_path: Path) -> None:
     code, _, err = sslkit("preview", shapes_run)
-    assert code == 2 and "--recipe dino" in err
+    assert code == 2
+    assert "--recipe dino" in err
     code, _, err = sslkit("preview", tmp_path / "run", "--recipe", "dino")
-    assert code == 1 and "sslkit prepare" in err
+    assert code == 1
+    assert "sslkit prepare" in err
     code, _, err = sslkit("preview", shapes_run, "--recipe", "dino", "--set", "optim.lrr=1")
-    assert code == 2 and "did you mean 'optim.lr'" in err
+    assert code == 2
+    assert "did you mean 'optim.lr'" in err
     assert not (tmp_path / "run").exists()

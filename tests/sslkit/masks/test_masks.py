@@ -41,7 +41,8 @@ def draw(masking: Masking, grid=(8, 8), step=3, samples=range(6), views=2, seed=
 @settings(max_examples=25, deadline=None)
 def test_counts_tell_the_truth_on_any_grid(name, grid, step, probability):
     masks = draw(build(name, probability=probability), grid, step)
-    assert masks.mask.shape == (12, grid[0] * grid[1]) and masks.mask.dtype == torch.bool
+    assert masks.mask.shape == (12, grid[0] * grid[1])
+    assert masks.mask.dtype == torch.bool
     assert masks.mask.sum(1).tolist() == masks.counts.tolist()
     assert masks.counts.max() <= int(0.5 * grid[0] * grid[1])
     if probability == 0:
@@ -49,8 +50,10 @@ def test_counts_tell_the_truth_on_any_grid(name, grid, step, probability):
     picked = masks.mask.flatten().nonzero()[:, 0]
     assert torch.equal(masks.index, picked)
     padded, unit = masks.padded_index, max(1, masks.mask.numel() // 32)
-    assert torch.equal(padded[: len(picked)], picked) and (padded[len(picked) :] == 0).all()
-    assert len(padded) % unit == 0 and len(padded) - len(picked) < unit
+    assert torch.equal(padded[: len(picked)], picked)
+    assert (padded[len(picked) :] == 0).all()
+    assert len(padded) % unit == 0
+    assert len(padded) - len(picked) < unit
     crop = picked // masks.mask.shape[1]
     assert torch.allclose(masks.token_weights, 1 / torch.from_numpy(masks.counts)[crop].float())
 
@@ -78,7 +81,8 @@ def test_half_of_the_crops_are_masked_with_probability_one_half(name):
 def test_ratio_per_step_hides_equally_many_everywhere(ratio_per):
     counts = draw(build("random", ratio_per=ratio_per, probability=1.0), grid=(14, 14), samples=range(40)).counts
     assert (len(set(counts.tolist())) == 1) == (ratio_per == "step")
-    assert int(0.1 * 196) <= counts.min() and counts.max() <= int(0.5 * 196)
+    assert int(0.1 * 196) <= counts.min()
+    assert counts.max() <= int(0.5 * 196)
 
 
 def test_fair_random_uses_the_coins_and_ratio_of_attmask():
@@ -160,12 +164,14 @@ def test_the_oracle_hides_the_object_first_and_then_the_background_at_random():
     crops = Crops(np.array([3, 4]), (4, 4), [rng.generator(0, "a"), rng.generator(0, "b")], rng.generator(0, ""))
     masks = OracleMasking().choose(dataclasses.replace(crops, objects=objects))
     assert masks.mask[0].nonzero()[:, 0].tolist() == [3, 5, 7]
-    assert masks.mask[1].nonzero()[:, 0].tolist() != [0, 1, 2, 3] and masks.mask[1].sum() == 4
+    assert masks.mask[1].nonzero()[:, 0].tolist() != [0, 1, 2, 3]
+    assert masks.mask[1].sum() == 4
 
 
 def test_masks_are_told_where_they_fall():
     mask = torch.tensor([[True, True, False, False], [False, False, False, False]])
     objects = torch.tensor([[0.5, 0.4, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
     found = masked_on_object(Masks(mask, np.array([2, 0])), objects)
-    assert found["masked_on_object"] == 0.5 and found["tokens_on_object"] == 6 / 8
+    assert found["masked_on_object"] == 0.5
+    assert found["tokens_on_object"] == 6 / 8
     assert masked_on_object(None, objects) == {} == masked_on_object(Masks(mask, np.array([2, 0])), None)

@@ -173,7 +173,8 @@ def test_a_resnet_trains_with_whatever_needs_no_patches_and_refuses_the_rest(nam
     losses = method(batch, AT)
     losses.loss.backward()
     method.after_step(losses.statistics, AT)
-    assert torch.isfinite(losses.loss) and method.student.encoder.model.conv1.weight.grad.abs().sum() > 0
+    assert torch.isfinite(losses.loss)
+    assert method.student.encoder.model.conv1.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("strategy", ["random", "attention"])
@@ -222,7 +223,8 @@ def test_one_view_has_nothing_to_be_compared_with(build):
 def test_prototypes_that_no_objective_looks_at_are_not_trained(build):
     method = build("dino-barlow-shared", "objectives.dino=null")
     head = method.student.heads["prototypes"]
-    assert not any(p.requires_grad for p in head.last_layer()) and all(p.requires_grad for p in head.mlp.parameters())
+    assert not any(p.requires_grad for p in head.last_layer())
+    assert all(p.requires_grad for p in head.mlp.parameters())
     method(batch_of(method), AT).loss.backward()
     assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
 
@@ -230,4 +232,5 @@ def test_prototypes_that_no_objective_looks_at_are_not_trained(build):
 def test_an_mlp_that_an_unread_head_lends_is_trained(build):
     method = build("dino", "heads.mine={kind: dino, out: 8, trunk: prototypes}", "objectives.dino.head=mine")
     lender, mine = (method.student.heads[name] for name in ("prototypes", "mine"))
-    assert all(p.requires_grad for p in mine.parameters()) and not lender.prototypes.requires_grad
+    assert all(p.requires_grad for p in mine.parameters())
+    assert not lender.prototypes.requires_grad

@@ -103,9 +103,11 @@ def test_the_encoder_never_sees_removed_patches(build):
     assert not torch.equal(images, other)
     keep = visible(masks)
     tokens, tokens2 = (method.student(i, keep=keep) for i in (images, other))
-    assert torch.equal(tokens.cls, tokens2.cls) and torch.equal(tokens.patches, tokens2.patches)
+    assert torch.equal(tokens.cls, tokens2.cls)
+    assert torch.equal(tokens.patches, tokens2.patches)
     prediction, prediction2 = (method._predict(batch, i, masks, AT) for i in (images, other))
-    assert torch.equal(prediction, prediction2) and tokens.patches.shape[1] == 4
+    assert torch.equal(prediction, prediction2)
+    assert tokens.patches.shape[1] == 4
     # What is visible matters, to the encoder and to the decoder's paint.
     patches = patchify(images, 8)
     patches[~masks.mask] += 1
@@ -117,7 +119,8 @@ def test_a_step_trains_student_and_decoder_and_nothing_else(build, name):
     method = build(name)
     losses = method(batch_of(method), AT)
     losses.loss.backward()
-    assert torch.isfinite(losses.loss) and losses.metrics["loss"] == losses.loss.detach()
+    assert torch.isfinite(losses.loss)
+    assert losses.metrics["loss"] == losses.loss.detach()
     without = {n for n, p in method.named_parameters() if not n.startswith("teacher.") and p.grad is None}
     assert without == {"student.mask_token", "student.model.pos_embed", "decoder.positions"}
     assert not any(p.requires_grad for n, p in method.named_parameters() if n in without or n.startswith("teacher."))
@@ -167,7 +170,8 @@ def test_the_decoder_knows_where_its_mask_tokens_are():
 
 def test_crops_smaller_than_the_images_have_a_decoder_of_their_own_grid(build):
     method = build("mae", "views.global.size=24")
-    assert method.decoder.positions.shape == (9, 24) and method.student.model.pos_embed.shape == (1, 17, 24)
+    assert method.decoder.positions.shape == (9, 24)
+    assert method.student.model.pos_embed.shape == (1, 17, 24)
     batch = batch_of(method)
     assert torch.isfinite(method(batch, AT).loss)
     assert method.preview(batch, AT).masks.sum(-1).eq(int(0.75 * 9)).all()
@@ -178,7 +182,8 @@ def test_linear_layers_are_xavier_uniform_and_registers_get_no_position(build):
     for module in (*method.student.modules(), *method.decoder.modules()):
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             bound = (6 / sum(module.weight.flatten(1).shape)) ** 0.5
-            assert 0.9 * bound < module.weight.abs().max() <= bound and not module.bias.any()
+            assert 0.9 * bound < module.weight.abs().max() <= bound
+            assert not module.bias.any()
     assert not method.student.model.pos_embed[0, 0].any()
     torch.testing.assert_close(method.student.model.pos_embed[0, 1:], sincos_positions((4, 4), 24))
 
@@ -216,7 +221,8 @@ def test_every_strategy_hides_an_exact_number(keys, grid, ratio):
     for step in range(6):
         masks = masking.draw_exact(0, step, samples, 2, grid, attention, attention)
         count = int(rng.generator(0, "mask-step", step).uniform(*ratio) * patches)
-        assert (masks.mask.sum(1) == count).all() and (masks.counts == count).all()
+        assert (masks.mask.sum(1) == count).all()
+        assert (masks.counts == count).all()
         free = masking.draw(0, step, samples, 2, grid, attention, attention)
         assert not (free.mask & ~masks.mask).any(), "what the strategy chose stays hidden"
         again = masking.draw_exact(0, step, samples[3:], 2, grid, *2 * [attention.view(2, 6, -1)[:, 3:].flatten(0, 1)])
@@ -230,7 +236,8 @@ def test_masks_are_trimmed_and_topped_up_by_preference():
     mask = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 1]]).bool()
     preference = torch.tensor([[0.1, 0.9, 0.5, 1.0], [0.1, 0.9, 0.5, 0.0]])
     found = exact(Masks(mask, mask.sum(1).numpy()), 2, preference)
-    assert found.mask.int().tolist() == [[0, 1, 1, 0], [0, 1, 0, 1]] and found.counts.tolist() == [2, 2]
+    assert found.mask.int().tolist() == [[0, 1, 1, 0], [0, 1, 0, 1]]
+    assert found.counts.tolist() == [2, 2]
     assert visible(found).tolist() == [[0, 3], [0, 2]]
 
 
@@ -251,7 +258,8 @@ def test_the_seed_and_the_step_choose_the_masks(build):
         return method.preview(batch_of(method), Moment(step, 10, 10)).masks
 
     assert torch.equal(masks(0, 3), masks(0, 3))
-    assert not torch.equal(masks(0, 3), masks(1, 3)) and not torch.equal(masks(0, 3), masks(0, 4))
+    assert not torch.equal(masks(0, 3), masks(1, 3))
+    assert not torch.equal(masks(0, 3), masks(0, 4))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +292,8 @@ def test_the_objects_under_the_masks_are_counted(build):
 def test_a_preview_shows_crops_and_normalised_targets(build):
     method = build("mae", "views.global.count=2")
     preview = method.preview(batch_of(method), AT)
-    assert preview.masks.shape == (2, 4, 16) and list(preview.pictures) == ["global", "target"]
+    assert preview.masks.shape == (2, 4, 16)
+    assert list(preview.pictures) == ["global", "target"]
     targets = patchify(preview.pictures["target"].flatten(0, 1), 8)
     torch.testing.assert_close(targets.mean(-1), torch.zeros(8, 16), rtol=0, atol=1e-5)
     plain = build("mae", "method.normalise=false")
@@ -321,7 +330,8 @@ def test_scales_shrink_the_decoder_where_there_is_one(scale):
     sizes = {"demo": (48, 1, 3), "small32": (96, 2, 3), "imagenet": (512, 8, 16)}[scale]
     recipe = resolve([find("mae"), find(scale)])
     assert recipe.method.model_dump()["decoder"] == dict(zip(("width", "depth", "heads"), sizes, strict=True))
-    assert recipe.method.name == "mae" and resolve([find("dino"), find(scale)]).method.name == "joint_embedding"
+    assert recipe.method.name == "mae"
+    assert resolve([find("dino"), find(scale)]).method.name == "joint_embedding"
 
 
 def test_the_loss_falls_on_its_batch(build):
@@ -344,7 +354,8 @@ def test_pretrain_extract_knn(sslkit, shapes_run, tiny_scale, tmp_path):
     words = ["--data", shapes_run, "--recipe", "mae-block", "--recipe", tiny_scale, *quick, "--workers", 0]
     for stage, more in (("pretrain", words), ("extract", [*quick, "--workers", 0]), ("knn", ["--k", 5])):
         code, out, err = sslkit(stage, run, *more)
-        assert code == 0 and out, (stage, err)
+        assert code == 0, (stage, err)
+        assert out, (stage, err)
     rows = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     assert {"loss", "masked_on_object", "tokens_on_object"} <= set(rows[-1])
     info = json.loads((run / "pretrain" / "encoder.json").read_text())

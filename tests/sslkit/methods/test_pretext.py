@@ -94,7 +94,8 @@ def test_the_command_line_trains_it(name, sslkit, shapes_run, tiny_scale, tmp_pa
     code, _, err = sslkit("pretrain", tmp_path / "run", *words)
     assert code == 0, err
     rows = [json.loads(line) for line in (tmp_path / "run" / "pretrain" / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 10 and all(0 <= row["accuracy"] <= 100 and np.isfinite(row["loss"]) for row in rows)
+    assert len(rows) == 10
+    assert all(0 <= row["accuracy"] <= 100 and np.isfinite(row["loss"]) for row in rows)
     assert (tmp_path / "run" / "pretrain" / "views.png").exists()
 
 
@@ -143,7 +144,8 @@ def test_what_is_drawn_belongs_to_the_sample_and_the_step(build):
 def test_turned_back_by_its_label_every_image_is_upright():
     images = torch.rand(2, 3, 3, 8, 8)
     turned, angles = rotated(images)
-    assert turned.shape == (8, 3, 3, 8, 8) and angles.shape == (8, 3)
+    assert turned.shape == (8, 3, 3, 8, 8)
+    assert angles.shape == (8, 3)
     for view in range(8):
         for index in range(3):
             back = turned[view, index].rot90(-int(angles[view, index]), (-2, -1))
@@ -154,7 +156,8 @@ def test_turned_back_by_its_label_every_image_is_upright():
 def test_rotation_says_the_answers_and_refuses_to_turn_twice(build):
     method = build("rotation")
     shown = method.preview(batch_of(method), AT)
-    assert shown.pictures["rotated"].shape == (4, 6, 3, 32, 32) and shown.captions[0] == "0, 90, 180, 270 degrees"
+    assert shown.pictures["rotated"].shape == (4, 6, 3, 32, 32)
+    assert shown.captions[0] == "0, 90, 180, 270 degrees"
     with pytest.raises(UsageError, match=r"views\.augment\.rotate=0"):
         build("rotation", "views.augment.rotate=0.5")
 
@@ -168,13 +171,15 @@ def distances(orders: np.ndarray) -> list[int]:
 
 def test_permutations_are_distinct_and_further_apart_than_chance():
     orders = permutation_set(100, seed=0)
-    assert orders.dtype == np.int64 and len({tuple(o) for o in orders}) == 100
+    assert orders.dtype == np.int64
+    assert len({tuple(o) for o in orders}) == 100
     assert (np.sort(orders, 1) == np.arange(9)).all()
     draw = np.random.default_rng(0)
     chance = distances(np.stack([draw.permutation(9) for _ in range(100)]))
     assert min(distances(orders)) >= 6 > min(chance)
     assert np.mean(distances(orders)) > np.mean(chance)
-    assert (permutation_set(5, 0) == orders[:5]).all() and (permutation_set(5, 1) != orders[:5]).any()
+    assert (permutation_set(5, 0) == orders[:5]).all()
+    assert (permutation_set(5, 1) != orders[:5]).any()
 
 
 def test_nine_permutations_can_differ_everywhere():
@@ -229,7 +234,8 @@ def test_unshuffled_by_its_label_a_puzzle_is_the_image(build):
         torch.testing.assert_close(whole, put_together(normalised(cells)))
     assert len(set(puzzles.flatten().tolist())) > 1
     again, other = method._puzzles(crops, batch, AT), method._puzzles(crops, batch, FIRST)
-    assert torch.equal(again[1], seen) and not torch.equal(other[1], seen)
+    assert torch.equal(again[1], seen)
+    assert not torch.equal(other[1], seen)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +257,8 @@ def test_tiles_that_cannot_be_are_refused(build, settings, message):
 def test_separated_blobs_become_pure_clusters():
     rows, truth = planted()
     found = cluster(rows, 4, seed=0, epoch=0)
-    assert len(set(zip(found.tolist(), truth.tolist(), strict=True))) == 4 and len(set(found.tolist())) == 4
+    assert len(set(zip(found.tolist(), truth.tolist(), strict=True))) == 4
+    assert len(set(found.tolist())) == 4
     assert (cluster(rows, 4, seed=0, epoch=0) == found).all()
 
 
@@ -273,8 +280,10 @@ def test_empty_clusters_get_a_part_of_a_large_one(alike):
     rows = np.zeros((20, 3)) if alike else draw.standard_normal((20, 3))
     before = np.array([0] * 15 + [3] * 4 + [5])
     after = fill_empty(rows, before, 7, draw)
-    assert set(after.tolist()) == set(range(7)) and (before == np.array([0] * 15 + [3] * 4 + [5])).all()
-    assert (after[after != before] != before[after != before]).all() and set(after[15:]) == {3, 5}
+    assert set(after.tolist()) == set(range(7))
+    assert (before == np.array([0] * 15 + [3] * 4 + [5])).all()
+    assert (after[after != before] != before[after != before]).all()
+    assert set(after[15:]) == {3, 5}
     full = np.arange(20) % 7
     assert (fill_empty(rows, full, 7, draw) == full).all()
     assert set(fill_empty(rows, before, 20, draw).tolist()) == set(range(20))
@@ -299,14 +308,18 @@ def test_an_epoch_gives_clusters_and_a_new_classifier_that_a_resume_keeps(build)
     features, _ = planted(4, 20)
     method = build("deep-cluster", "train.seed=1")  # at seed 0 k-means ends in a local optimum
     batch = batch_of(method)
-    assert (method.assignments == -1).all() and method(batch, FIRST).metrics["loss"] == 0  # as --dry-run asks
+    # as --dry-run asks
+    assert (method.assignments == -1).all()
+    assert method(batch, FIRST).metrics["loss"] == 0
     assert method.preview(batch, FIRST).captions[0] == "no cluster before training"
     before = method.classifier.weight.clone()
     fresh = list(method.begin_epoch(FIRST, lambda: torch.from_numpy(features)))
     assert {id(p) for p in fresh} == {id(p) for p in method.classifier.parameters()}
-    assert not torch.equal(method.classifier.weight, before) and (method.classifier.bias == 0).all()
+    assert not torch.equal(method.classifier.weight, before)
+    assert (method.classifier.bias == 0).all()
     shares = method.assignments.bincount(minlength=4) / 80
-    assert (shares > 0).all() and float(method.clusters_in_use) == pytest.approx(float(torch.prod(shares**-shares)))
+    assert (shares > 0).all()
+    assert float(method.clusters_in_use) == pytest.approx(float(torch.prod(shares**-shares)))
     assert "nmi" not in method(batch, AT).metrics
     resumed = build("deep-cluster", "train.seed=1")
     resumed.load_state_dict(method.state_dict())

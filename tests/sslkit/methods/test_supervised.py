@@ -56,7 +56,8 @@ def test_mixing_is_a_function_of_its_key_and_leaves_numpy_alone():
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
     np.random.seed(6)  # noqa: NPY002
     again, same_targets, _ = mixed(draw=1)
-    assert torch.equal(images, again) and torch.equal(targets, same_targets)
+    assert torch.equal(images, again)
+    assert torch.equal(targets, same_targets)
     assert not torch.equal(images, mixed(draw=2)[0])
 
 
@@ -71,10 +72,14 @@ def test_halves_of_a_batch_are_mixed_as_the_whole():
 
 def test_the_last_of_an_odd_number_stays_alone():
     images, targets, known = mixed(labels=LABELS[:5], cutmix=0.0)
-    assert (images[4] == 4).all() and targets[4].argmax() == 2 and float(targets[4].max()) == pytest.approx(0.92)
-    assert known.all() and not (images[0] == 0).all()
+    assert (images[4] == 4).all()
+    assert targets[4].argmax() == 2
+    assert float(targets[4].max()) == pytest.approx(0.92)
+    assert known.all()
+    assert not (images[0] == 0).all()
     alone = mixed(labels=LABELS[:1])
-    assert (alone[0] == 0).all() and alone[1].shape == (1, CLASSES)
+    assert (alone[0] == 0).all()
+    assert alone[1].shape == (1, CLASSES)
 
 
 def test_the_loss_is_timms_where_all_labels_are_known():
@@ -93,11 +98,13 @@ def test_unlabelled_images_do_not_count():
     loss = soft_cross_entropy(logits, targets, known)
     torch.testing.assert_close(loss, LabelSmoothingCrossEntropy(0.1)(logits[known], labels[known]))
     loss.backward()
-    assert (logits.grad[~known] == 0).all() and (logits.grad[known] != 0).any()
+    assert (logits.grad[~known] == 0).all()
+    assert (logits.grad[known] != 0).any()
     # A mixture with an unlabelled image has an unknown target.
     assert mixed(labels=labels)[2].tolist() == [False, False, True, True, False, False]
     none = soft_cross_entropy(logits, targets, torch.zeros_like(known))
-    assert none.detach() == 0 and none.requires_grad
+    assert none.detach() == 0
+    assert none.requires_grad
 
 
 def test_a_dataset_without_labels_is_refused(tiny_scale):
@@ -119,7 +126,8 @@ def test_the_step_depends_on_its_number_alone(tiny_scale):
     assert not torch.equal(method(batch, Moment(4, 10, 10)).loss, first)
     shown = method.preview(batch, AT)
     assert shown.pictures["mixed"].shape == (2, 4, 3, 32, 32)
-    assert shown.captions[0].startswith("class ") and shown.captions[3] == "no label"
+    assert shown.captions[0].startswith("class ")
+    assert shown.captions[3] == "no label"
 
 
 def test_a_caption_names_the_mixture():

@@ -144,7 +144,8 @@ def test_pooling_equals_a_loop(weight, margin):
                 entropies.append(-(p * (ours.scores / 0.1).log_softmax(-1)).sum().item())
                 e, away = ours.embedding, pools["teacher", "background", t, b].embedding
                 pushes.append(max(0.0, (e @ away / e.norm() / away.norm()).item() - margin))
-    assert max(pushes) > 0 and min(pushes) < max(pushes)
+    assert max(pushes) > 0
+    assert min(pushes) < max(pushes)
     term = tuned(scene)
     assert term.loss.item() == pytest.approx(np.mean(entropies) + weight * np.mean(pushes), rel=1e-4)
     assert ("push" in term.metrics) == (weight > 0)
@@ -226,7 +227,8 @@ def test_nothing_hidden_gives_zero_with_a_gradient():
     scene = scene_of(masks_of([0] * CROPS))
     loss = objective("attention_weighted")(scene).loss
     loss.backward()
-    assert loss == 0 and scene.student.hidden["prototypes"].logits.grad is not None
+    assert loss == 0
+    assert scene.student.hidden["prototypes"].logits.grad is not None
 
 
 def test_the_background_is_what_the_teacher_attends_to_least():
@@ -240,7 +242,8 @@ def test_a_sharp_row_keeps_its_sum_at_any_power():
     row = torch.full((1, 196), 1 / 196)
     torch.testing.assert_close(attention_distill.sharpened(row, 20.0), row)
     peaked = attention_distill.sharpened(torch.tensor([0.6, 0.4]), 30.0)
-    assert peaked[0] > 0.99 and peaked.sum().item() == pytest.approx(1)
+    assert peaked[0] > 0.99
+    assert peaked.sum().item() == pytest.approx(1)
 
 
 def test_attention_that_left_the_patches_gives_no_nan():
@@ -343,7 +346,9 @@ def test_attention_alone_teaches_queries_keys_and_what_is_below(build, name):
     method(batch_of(method), AT).loss.backward()
     first, last = method.student.encoder.model.blocks
     query, key, value = last.attn.qkv.weight.grad.chunk(3)
-    assert query.abs().sum() > 0 and key.abs().sum() > 0 and value.abs().sum() == 0
+    assert query.abs().sum() > 0
+    assert key.abs().sum() > 0
+    assert value.abs().sum() == 0
     assert all(p.grad is None for p in [*last.attn.proj.parameters(), *last.mlp.parameters()])
     assert all(first.attn.qkv.weight.grad.chunk(3)[part].abs().sum() > 0 for part in range(3))
     assert method.student.encoder.mask_token.grad.abs().sum() > 0
@@ -385,7 +390,8 @@ def test_every_block_keeps_its_fused_attention(build, monkeypatch):
     for attn in attns:
         attn.fused_attn = True
     method(batch_of(method), AT).loss.backward()
-    assert all(a.fused_attn for a in attns) and len(flags) == 4
+    assert all(a.fused_attn for a in attns)
+    assert len(flags) == 4
     assert len(calls) == 6  # two blocks: of the teacher, of the student on global crops, and on local ones
 
 
@@ -393,8 +399,10 @@ def test_reading_attention_changes_no_token():
     encoder = Encoder(EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3))
     images, mask = torch.randn(3, 3, 32, 32), torch.rand(3, 16) < 0.4
     with_row, without = encoder(images, mask=mask, attention=True), encoder(images, mask=mask)
-    assert torch.equal(with_row.cls, without.cls) and torch.equal(with_row.patches, without.patches)
-    assert without.attention is None and with_row.attention.shape == (3, 3, 16)
+    assert torch.equal(with_row.cls, without.cls)
+    assert torch.equal(with_row.patches, without.patches)
+    assert without.attention is None
+    assert with_row.attention.shape == (3, 3, 16)
 
 
 def test_a_step_with_all_four_lowers_their_sum(build):

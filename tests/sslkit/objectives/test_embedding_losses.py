@@ -215,7 +215,8 @@ def test_gradients_go_only_where_they_belong(name, against):
         assert target.requires_grad == (against == "student")
     # Pairs are (online 1, target 0) and (online 0, target 1); with gradient on both sides there is just the first.
     if against == "student":
-        assert len(seen) == 1 and seen[0].all()
+        assert len(seen) == 1
+        assert seen[0].all()
     else:
         assert [s.tolist() for s in seen.values()] == [[False, True], [True, False]]
     model(views).loss.backward()
@@ -240,7 +241,8 @@ def test_local_crops_meet_global_ones_when_asked_to(against, views, pairs):
 
 def test_only_the_codes_of_swav_are_without_gradient():
     model, views = Model("swav", PROTOTYPES, against="teacher"), views_of(3)
-    assert model.objective.needs_teacher and not Model("swav", PROTOTYPES).objective.needs_teacher
+    assert model.objective.needs_teacher
+    assert not Model("swav", PROTOTYPES).objective.needs_teacher
     model(views).loss.backward()
     assert all(p.grad is None for p in model.teacher.parameters())
     assert all(p.grad.norm() > 0 for n, p in model.student.named_parameters() if "bias" not in n)

@@ -19,7 +19,8 @@ sections = st.recursive(
 @given(sections, sections, sections)
 def test_merging_is_associative_and_the_right_side_wins(a, b, c):
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
-    assert merge(a, a) == a and merge({}, a) == a
+    assert merge(a, a) == a
+    assert merge({}, a) == a
     for key, value in b.items():
         if not isinstance(value, dict):
             assert merge(a, b)[key] == value

@@ -35,7 +35,8 @@ def test_the_terms_gradients_add_up_to_that_of_the_loss(tiny_scale):
     a, b = found["dino/encoder_gradient"], found["ibot/encoder_gradient"]
     # The law of cosines, so that norms and cosine are those of the very gradients that are added.
     torch.testing.assert_close(whole**2, a**2 + b**2 + 2 * a * b * found["dino.ibot/cosine"], rtol=1e-4, atol=1e-8)
-    assert a > 0 and b > 0
+    assert a > 0
+    assert b > 0
 
 
 def test_a_weight_scales_its_term_only(tiny_scale):
