@@ -1,7 +1,7 @@
 """``sslkit finetune``: encoder and linear classifier trained together; val is evaluated once per round, at its end."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,18 +13,11 @@ from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build, resolve
 from stages.inputs.labels import labels_variant
-from stages.options.basic import (
-    ForceOption,
-    JsonOption,
-    LabelFractionOption,
-    PatchSizeOption,
-    RunArgument,
-    WorkersOption,
-)
-from stages.options.splicing import EncoderChoice, takes_encoder
-from stages.options.tuning import Tuning, takes_tuning
+from stages.options.basic import LabelFractionOption, PatchSizeOption, ResultOptions, WorkersOption
+from stages.options.encoder import EncoderOptions
+from stages.options.tuning import TuningOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,18 +54,20 @@ STAGE = Stage(
 
 
 @STAGE.command
-@takes_encoder
-@takes_tuning
-def finetune(
-    run: RunArgument,
-    *,
-    start: Annotated[
-        Start, typer.Option("--from", help="random: the same architecture, randomly initialised.")
-    ] = Start.encoder,
-    label_fraction: LabelFractionOption = None,
+@dataclass(kw_only=True)
+class Finetune(EncoderOptions, TuningOptions, ResultOptions):
+    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE.
+
+    Rerun the same command to resume.
+    """
+
+    start: Annotated[Start, typer.Option("--from", help="random: the same architecture, randomly initialised.")] = (
+        Start.encoder
+    )
+    label_fraction: LabelFractionOption = None
     self_train: Annotated[
         bool, typer.Option("--self-train", help="Train a second round with confident predictions as further labels.")
-    ] = False,
+    ] = False
     confidence: Annotated[
         float | None,
         typer.Option(
@@ -82,65 +77,73 @@ def finetune(
             help=f"Smallest probability of a prediction that --self-train uses. Default: {CONFIDENCE}.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     early_stop: Annotated[
         bool, typer.Option("--early-stop", help="Also choose the epoch to stop at, on held-out train.")
-    ] = False,
-    tuning: Tuning,
-    encoder: EncoderChoice,
+    ] = False
     image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, or 224."),
-    ] = None,
-    patch_size: PatchSizeOption = None,
-    workers: WorkersOption = "auto",
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
-    """Train the whole encoder with a classifier, by the protocol of BEiT and MAE.
+        int | None, typer.Option("--image-size", min=1, help="Pixels; default: the trained encoder's, or 224.")
+    ] = None
+    patch_size: PatchSizeOption = None
+    workers: WorkersOption = "auto"
 
-    Rerun the same command to resume.
-    """
-    few = labels_variant(label_fraction)
-    if confidence is not None and not self_train:
-        raise UsageError("--confidence requires --self-train")
-    here = encoder.open(run)
-    if start == Start.random:
-        if encoder.weights is not None or encoder.arch is not None or encoder.pretrained:
-            raise UsageError("--from random uses the run's own architecture; for another use --weights random --arch")
-        encoder = encoder.random()
-    source = encoder.source(here, image_size, patch_size)
-    here.need(here.manifest)
-    if source.spec is None:
-        raise UsageError("--weights pixels: there is nothing to fine-tune; name a run's encoder, a FILE or random")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("finetune runs as one process: start it without torchrun")
+    def execute(self) -> None:
+        """Fine-tune, and print the accuracies."""
+        few = labels_variant(self.label_fraction)
+        run, source = self._source()
 
-    from sslkit.probes.finetuning.settings import finetune_settings
-    from sslkit.workers import worker_count
+        from sslkit.probes.finetuning.settings import finetune_settings
+        from sslkit.workers import worker_count
 
-    where, bits = encoder.place()
-    given = {**tuning, "seed": encoder.seed}
-    settings = finetune_settings(source.image_size, source.kind == "random", self_train, **given)
-    labels: Result = {
-        "label_fraction": 1.0 if label_fraction is None else label_fraction,
-        "self_train": self_train,
-        "confidence": (CONFIDENCE if confidence is None else confidence) if self_train else None,
-    }
-    config = {**source.config(), **asdict(settings), **labels, "early_stop": early_stop, "precision": bits}
-    how = {"device": str(where), "workers": worker_count(workers, where)}
-    results = perform(
-        here,
-        STAGE,
-        variant=_variant(start, few, self_train, tuning["unfreeze"]),
-        prepare=lambda: _prepare(here, settings, config, build(source, where, bits), how["workers"]),
-        work=lambda folder, ready: _finetune(folder, here, source, config, ready),
-        config=config,
-        inputs={"data": here.manifest, **source.files},
-        how=how,
-        force=force,
-    )
-    show(results, _lines(results), json)
+        device, precision = self.place()
+        given = {**self.given(), "seed": self.seed}
+        settings = finetune_settings(source.image_size, source.kind == "random", self.self_train, **given)
+        sure = CONFIDENCE if self.confidence is None else self.confidence
+        config: Result = {
+            **source.config(),
+            **asdict(settings),
+            "label_fraction": 1.0 if self.label_fraction is None else self.label_fraction,
+            "self_train": self.self_train,
+            "confidence": sure if self.self_train else None,
+            "early_stop": self.early_stop,
+            "precision": precision,
+        }
+        workers = worker_count(self.workers, device)
+        results = perform(
+            run,
+            STAGE,
+            variant=_variant(self.start, few, self.self_train, settings.unfreeze),
+            prepare=lambda: _prepare(run, settings, config, build(source, device, precision), workers),
+            work=lambda folder, ready: _finetune(folder, run, source, config, ready),
+            config=config,
+            inputs={"data": run.manifest, **source.files},
+            how={"device": str(device), "workers": workers},
+            force=self.force,
+        )
+        show(results, _lines(results), self.json)
+
+    def _source(self) -> tuple[Run, EncoderSource]:
+        """The run, and the encoder to start from.
+
+        Raises:
+            UsageError: options that do not go together.
+        """
+        if self.confidence is not None and not self.self_train:
+            raise UsageError("--confidence requires --self-train")
+        run, options = self.open_run(), self
+        if self.start == Start.random:
+            if self.weights is not None or self.arch is not None or self.pretrained:
+                raise UsageError(
+                    "--from random uses the run's own architecture; for another use --weights random --arch"
+                )
+            options = replace(self, weights="random")
+        source = resolve(run, options, self.image_size, self.patch_size)
+        run.need(run.manifest)
+        if source.spec is None:
+            raise UsageError("--weights pixels: there is nothing to fine-tune; name a run's encoder, a FILE or random")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError("finetune runs as one process: start it without torchrun")
+        return run, source
 
 
 def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> str:

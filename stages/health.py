@@ -1,7 +1,7 @@
 """``sslkit health``: collapse and quality of a representation, without labels, and what its heads do."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,9 @@ from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.encoder import build
-from stages.options.basic import ForceOption, JsonOption, RunArgument
-from stages.options.splicing import EncoderChoice, takes_encoder
+from stages.inputs.encoder import build, resolve
+from stages.options.basic import ResultOptions
+from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     from sslkit.encoder.frozen import FrozenEncoder
@@ -35,54 +35,56 @@ STAGE = Stage(
 
 
 @STAGE.command
-@takes_encoder
-def health(
-    run: RunArgument,
-    *,
-    count: Annotated[int, typer.Option("--count", min=2, help="Images of val; all if there are fewer.")] = 2000,
-    timeline_count: Annotated[
-        int, typer.Option("--timeline-count", min=2, help="Images for each encoder kept during training.")
-    ] = 500,
-    views: Annotated[str, typer.Option("--views", metavar="|".join(VIEWS), help=VIEWS_HELP)] = "standard",
-    encoder: EncoderChoice,
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class Health(EncoderOptions, ResultOptions):
     """Measure RankMe, alignment, uniformity and spread of features, and distance and entropy of every head.
 
     Encoders kept by `pretrain --keep-every` are measured too, as curves over training. No labels are used.
     """
-    here = encoder.open(run)
-    if views not in VIEWS:
-        raise UsageError(f"--views {views}: must be {' or '.join(VIEWS)}")
-    encoder.no_pixels("has no encoder to look at")
-    source = encoder.source(here)
-    kept = here.kept_encoders() if source.kind == "run" else []
-    inputs = {"data": here.need(here.manifest), **source.files, **{f"kept {epochs:g}": path for epochs, path in kept}}
-    if views == "recipe":
-        inputs["recipe"] = here.need(here.recipe)
 
-    where, bits = encoder.place()
-    config: Result = {
-        **source.config(),
-        "count": count,
-        "timeline_count": timeline_count if kept else None,
-        "views": views,
-        "seed": encoder.seed,
-        "precision": bits,
-    }
-    results = perform(
-        here,
-        STAGE,
-        variant="" if views == "standard" else "recipe-views",
-        prepare=lambda: _prepare(here, config, build(source, where, bits)),
-        work=lambda folder, ready: _measure(folder, here, config, *ready),
-        config=config,
-        inputs=inputs,
-        how={"device": str(where)},
-        force=force,
-    )
-    show(results, _lines(results), json)
+    count: Annotated[int, typer.Option("--count", min=2, help="Images of val; all if there are fewer.")] = 2000
+    timeline_count: Annotated[
+        int, typer.Option("--timeline-count", min=2, help="Images for each encoder kept during training.")
+    ] = 500
+    views: Annotated[str, typer.Option("--views", metavar="|".join(VIEWS), help=VIEWS_HELP)] = "standard"
+
+    def execute(self) -> None:
+        """Measure, and print the results."""
+        here = self.open_run()
+        if self.views not in VIEWS:
+            raise UsageError(f"--views {self.views}: must be {' or '.join(VIEWS)}")
+        self.no_pixels("has no encoder to look at")
+        source = resolve(here, self)
+        kept = here.kept_encoders() if source.kind == "run" else []
+        inputs = {
+            "data": here.need(here.manifest),
+            **source.files,
+            **{f"kept {epochs:g}": path for epochs, path in kept},
+        }
+        if self.views == "recipe":
+            inputs["recipe"] = here.need(here.recipe)
+
+        where, bits = self.place()
+        config: Result = {
+            **source.config(),
+            "count": self.count,
+            "timeline_count": self.timeline_count if kept else None,
+            "views": self.views,
+            "seed": self.seed,
+            "precision": bits,
+        }
+        results = perform(
+            here,
+            STAGE,
+            variant="" if self.views == "standard" else "recipe-views",
+            prepare=lambda: _prepare(here, config, build(source, where, bits)),
+            work=lambda folder, ready: _measure(folder, here, config, *ready),
+            config=config,
+            inputs=inputs,
+            how={"device": str(where)},
+            force=self.force,
+        )
+        show(results, _lines(results), self.json)
 
 
 def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[FrozenEncoder, HealthImages]":

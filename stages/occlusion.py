@@ -1,5 +1,6 @@
 """``sslkit occlusion``: accuracy of the linear probe as more and more patches go missing."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,9 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, build
-from stages.options.basic import ForceOption, JsonOption, RunArgument
-from stages.options.splicing import EncoderChoice, takes_encoder
+from stages.inputs.encoder import EncoderSource, build, resolve
+from stages.options.basic import ResultOptions
+from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,60 +41,58 @@ STAGE = Stage(
 
 
 @STAGE.command
-@takes_encoder
-def occlusion(
-    run: RunArgument,
-    *,
-    drop: Annotated[str, typer.Option("--drop", metavar="pixels|tokens", help=DROP_HELP)] = "pixels",
-    shares: Annotated[
-        str,
-        typer.Option("--shares", metavar="LIST", help="Shares of the patches, separated by commas; 0 is always added."),
-    ] = DEFAULT_SHARES,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3,
-    count: Annotated[
-        int, typer.Option("--count", min=1, help="Images of val, balanced over classes; all if fewer.")
-    ] = 1000,
-    encoder: EncoderChoice,
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class Occlusion(EncoderOptions, ResultOptions):
     """Evaluate the linear probe on images with patches missing: random, most attended, or least attended ones.
 
     Name the encoder as you did for `extract`; the default is the run's own.
     """
-    if drop not in DROPS:
-        raise UsageError(f"--drop {drop}: must be pixels or tokens")
-    wanted = parse_shares(shares)
-    here = encoder.open(run)
-    head, probe = here.need(here.linear_head), here.need(here.results("linear"))
-    manifest = here.need(here.manifest)
-    source = _source(here, encoder)
 
-    where, bits = encoder.place()
-    config: Result = {
-        **source.config(),
-        "drop": drop,
-        "shares": wanted,
-        "draws": draws,
-        "count": count,
-        "seed": encoder.seed,
-        "precision": bits,
-    }
-    inputs = {"data": manifest, "head": head, "probe": probe, **source.files}
-    if here.features_info.exists():
-        inputs["features"] = here.features_info  # names the encoder of the head's features
-    results = perform(
-        here,
-        STAGE,
-        variant="" if drop == "pixels" else drop,
-        prepare=lambda: _prepare(here, config, build(source, where, bits)),
-        work=lambda folder, ready: _occlude(folder, here, config, *ready),
-        config=config,
-        inputs=inputs,
-        how={"device": str(where)},
-        force=force,
-    )
-    show(results, _lines(results), json)
+    drop: Annotated[str, typer.Option("--drop", metavar="pixels|tokens", help=DROP_HELP)] = "pixels"
+    shares: Annotated[
+        str,
+        typer.Option("--shares", metavar="LIST", help="Shares of the patches, separated by commas; 0 is always added."),
+    ] = DEFAULT_SHARES
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Images of val, balanced over classes; all if fewer.")
+    ] = 1000
+
+    def execute(self) -> None:
+        """Measure, and print the results."""
+        if self.drop not in DROPS:
+            raise UsageError(f"--drop {self.drop}: must be pixels or tokens")
+        wanted = parse_shares(self.shares)
+        here = self.open_run()
+        head, probe = here.need(here.linear_head), here.need(here.results("linear"))
+        manifest = here.need(here.manifest)
+        source = _source(here, self)
+
+        where, bits = self.place()
+        config: Result = {
+            **source.config(),
+            "drop": self.drop,
+            "shares": wanted,
+            "draws": self.draws,
+            "count": self.count,
+            "seed": self.seed,
+            "precision": bits,
+        }
+        inputs = {"data": manifest, "head": head, "probe": probe, **source.files}
+        if here.features_info.exists():
+            inputs["features"] = here.features_info  # names the encoder of the head's features
+        results = perform(
+            here,
+            STAGE,
+            variant="" if self.drop == "pixels" else self.drop,
+            prepare=lambda: _prepare(here, config, build(source, where, bits)),
+            work=lambda folder, ready: _occlude(folder, here, config, *ready),
+            config=config,
+            inputs=inputs,
+            how={"device": str(where)},
+            force=self.force,
+        )
+        show(results, _lines(results), self.json)
 
 
 def parse_shares(text: str) -> list[float]:
@@ -114,7 +113,7 @@ def parse_shares(text: str) -> list[float]:
     return sorted(shares | {0.0})
 
 
-def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
+def _source(run: Run, options: EncoderOptions) -> EncoderSource:
     """The encoder that the features come from.
 
     Raises:
@@ -126,15 +125,15 @@ def _source(run: Run, encoder: EncoderChoice) -> EncoderSource:
         )
     record = run.record("extract")
     if record is None:  # another program's features: comparing linear_top1 with intact_top1 shows whether they fit
-        return encoder.source(run)
+        return resolve(run, options)
     made = record["config"]
     advice = f"{run.features} was made by `{record['command']}`: name its encoder by the same options"
     if made["weights"] == "pixels":
         raise SslkitError(f"{run.features} holds raw pixels, but occlusion evaluates encoders: name a pretrained run")
-    if made["weights"] != "run" and encoder.own:
+    if made["weights"] != "run" and options.own:
         raise SslkitError(advice)
-    size, patch = made["image_size"], made["encoder"].get("patch_size") if encoder.arch else None
-    source = encoder.source(run, size, patch)
+    size, patch = made["image_size"], made["encoder"].get("patch_size") if options.arch else None
+    source = resolve(run, options, size, patch)
     read = fingerprints(source.files, run.path).get("weights", {}).get("sha256")
     same = source.config() == {key: made[key] for key in source.config()}
     if not same or read != record["inputs"].get("weights", {}).get("sha256"):

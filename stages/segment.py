@@ -12,11 +12,11 @@ from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.encoder import EncoderSource, build, resolve
 from stages.inputs.photo_folders import expect_same, places
 from stages.inputs.segmentation import open_photos, variant_of
-from stages.options.basic import ForceOption, JsonOption, PhotoSizeOption, RunArgument
-from stages.options.splicing import EncoderChoice, takes_encoder
+from stages.options.basic import PhotoSizeOption, ResultOptions
+from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     import torch
@@ -48,72 +48,72 @@ STAGE = Stage(
 
 
 @STAGE.command
-@takes_encoder
-def segment(
-    run: RunArgument,
-    *,
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Photos, of any size.", show_default=False)
-    ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option("--masks", metavar="DIR", help="Masks named after the photos.", show_default=False),
-    ] = None,
-    protocol: Annotated[
-        list[str] | None, typer.Option("--protocol", metavar="NAME", help=PROTOCOL_HELP, show_default=False)
-    ] = None,
-    image_size: PhotoSizeOption = None,
-    count: Annotated[
-        int | None, typer.Option("--count", min=1, help="Number of photos, spread evenly over the set; default: all.")
-    ] = None,
-    mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in a mask.")] = 0.6,
-    tau: Annotated[float, typer.Option("--tau", help="Cosine above which the cut joins two patches.")] = 0.2,
-    binary: Annotated[
-        bool, typer.Option("--binary", help="Masks are binary despite other values: above half is the object.")
-    ] = False,
-    void: Annotated[int, typer.Option("--void", help="Value that is ignored, in masks of several classes.")] = 255,
-    encoder: EncoderChoice,
-    json: JsonOption = False,
-    force: ForceOption = False,
-) -> None:
+@dataclass(kw_only=True)
+class Segment(EncoderOptions, ResultOptions):
     """Segment photos by attention, by a normalised cut, and by a linear probe, and score the result against masks.
 
     A randomly initialised baseline is reported alongside. Masks are binary (0 and one other value) or of classes (grey
     or palette, 0 background, 255 void). Without --images and --masks, the prepared val is used, if it has masks, as
     that of shapes.
     """
-    encoder.no_pixels("has no patches to segment with")
-    asked = _protocols(protocol)
-    folder = open_photos(images, masks, encoder.data, count, binary, void)
-    here = open_run(run) if folder else encoder.open(run)
-    # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
-    source = encoder.source(here)
-    inputs = dict(source.files) if folder else {**source.files, "data": here.need(here.manifest)}
 
-    where, bits = encoder.place()
-    config: Result = {
-        **source.config(),
-        "image_size": image_size or source.image_size,
-        "protocols": asked or list(PROTOCOLS if folder and not folder.binary else PROTOCOLS[:2]),
-        "photos": folder.digest if folder else "val",
-        **{"count": count, "mass": mass, "tau": tau, "binary": binary, "void": void, "seed": encoder.seed},
-        "precision": bits,
-    }
-    variant = variant_of(images, masks) if images and masks else ""
-    if images and folder and not force:
-        expect_same(here, STAGE.id(variant), images, lambda record: record["config"]["photos"] == folder.digest)
-    results = perform(
-        here,
-        STAGE,
-        variant=variant,
-        prepare=lambda: _prepare(here, config, source, where, folder),
-        work=lambda path, ready: _segment(path, here, config, ready),
-        config=config,
-        inputs=inputs,
-        how={"device": str(where), **places(images=images, masks=masks)},
-        force=force,
-    )
-    show(results, _lines(results, here.folder(STAGE.id(variant))), json)
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Photos, of any size.", show_default=False)
+    ] = None
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", metavar="DIR", help="Masks named after the photos.", show_default=False),
+    ] = None
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", metavar="NAME", help=PROTOCOL_HELP, show_default=False)
+    ] = None
+    image_size: PhotoSizeOption = None
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Number of photos, spread evenly over the set; default: all.")
+    ] = None
+    mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in a mask.")] = 0.6
+    tau: Annotated[float, typer.Option("--tau", help="Cosine above which the cut joins two patches.")] = 0.2
+    binary: Annotated[
+        bool, typer.Option("--binary", help="Masks are binary despite other values: above half is the object.")
+    ] = False
+    void: Annotated[int, typer.Option("--void", help="Value that is ignored, in masks of several classes.")] = 255
+
+    def execute(self) -> None:
+        """Measure, and print the results."""
+        self.no_pixels("has no patches to segment with")
+        asked = _protocols(self.protocol)
+        folder = open_photos(self.images, self.masks, self.data, self.count, self.binary, self.void)
+        here = open_run(self.run) if folder else self.open_run()
+        # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
+        source = resolve(here, self)
+        inputs = dict(source.files) if folder else {**source.files, "data": here.need(here.manifest)}
+
+        where, bits = self.place()
+        config: Result = {
+            **source.config(),
+            "image_size": self.image_size or source.image_size,
+            "protocols": asked or list(PROTOCOLS if folder and not folder.binary else PROTOCOLS[:2]),
+            "photos": folder.digest if folder else "val",
+            "count": self.count,
+            **{"mass": self.mass, "tau": self.tau, "binary": self.binary, "void": self.void, "seed": self.seed},
+            "precision": bits,
+        }
+        variant = variant_of(self.images, self.masks) if self.images and self.masks else ""
+        if self.images and folder and not self.force:
+            digest = folder.digest
+            expect_same(here, STAGE.id(variant), self.images, lambda record: record["config"]["photos"] == digest)
+        results = perform(
+            here,
+            STAGE,
+            variant=variant,
+            prepare=lambda: _prepare(here, config, source, where, folder),
+            work=lambda path, ready: _segment(path, here, config, ready),
+            config=config,
+            inputs=inputs,
+            how={"device": str(where), **places(images=self.images, masks=self.masks)},
+            force=self.force,
+        )
+        show(results, _lines(results, here.folder(STAGE.id(variant))), self.json)
 
 
 def _protocols(words: list[str] | None) -> list[str] | None:

@@ -1,7 +1,6 @@
 """The settings of ``sslkit finetune`` as options; one that is not given keeps the default that suits the data."""
 
-from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import Field, fields, make_dataclass
 from enum import Enum
 from typing import Annotated, Any, get_args
 
@@ -9,7 +8,6 @@ import typer
 
 from sslkit.probes.finetuning.settings import FinetuneSettings, Pool
 from sslkit.schedules import Duration
-from stages.options.splicing import spliced
 
 PoolChoice = Enum("PoolChoice", {name: name for name in get_args(Pool)}, type=str)  # typer lists an enum's values
 # A setting's type -> what typer parses.
@@ -35,15 +33,18 @@ def _annotation(setting: Field[Any]) -> Any:
     return Annotated[PARSED.get(setting.type, setting.type) | None, option]
 
 
-Tuning = dict[str, Any]
-# By parameter, in the order of `--help`.
-OPTIONS = {one.name: (_annotation(one), None) for one in fields(FinetuneSettings) if one.metadata}
+def _given(options: Any) -> dict[str, Any]:
+    """The settings by name, as ``finetune_settings`` takes them; None where an option is not given."""
+    found = {name: getattr(options, name) for name in NAMES}
+    lr, pool = found["lr"], found["pool"]
+    return {**found, "lr": tuple(sorted(set(lr))) if lr else None, "pool": pool.value if pool else None}
 
 
-def takes_tuning(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with these options in place of its parameter ``tuning``: keywords of ``finetune_settings``."""
-    return spliced(command, "tuning", OPTIONS, _tuning)
-
-
-def _tuning(lr: list[float] | None, pool: Any, **others: Any) -> Tuning:
-    return {**others, "lr": tuple(sorted(set(lr))) if lr else None, "pool": pool.value if pool else None}
+NAMES = [one.name for one in fields(FinetuneSettings) if one.metadata]  # the settings that are options
+# A field for each of these settings, and the method ``given``.
+TuningOptions: Any = make_dataclass(
+    "TuningOptions",
+    [(one.name, _annotation(one), None) for one in fields(FinetuneSettings) if one.metadata],
+    namespace={"__doc__": "How the encoder is fine-tuned.", "given": _given},
+    kw_only=True,
+)
