@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sslkit.encoder.frozen import FrozenEncoder
-    from sslkit.probes.finetuning.prediction import Subset
+    from sslkit.probes.finetuning.prediction import LabelledImages
     from sslkit.probes.finetuning.rounds import Choice, FineTuner, Round
     from sslkit.probes.finetuning.settings import FinetuneSettings
 
@@ -158,7 +158,7 @@ def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> 
 
 
 @dataclass(frozen=True)
-class Prepared:
+class FinetuneInputs:
     """Everything that fine-tuning needs, opened and checked.
 
     Attributes:
@@ -170,13 +170,15 @@ class Prepared:
     """
 
     tuner: "FineTuner"
-    images: "Subset"
+    images: "LabelledImages"
     others: "np.ndarray"
-    val: "Subset"
+    val: "LabelledImages"
     parts: "tuple[np.ndarray, np.ndarray] | None"
 
 
-def _prepare(run: Run, settings: "FinetuneSettings", config: Result, start: "FrozenEncoder", workers: int) -> Prepared:
+def _prepare(
+    run: Run, settings: "FinetuneSettings", config: Result, start: "FrozenEncoder", workers: int
+) -> FinetuneInputs:
     """Open the images, and refuse what cannot be done with them and the encoder.
 
     Raises:
@@ -188,7 +190,7 @@ def _prepare(run: Run, settings: "FinetuneSettings", config: Result, start: "Fro
     from sslkit.data.shards import open_split
     from sslkit.probes.classify.linear_sweep import HELD_OUT, hold_out
     from sslkit.probes.finetuning.finetune import with_imagenet_statistics
-    from sslkit.probes.finetuning.prediction import Subset
+    from sslkit.probes.finetuning.prediction import LabelledImages
     from sslkit.probes.finetuning.rounds import FineTuner
 
     train, val = (open_split(run.data, name) for name in ("train", "val"))
@@ -204,10 +206,10 @@ def _prepare(run: Run, settings: "FinetuneSettings", config: Result, start: "Fro
     tuner = FineTuner(start, train, len(train.classes), settings, config["early_stop"], workers, say)
     images = tuner.labelled(kept)
     tuner.method(images, min(settings.lr))  # raises where the settings do not fit the encoder
-    return Prepared(tuner, images, others, Subset(val, labelled, val.labels[labelled]), parts)
+    return FinetuneInputs(tuner, images, others, LabelledImages(val, labelled, val.labels[labelled]), parts)
 
 
-def _finetune(folder: Path, run: Run, source: EncoderSource, config: Result, ready: Prepared) -> Result:
+def _finetune(folder: Path, run: Run, source: EncoderSource, config: Result, ready: FinetuneInputs) -> Result:
     """Choose, train, evaluate, write."""
     run.remember_data()
     choice, sweep = ready.tuner.choose(folder, ready.images, ready.parts)
@@ -218,7 +220,7 @@ def _finetune(folder: Path, run: Run, source: EncoderSource, config: Result, rea
 
 
 def _results(
-    choice: "Choice", sweep: list[Result], rounds: "list[Round]", source: EncoderSource, ready: Prepared
+    choice: "Choice", sweep: list[Result], rounds: "list[Round]", source: EncoderSource, ready: FinetuneInputs
 ) -> Result:
     reports = [one.report() for one in rounds]
     settings = asdict(ready.tuner.settings)
@@ -239,7 +241,7 @@ def _results(
     }
 
 
-def _write(folder: Path, final: "Round", val: "Subset", results: Result) -> None:
+def _write(folder: Path, final: "Round", val: "LabelledImages", results: Result) -> None:
     import numpy as np
     import safetensors.torch
 

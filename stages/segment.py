@@ -128,7 +128,7 @@ def _protocols(words: list[str] | None) -> list[str] | None:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class SegmentInputs:
     """The photos and the encoders, opened and checked.
 
     Attributes:
@@ -148,7 +148,7 @@ class Prepared:
 
 def _prepare(
     run: Run, config: Result, source: EncoderSource, device: "torch.device", folder: "MaskFolder | None"
-) -> Prepared:
+) -> SegmentInputs:
     """Open photos and encoders, and refuse what cannot be measured with them.
 
     Raises:
@@ -166,7 +166,7 @@ def _prepare(
     unavailable = {"attention": why} if why and "attention" in config["protocols"] else {}
     if list(unavailable) == config["protocols"]:
         raise SslkitError(f"{why}; try --protocol ncut,probe")
-    return Prepared(photos, encoders, parts, unavailable, folder is None)
+    return SegmentInputs(photos, encoders, parts, unavailable, folder is None)
 
 
 def _encoders(source: EncoderSource, config: Result, device: "torch.device") -> "dict[str, PhotoEncoder]":
@@ -198,7 +198,7 @@ def _train_and_test(run: Run, photos: "Photos", seed: int, from_data: bool) -> "
     return train, test
 
 
-def _segment(folder: Path, run: Run, config: Result, ready: Prepared) -> Result:
+def _segment(folder: Path, run: Run, config: Result, ready: SegmentInputs) -> Result:
     """Measure, draw, write ``results.json`` and ``jaccard.npz``."""
     from sslkit.files import write_json
     from sslkit.plots.segmentation import draw_pictures

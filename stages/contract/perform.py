@@ -74,8 +74,7 @@ def perform(
             if difference and (old["status"] == "done" or outputs(folder)):
                 raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it")
             if not difference and old["status"] == "done" and outputs_intact(folder, old):
-                stale = stale_inputs(run, stage_id)
-                return {**old["results"], "up_to_date": True, **({"stale": stale} if stale else {})}
+                return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
         prepared = prepare()
         if force and folder.exists():
             shutil.rmtree(folder)

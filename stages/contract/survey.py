@@ -45,9 +45,10 @@ def begun(run: Run) -> dict[str, Facts]:
     return {stage: facts for stage, facts in survey(run).items() if stage in own}
 
 
-def stale_inputs(run: Run, stage: str) -> list[str]:
-    """What is stale in a stage's inputs: files that changed, and stages that are stale themselves."""
-    return survey(run).get(stage, {}).get("stale", [])
+def stale_inputs(run: Run, stage: str) -> Facts:
+    """``{"stale": [...]}``: a stage's inputs that changed, and stages behind them that are stale; {} if there are none."""
+    stale = survey(run).get(stage, {}).get("stale")
+    return {"stale": stale} if stale else {}
 
 
 def _listed(run: Run) -> list[str]:

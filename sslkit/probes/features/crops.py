@@ -10,14 +10,14 @@ from tqdm import tqdm
 
 from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.encoder.frozen import FrozenEncoder
-from sslkit.probes.features.extraction import Images
+from sslkit.probes.features.extraction import UnlabelledImages
 from sslkit.workers import cores
 
 BATCH = 64  # images per forward pass
 
 
 def crops(
-    images: Images,
+    images: UnlabelledImages,
     rows: np.ndarray,
     frozen: FrozenEncoder,
     title: str = "",

@@ -25,7 +25,7 @@ from sslkit.workers import leave_signals_to_parent
 COMMIT_SECONDS = 5.0  # work that a killed process may lose
 
 
-class Images(Protocol):
+class UnlabelledImages(Protocol):
     """Images by number: what ``sslkit.data.shards.open_split`` returns."""
 
     def __len__(self) -> int: ...
@@ -41,7 +41,7 @@ class CropBatches(Dataset):
     An exception raised in a worker would arrive with the worker's traceback in its message.
     """
 
-    def __init__(self, images: Images, size: int, batch_size: int):
+    def __init__(self, images: UnlabelledImages, size: int, batch_size: int):
         self.images, self.size, self.batch_size = images, size, batch_size
 
     def __getitem__(self, batch: int) -> Tensor | SslkitError:
@@ -116,7 +116,7 @@ def row_shapes(embedding: Embedding) -> dict[str, tuple[int, ...]]:
 
 @torch.inference_mode()
 def extract_batches(
-    images: Images,
+    images: UnlabelledImages,
     embedding: Embedding,
     arrays: PartialArrays,
     batches: Sequence[int],

@@ -18,7 +18,7 @@ from sslkit.probes.finetuning.settings import Pool
 UNLABELLED = -1
 
 
-class Subset:
+class LabelledImages:
     """Some images of a split, with labels that may differ from the split's.
 
     Args:

@@ -19,7 +19,7 @@ from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.files import read_rows
 from sslkit.methods.base import DataFacts
 from sslkit.probes.finetuning.finetune import FineTune, recipe_for
-from sslkit.probes.finetuning.prediction import UNLABELLED, Predictions, Subset, predict
+from sslkit.probes.finetuning.prediction import UNLABELLED, Predictions, LabelledImages, predict
 from sslkit.probes.finetuning.pseudo_labels import confident
 from sslkit.probes.finetuning.settings import FinetuneSettings
 from sslkit.training.loop import Trainer
@@ -92,12 +92,12 @@ class FineTuner:
     workers: int
     say: Callable[[str], None]
 
-    def labelled(self, rows: np.ndarray) -> Subset:
+    def labelled(self, rows: np.ndarray) -> LabelledImages:
         """Some of the images with their own labels."""
-        return Subset(self.images, rows, self.images.labels[rows])
+        return LabelledImages(self.images, rows, self.images.labels[rows])
 
     def choose(
-        self, folder: Path, images: Subset, parts: tuple[np.ndarray, np.ndarray] | None
+        self, folder: Path, images: LabelledImages, parts: tuple[np.ndarray, np.ndarray] | None
     ) -> tuple[Choice, list[dict[str, Any]]]:
         """The learning rate, and with an early stop the end, that are best on held-out images; never on val.
 
@@ -124,7 +124,13 @@ class FineTuner:
         return max(choices, key=lambda choice: choice.held_out_top1), [asdict(choice) for choice in choices]
 
     def rounds(
-        self, folder: Path, images: Subset, val: Subset, choice: Choice, others: np.ndarray, confidence: float | None
+        self,
+        folder: Path,
+        images: LabelledImages,
+        val: LabelledImages,
+        choice: Choice,
+        others: np.ndarray,
+        confidence: float | None,
     ) -> list[Round]:
         """Train; with a confidence, train again with the predictions for the other images that reach it as labels.
 
@@ -140,17 +146,19 @@ class FineTuner:
         verdict = self.predict(first, val)
         if confidence is None:
             return [Round(first, verdict)]
-        unlabelled = Subset(self.images, others, np.full(len(others), UNLABELLED))
+        unlabelled = LabelledImages(self.images, others, np.full(len(others), UNLABELLED))
         found = confident(self.predict(first, unlabelled), others, self.images.labels[others], confidence)
         done = Round(first, verdict, found.report)
         if not len(found.rows):
             self.say(f"no prediction reaches --confidence {confidence:g}: there is no second round")
             return [done]
         rows, labels = np.append(images.rows, found.rows), np.append(images.labels, found.labels)
-        second = self.train(folder, Subset(self.images, rows, labels), choice)
+        second = self.train(folder, LabelledImages(self.images, rows, labels), choice)
         return [done, Round(second, self.predict(second, val))]
 
-    def train(self, folder: Path, images: Subset, choice: Choice, held: Subset | None = None) -> FineTune:
+    def train(
+        self, folder: Path, images: LabelledImages, choice: Choice, held: LabelledImages | None = None
+    ) -> FineTune:
         """A fine-tuned model; held-out images are evaluated at the end, or every epoch for an early stop."""
         method = self.method(images, choice.lr, 0 if held is None else 1 if self.early_stop else float("inf"))
         recipe, seed = method.recipe, self.settings.seed
@@ -180,7 +188,7 @@ class FineTuner:
         trainer.train(batches(in_memory(images), views, order, trainer.step, trainer.total, self.workers, pin))
         return method
 
-    def method(self, images: Subset, lr: float, every: float = 0) -> FineTune:
+    def method(self, images: LabelledImages, lr: float, every: float = 0) -> FineTune:
         """The model before its first step.
 
         Args:
@@ -199,6 +207,6 @@ class FineTuner:
         method.suit_device(device, recipe.train.compile)
         return method
 
-    def predict(self, method: FineTune, images: Subset) -> Predictions:
+    def predict(self, method: FineTune, images: LabelledImages) -> Predictions:
         """Predictions of the weights that are evaluated."""
         return predict(method.evaluated(), images, self.start.device, self.start.precision)

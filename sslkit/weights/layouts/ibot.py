@@ -3,7 +3,7 @@
 from sslkit.weights.layouts.base import Layout
 
 
-class Ibot(Layout):
+class IbotLayout(Layout):
     """timm's names below both branches, and a mask token that evaluation does not need."""
 
     title = "iBOT (arXiv:2111.07832) or AttMask"

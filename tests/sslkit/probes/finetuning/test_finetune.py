@@ -16,7 +16,7 @@ from sslkit.errors import UsageError
 from sslkit.methods.base import DataFacts
 from sslkit.optimizers import base as optim
 from sslkit.probes.finetuning.finetune import FineTune, momentum, recipe_for, with_imagenet_statistics
-from sslkit.probes.finetuning.prediction import Subset
+from sslkit.probes.finetuning.prediction import LabelledImages
 from sslkit.probes.finetuning.settings import FinetuneSettings
 from sslkit.schedules import Moment
 from sslkit.weights import read, write
@@ -138,7 +138,7 @@ def test_head_and_loss_are_float32_under_bf16(pool):
         with autocast(CPU, "bf16"):
             classifier(torch.randn(4, 3, 32, 32))
     views = ViewMaker(tuned.recipe.views, 32, 8, 0)
-    images = Subset(Noise(), np.arange(4), np.array([0, 1, 2, 0]))
+    images = LabelledImages(Noise(), np.arange(4), np.array([0, 1, 2, 0]))
     batch = next(batches(images, views, Order(samples=4, batch_size=4, seed=0), 0, 1, 0, False))
     with autocast(CPU, "bf16"):
         found = tuned(batch, Moment(0, 1, 1))

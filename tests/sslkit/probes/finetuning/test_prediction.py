@@ -7,7 +7,7 @@ from torch import nn
 
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
-from sslkit.probes.finetuning.prediction import EncoderClassifier, Subset, predict
+from sslkit.probes.finetuning.prediction import EncoderClassifier, LabelledImages, predict
 
 CPU = torch.device("cpu")
 SPEC = EncoderSpec("vit_tiny_patch16_224", 32, 8, width=24, depth=3, heads=3)
@@ -38,7 +38,7 @@ def test_predictions_come_in_order_and_know_what_is_unlabelled():
     torch.manual_seed(0)
     classifier = EncoderClassifier(Encoder(SPEC), nn.Linear(24, 3), "cls")
     found = predict(classifier, Images(), CPU, "fp32")
-    alone = predict(classifier, Subset(Images(), np.array([140]), np.array([0])), CPU, "fp32")
+    alone = predict(classifier, LabelledImages(Images(), np.array([140]), np.array([0])), CPU, "fp32")
     assert found.predicted[140] == alone.predicted[0] and found.confidence[140] == pytest.approx(alone.confidence[0])
     assert found.ranks[140] == alone.ranks[0] and (found.ranks[1::3] == -1).all()
     known = Images.labels >= 0

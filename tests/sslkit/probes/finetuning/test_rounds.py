@@ -10,7 +10,7 @@ import torch
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.encoder.spec import EncoderSpec
-from sslkit.probes.finetuning.prediction import Subset
+from sslkit.probes.finetuning.prediction import LabelledImages
 from sslkit.probes.finetuning.rounds import Choice, FineTuner, Round
 from sslkit.probes.finetuning.settings import finetune_settings
 
@@ -49,7 +49,7 @@ def tuner(images: Noise, lines: list[str] | None = None, early_stop: bool = Fals
 def learnt(images: Noise, val: Noise, folder: Path, confidence: float | None = 0.1) -> tuple[list[Round], list[bytes]]:
     """Rounds of training, and all weights of the last one."""
     one = tuner(images)
-    everything = Subset(val, np.arange(48), val.labels)
+    everything = LabelledImages(val, np.arange(48), val.labels)
     rounds = one.rounds(folder, one.labelled(KEPT), everything, Choice(0.01), OTHERS, confidence)
     return rounds, [value.numpy().tobytes() for value in rounds[-1].method.state_dict().values()]
 
@@ -87,7 +87,7 @@ def test_images_to_be_labelled_are_those_of_train_that_have_none(tmp_path):
 def test_without_a_confident_prediction_there_is_one_round(tmp_path):
     lines: list[str] = []
     one, val = tuner(Noise(), lines), Noise(1)
-    everything = Subset(val, np.arange(48), val.labels)
+    everything = LabelledImages(val, np.arange(48), val.labels)
     (only,) = one.rounds(tmp_path, one.labelled(KEPT), everything, Choice(0.01), OTHERS, 1.0)
     assert only.pseudo_labels == {"taken": 0, "of": 16, "confidence": 1.0, "accuracy": None}
     assert "no prediction reaches --confidence 1: there is no second round" in lines
