@@ -19,7 +19,7 @@ from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.files import read_rows
 from sslkit.methods.base import DataFacts
 from sslkit.probes.finetuning.finetune import FineTune, recipe_for
-from sslkit.probes.finetuning.prediction import UNLABELLED, Predictions, LabelledImages, predict
+from sslkit.probes.finetuning.prediction import UNLABELLED, LabelledImages, Predictions, predict
 from sslkit.probes.finetuning.pseudo_labels import confident
 from sslkit.probes.finetuning.settings import FinetuneSettings
 from sslkit.training.loop import Trainer
