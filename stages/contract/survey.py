@@ -46,7 +46,7 @@ def begun(run: Run) -> dict[str, Facts]:
 
 
 def stale_inputs(run: Run, stage: str) -> Facts:
-    """``{"stale": [...]}``: a stage's inputs that changed, and stages behind them that are stale; {} if there are none."""
+    """``{"stale": [...]}``: inputs that changed, and stages that made inputs and are stale themselves; else {}."""
     stale = survey(run).get(stage, {}).get("stale")
     return {"stale": stale} if stale else {}
 
