@@ -45,7 +45,10 @@ class Prepare(ResultOptions):
     """Pack images into WebDataset shards with an index, or a class-balanced subset of them."""
 
     source: Annotated[
-        str, typer.Option("--source", help=f"{', '.join(registry.names(SOURCES))}; or a path, short for folder.")
+        str,
+        typer.Option(
+            "--source", help=f"A path, whose layout is recognised; or one of {', '.join(registry.names(SOURCES))}."
+        ),
     ] = "shapes"
     root: Annotated[
         str | None,
@@ -77,13 +80,14 @@ class Prepare(ResultOptions):
 
     def execute(self) -> None:
         """Pack, and print what was packed."""
-        name, root = _source(self.source, self.root)
+        name, root, took = _source(self.source, self.root)
         processes = worker_count(self.workers)
 
         from sslkit.data.prepare.subset import Subset, describe
 
         subset = Subset(self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed)
         images: Source = registry.load(SOURCES, name)(root, self.seed)
+        images.took = took
         run, content = open_run(self.run), images.fingerprint()
         created, began = missing(run.path), []
 
@@ -140,13 +144,16 @@ def _forget_failure(run: Run, created: Sequence[Path]) -> None:
             shutil.rmtree(run.own_data)
 
 
-def _source(source: str, root: str | None) -> tuple[str, str | None]:
-    """(name, root); a path instead of a name is the root of the source ``folder``."""
+def _source(source: str, root: str | None) -> tuple[str, str | None, str]:
+    """(name, root, what it was taken for); given a path instead of a name, every source is asked whether it is its."""
     known = registry.names(SOURCES)
     if source.replace("-", "_") in known:
-        return source.replace("-", "_"), root
+        return source.replace("-", "_"), root, ""
     if root is None and Path(source).expanduser().exists():
-        return "folder", source
+        from sslkit.data.prepare.recognise import recognise
+
+        name, took = recognise(Path(source).expanduser())
+        return name, source, took
     raise UsageError(f"--source {source} is neither a source nor a path that exists: {did_you_mean(source, known)}")
 
 
@@ -165,20 +172,30 @@ def _results(manifest: dict[str, Any]) -> dict[str, Any]:
     splits = {f"{split}": facts["samples"] for split, facts in manifest["splits"].items()}
     return {
         "source": manifest["source"],
+        "took": manifest["took"],
         **splits,
         "classes": len(manifest["classes"]),
         "labelled": {split: facts["labelled"] for split, facts in manifest["splits"].items()},
         "megabytes": round(sum(s["bytes"] for f in manifest["splits"].values() for s in f["shards"]) / 1e6, 1),
         "skipped": manifest["skipped"],
+        "left_out": manifest["left_out"],
+        "remarks": manifest["remarks"],
         "fingerprint": manifest["fingerprint"],
     }
 
 
 def _lines(results: dict[str, Any]) -> list[str]:
     labels = f"{results['classes']} classes" if results["classes"] else "no labels"
-    lines = [f"{split:<6} {results[split]} images" for split in ("train", "val") if split in results]
+    lines = [f"source {results['source']}" + (f": {results['took']}" if results.get("took") else "")]
+    lines += [f"{split:<6} {results[split]} images" for split in ("train", "val") if split in results]
     if "val" not in results:
         lines.append("val    none (--val-fraction 0.1 holds one out)")
-    lines.append(f"source {results['source']}, {labels}, {results['megabytes']} MB")
-    where = " (data/skipped.jsonl says which and why)" if results["skipped"] else ""
-    return [*lines, f"skipped {results['skipped']} unreadable images{where}"]
+    lines.append(f"{labels}, {results['megabytes']} MB")
+    lines += [f"note   {remark}" for remark in results.get("remarks", [])]
+    if results["skipped"]:
+        lines.append(f"{results['skipped']} images that cannot be read skipped (data/skipped.jsonl says which and why)")
+    left = results.get("left_out", {})
+    if left:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        lines.append(f"{sum(left.values())} files left out: {kinds}")
+    return lines

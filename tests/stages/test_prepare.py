@@ -103,7 +103,7 @@ def test_what_is_prepared_is_what_was_there(photos, tmp_path, capsys):
         "manifest.json", "skipped.jsonl", "stage.json", "train-000000.tar", "train-000000.idx.npz", "val-000000.tar",
         "val-000000.idx.npz",
     }  # fmt: skip
-    assert capsys.readouterr().out.splitlines()[-1].startswith("skipped 2 unreadable images")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 images that cannot be read skipped")
 
 
 def test_unreadable_images_are_named_with_the_reason(photos, tmp_path, capsys):

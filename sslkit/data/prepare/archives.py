@@ -9,8 +9,9 @@ import shutil
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,10 +32,14 @@ class Files(ABC):
     Attributes:
         names: paths with ``/`` between their parts, relative to the root.
         sizes: bytes of each.
+        places: what tells whether two names are links to one file.
+        hidden: how many files were left out because they, or a folder of theirs, are hidden.
     """
 
     names: list[str]
     sizes: list[int]
+    places: list[Any]
+    hidden: int
 
     @abstractmethod
     def read(self, index: int) -> bytes:
@@ -45,10 +50,12 @@ class Files(ABC):
         """
 
     def _keep(self, entries: list[tuple[str, int, Any]]) -> list[Any]:
-        """Set ``names`` and ``sizes`` from (name, size, where) entries; returns every ``where`` in their order."""
-        seen = sorted(e for e in entries if not any(p.startswith((".", "__MACOSX")) for p in e[0].split("/")))
+        """Set the attributes from (name, size, where) entries; returns every ``where`` in the names' order."""
+        seen = [e for e in entries if not any(p.startswith((".", "__MACOSX")) for p in e[0].split("/"))]
+        seen.sort(key=itemgetter(0))
         self.names, self.sizes = [e[0] for e in seen], [e[1] for e in seen]
-        return [e[2] for e in seen]
+        self.places, self.hidden = [e[2] for e in seen], len(entries) - len(seen)
+        return self.places
 
 
 class Folder(Files):
@@ -56,23 +63,31 @@ class Folder(Files):
 
     def __init__(self, root: Path):
         self.root = root
-        entries, visited = [], set()
-        for place, folders, files in os.walk(root, followlinks=True):
-            status = os.stat(place)  # noqa: PTH116
-            if (status.st_dev, status.st_ino) in visited:
-                folders.clear()
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            relative = Path(place).relative_to(root)
-            for file in files:
-                path = Path(place, file)
-                # A dangling link is listed, so that it is reported as unreadable instead of silently missing.
-                entries.append(((relative / file).as_posix(), path.stat().st_size if path.exists() else 0, None))
-        self._keep(entries)
+        self._keep(list(_walk(str(root), "", ())))
 
     def read(self, index: int) -> bytes:
         """Content of one file."""
         return (self.root / self.names[index]).read_bytes()
+
+
+def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, Any]]:
+    """(name, size, identity) of every file; a link to a folder above it, which would be a circle, is not followed."""
+    status = os.stat(folder)  # noqa: PTH116
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir():
+                yield from _walk(entry.path, f"{name}/", (*above, here))
+                continue
+            try:
+                status = entry.stat()
+                yield name, status.st_size, (status.st_dev, status.st_ino)
+            except OSError:
+                # A dangling link is listed, so that it is reported as unreadable instead of silently missing.
+                yield name, 0, name
 
 
 class Tar(Files):
@@ -176,6 +191,42 @@ def open_files(root: Path, scratch: Path) -> Files:
     if root.name.lower().endswith(".zip"):
         return Zip(root)
     raise SslkitError(f"{root} is neither a folder nor one of {', '.join(ARCHIVES)}")
+
+
+def first_files(root: Path) -> Files:
+    """The files of a folder or an archive, to see what it is: of a compressed tar only the names in its beginning.
+
+    Raises:
+        SslkitError: it does not exist, or the archive is damaged.
+    """
+    for suffix, opener in COMPRESSED_TARS.items():
+        if root.name.lower().endswith(suffix) and root.is_file():
+            return _Beginning(root, opener)
+    return open_files(root, root.parent)
+
+
+class _Beginning(Files):
+    """Names and sizes of the first members of a compressed tar; reading all of them takes minutes in a large one."""
+
+    members = 10_000
+    bytes = 1 << 28
+
+    def __init__(self, path: Path, opener: Callable[..., Any]):
+        entries = []
+        try:
+            with opener(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+                for member in tar:
+                    if member.isreg():
+                        entries.append((_clean(member.name), member.size, None))
+                    if len(entries) == self.members or member.offset_data + member.size > self.bytes:
+                        break
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError, ValueError) as error:
+            raise SslkitError(f"{path} is truncated or damaged ({error}); download it again") from error
+        self._keep(entries)
+
+    def read(self, index: int) -> bytes:
+        """Not possible: only names are known."""
+        raise OSError("the archive is compressed")
 
 
 def _uncompressed(path: Path, opener: Callable[..., Any], scratch: Path) -> Path:

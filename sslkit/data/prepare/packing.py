@@ -198,7 +198,8 @@ def pack(
             f"{skipped[0]['image']} cannot be read: {skipped[0]['reason']} (without --strict it is skipped)"
         )
     source = type(planned.source).__module__.rpartition(".")[2]
-    manifest |= {"size": size, "subset": describe(planned.subset), "source": source}
+    manifest |= {"size": size, "subset": describe(planned.subset), "source": source, "took": planned.source.took}
+    manifest |= {"remarks": planned.source.remarks, "left_out": dict(planned.source.left_out.most_common())}
     with atomic(folder / "skipped.jsonl", "w") as handle:
         handle.writelines(json.dumps(entry) + "\n" for entry in skipped)
     write_json(folder / "manifest.json", manifest)

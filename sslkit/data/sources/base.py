@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sslkit.data.prepare.archives import Files
 from sslkit.errors import SslkitError
 
 PACKAGE = "sslkit.data.sources"
@@ -45,14 +47,38 @@ class Source(ABC):
     Args:
         root: where the images are (``--root``): a folder, an archive or a URL; None for a source that needs none.
         seed: for sources that make their images.
+
+    Attributes:
+        took: what the source took the place for, such as "class folders in train/ and val/"; empty if that is clear.
+        remarks: sentences about what was assumed or not used, for the end of ``prepare``.
+        left_out: how many files are not used, by suffix such as ``.heic``.
     """
 
     classes: list[str]
     """Class names in the order of the labels; may be set as late as ``splits()``."""
 
+    specific: int = 0
+    """Of the sources that recognise a place, the one with the highest number is taken."""
+
     def __init__(self, root: str | Path | None = None, seed: int = 0):
         self.root = None if root is None else str(root)
         self.seed = seed
+        self.took = ""
+        self.remarks: list[str] = []
+        self.left_out: Counter[str] = Counter()
+
+    @classmethod
+    def recognise(cls, files: Files, root: Path) -> str | None:
+        """What the place is, in words, if its images are laid out as this source reads them.
+
+        Args:
+            files: what is there, by names and sizes; of a compressed archive only the first files.
+            root: the folder or archive.
+
+        Returns:
+            Such as "Tiny-ImageNet: train/WNID/images and val_annotations.txt"; None if it is something else.
+        """
+        return None
 
     def open(self, scratch: Path) -> None:  # noqa: B027  most sources need not
         """Make random access possible; called once, before ``splits`` and ``read``.

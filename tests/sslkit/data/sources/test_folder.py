@@ -106,8 +106,8 @@ def test_bad_folders_end_in_one_line(tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards/train-000000.tar").write_bytes(b"")
     for root, words in [
-        (tmp_path / "shards", "1 .tar file is there; for WebDataset shards use --source shards"),
-        (tmp_path / "empty", r"No images found in .*empty.* \(looked for "),
+        (tmp_path / "shards", "it holds 1 .tar; if they are WebDataset shards, use --source shards"),
+        (tmp_path / "empty", r"No images found in .*empty.* \(it is empty\)"),
         (tmp_path / "mixed", r"1 images are next to class folders .* \(such as stray.png\)"),
         (tmp_path / "absent", "does not exist"),
         (tmp_path / "words.txt", "neither a folder nor one of"),

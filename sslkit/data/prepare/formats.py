@@ -1,0 +1,61 @@
+"""File formats of images by their suffix: what can be read, what an extra can read, and what is only named."""
+
+from collections import Counter
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import PurePosixPath
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+)
+PLUGINS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".jxl": "pillow_jxl"}  # suffix -> module that reads it
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")  # .nii.gz says more than .gz
+ADVICE = {
+    **dict.fromkeys(PLUGINS, "pip install 'sslkit[heic]' reads them"),
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM is not read; export it as 16-bit PNG or TIFF"),
+    **dict.fromkeys((".npy", ".npz", ".mat"), "arrays are not read; save them as PNG or TIFF"),
+    **dict.fromkeys((".nii", ".nii.gz"), "NIfTI volumes are not read; save their slices as PNG or TIFF"),
+    **dict.fromkeys((".cr2", ".nef", ".arw", ".dng", ".raf"), "raw photos are not read; develop them to JPEG or TIFF"),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), "videos are not read; save their frames as images"),
+}
+
+
+def readable() -> frozenset[str]:
+    """Suffixes of the formats that can be read here."""
+    return SUFFIXES | {suffix for suffix, module in PLUGINS.items() if find_spec(module)}
+
+
+def kind(name: str) -> str:
+    """What to call the kind of a file that is not used: its suffix in lower case.
+
+    >>> kind("a/IMG_1.HEIC"), kind("scan.nii.gz"), kind("README")
+    ('.heic', '.nii.gz', 'without a suffix')
+    """
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    if len(suffixes) > 1 and suffixes[-1] in COMPRESSED:
+        return "".join(suffixes[-2:])
+    return suffixes[-1] if suffixes else "without a suffix"
+
+
+def kinds(names: Iterable[str]) -> Counter[str]:
+    """How many files there are of each kind."""
+    return Counter(map(kind, names))
+
+
+def advice(found: Iterable[str]) -> list[str]:
+    """What to do about kinds of files that hold images which are not read, a sentence each."""
+    by_advice: dict[str, list[str]] = {}
+    for one in found:
+        if one in ADVICE and one not in readable():
+            by_advice.setdefault(ADVICE[one], []).append(one)
+    return [f"{', '.join(sorted(suffixes))}: {words}" for words, suffixes in by_advice.items()]
+
+
+def what_is_there(names: Iterable[str]) -> str:
+    """What to tell someone whose folder holds no images: how many files of which kinds, and what they may be."""
+    found = kinds(names)
+    if not found:
+        return "it is empty"
+    common = ", ".join(f"{count} {one}" for one, count in found.most_common(5))
+    shards = "; if they are WebDataset shards, use --source shards" if found[".tar"] else ""
+    return f"it holds {common}{shards}" + "".join(f"; {words}" for words in advice(found))
