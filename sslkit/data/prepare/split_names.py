@@ -1,4 +1,4 @@
-"""Which split a folder or file belongs to by its name, in any case: ``Training``, ``VAL``, ``test_set``, ``train2017``."""
+"""Which split a folder or file belongs to by its name, in any case: ``Training``, ``test_set``, ``train2017``."""
 
 import re
 
@@ -8,10 +8,9 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 _NAMES = {name: split for split, names in SPLITS.items() for name in names}
-_NAME = re.compile(
-    rf"({'|'.join(sorted(_NAMES, key=len, reverse=True))})([-_ ]?(set|split|images?|imgs|data|\d+))*", re.I
-)
-_WITHIN = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?:[^a-z]|$)", re.I)
+_ANY = "|".join(sorted(_NAMES, key=len, reverse=True))
+_NAME = re.compile(rf"({_ANY})([-_ ]?(set|split|images?|imgs|data|\d+))*", re.I)
+_WITHIN = re.compile(rf"(?:^|[^a-z])({_ANY})(?:[^a-z]|$)", re.I)
 
 
 def split_named(name: str) -> str | None:
