@@ -144,7 +144,7 @@ def over_seeds(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> 
         low, high, p, deviation = difference, difference, float(difference == 0), 0.0
     else:
         test = ttest_1samp(differences, 0.0)
-        (low, high), p = test.confidence_interval(level), test[1]  # (statistic, p)
+        (low, high), p = test.confidence_interval(level), test.pvalue  # pyright: ignore[reportAttributeAccessIssue]
     return OverSeeds(
         difference=difference,
         low=float(low),
