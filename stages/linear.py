@@ -16,6 +16,7 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
+from stages.contract.stale import changed_inputs
 from stages.inputs.encoder import EncoderSource, build
 from stages.inputs.features import feature_files, open_splits, save_predictions
 from stages.inputs.labels import few_labels, labels_variant
@@ -151,7 +152,7 @@ def extracted_from(run: Run) -> EncoderSource:
     if config["encoder"] is None:
         raise UsageError(f"--augment requires an encoder, but the features of {run.path} are raw pixels: leave it out")
     files = {name: run.path / read[name]["path"] for name in ("weights", "encoder_info") if name in read}
-    changed = set(run.stale("extract"))
+    changed = set(changed_inputs(run, "extract"))
     if changed & {*files, "data"}:
         named = ", ".join(sorted(changed))
         raise SslkitError(f"{named} changed since the features of {run.path} were made: redo `sslkit extract` first")

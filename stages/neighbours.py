@@ -13,6 +13,7 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
+from stages.contract.stale import changed_inputs
 from stages.inputs.feature_images import class_names, images_of
 from stages.inputs.features import SPLITS, feature_files, open_splits
 from stages.options.basic import DataOptions, ResultOptions, SeedOption
@@ -89,7 +90,7 @@ def _has_knn(run: Run) -> bool:
     """Whether k-NN was done on these very features."""
     record = run.record("knn")
     there = record is not None and record["status"] == "done" and run.predictions("knn").exists()
-    return there and not run.stale("knn")
+    return there and not changed_inputs(run, "knn")
 
 
 def _predictions(run: Run, train: "Features", val: "Features") -> "np.ndarray":

@@ -12,6 +12,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
+from stages.contract.stale import changed_inputs
 from stages.inputs.encoder import EncoderSource, build, resolve
 from stages.options.basic import ResultOptions
 from stages.options.encoder import EncoderOptions
@@ -119,7 +120,7 @@ def _source(run: Run, options: EncoderOptions) -> EncoderSource:
     Raises:
         SslkitError: the options name another one.
     """
-    if changed := run.stale("linear"):
+    if changed := changed_inputs(run, "linear"):
         raise SslkitError(
             f"{', '.join(changed)} changed since the linear head was trained: redo `sslkit linear {run.path} --force`"
         )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sslkit import ema
 from sslkit.data.batch import Batch, patch_coverage
 from sslkit.encoder.encoder import Encoder
-from sslkit.encoder.positions import fix_positions, sincos_positions
+from sslkit.encoder.sincos_positions import fix_positions, sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import read_json, sha256, write_json
+from sslkit.files import read_json, write_json
 from stages.contract.stage import Stage, recorded, stage_of
 
 DATA, PRETRAIN, FEATURES = "data", "pretrain", "features"  # folders whose files other stages read by name
@@ -185,12 +185,6 @@ class Run:
             return None
         except json.JSONDecodeError as error:
             raise SslkitError(f"{path} is not valid JSON ({error}); redo the stage with --force") from error
-
-    def stale(self, stage: str) -> list[str]:
-        """Names of the inputs that changed since a stage was done."""
-        inputs = (self.record(stage) or {}).get("inputs", {})
-        paths = {name: self.path / was["path"] for name, was in inputs.items()}
-        return [name for name, path in paths.items() if not path.exists() or sha256(path) != inputs[name]["sha256"]]
 
     def home(self, stage: Stage) -> "Run":
         """The run that holds a stage's folder: this one, unless data or training are another run's."""

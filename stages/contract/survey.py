@@ -6,6 +6,7 @@ from stages.contract.layout import Result, Run
 from stages.contract.lock import holder
 from stages.contract.record import outputs_intact
 from stages.contract.stage import recorded, stage_of
+from stages.contract.stale import changed_inputs, stale_stages
 
 Facts = dict[str, Any]
 
@@ -25,7 +26,7 @@ def survey(run: Run) -> dict[str, Facts]:
             continue
         found[stage] = {
             "state": _state(home, stage, record),
-            "stale": home.stale(stage),
+            "stale": changed_inputs(home, stage),
             "when": record.get("started"),
             "seconds": record.get("seconds"),
             "peak_memory_mb": record.get("peak_memory_mb"),
@@ -35,7 +36,8 @@ def survey(run: Run) -> dict[str, Facts]:
         }
         if home is not run:
             found[stage]["run"] = str(home.path)
-        found[stage]["stale"] += _stale_sources(run, home, record, found)
+        before = {name: bool(facts["stale"]) for name, facts in found.items()}
+        found[stage]["stale"] += stale_stages(run, home, record, before)
     return found
 
 
@@ -68,15 +70,3 @@ def _state(run: Run, stage: str, record: Result) -> str:
     if state == "done" and not outputs_intact(run.folder(stage), record):
         return "files missing"
     return state
-
-
-def _stale_sources(run: Run, home: Run, record: Result, found: dict[str, Facts]) -> list[str]:
-    """Stages that wrote this stage's inputs and are stale themselves, though the files have not changed yet."""
-    stage_in = {run.home(stage_of(stage)).folder(stage).resolve(): stage for stage in found}
-    sources = []
-    for was in record["inputs"].values():
-        folders = (home.path / was["path"]).resolve().parents
-        source = next((stage_in[folder] for folder in folders if folder in stage_in), None)
-        if source and found[source]["stale"] and f"stage {source}" not in sources:
-            sources.append(f"stage {source}")
-    return sources

@@ -16,6 +16,7 @@ from sslkit.probes.inspect.occlusion import (
     balanced_rows,
 )
 from stages.contract.layout import Run
+from stages.contract.stale import changed_inputs
 from stages.occlusion import parse_shares
 
 
@@ -100,14 +101,14 @@ def test_tokens_are_a_variant_and_other_curves(run, shapes_run, sslkit):
 
 def test_another_seed_is_another_setting_and_another_encoder_makes_it_stale(run, shapes_run, sslkit):
     words = ("occlusion", run.path, "--data", shapes_run, *COMMON, *SOME)
-    assert sslkit(*words)[0] == 0 and run.stale("occlusion") == []
+    assert sslkit(*words)[0] == 0 and changed_inputs(run, "occlusion") == []
     code, _, err = sslkit(*words, "--seed", 1)
     assert code == 1 and "seed was 0, now 1" in err and err.count("\n") == 1
     run.features_info.write_text(run.features_info.read_text() + " ")
-    assert run.stale("occlusion") == ["features"]
+    assert changed_inputs(run, "occlusion") == ["features"]
     weights = safetensors.torch.load_file(run.encoder)
     safetensors.torch.save_file({name: value + 1 for name, value in weights.items()}, run.encoder)
-    assert run.stale("occlusion") == ["weights", "features"]
+    assert changed_inputs(run, "occlusion") == ["weights", "features"]
 
 
 def test_where_some_images_have_no_mask_objects_are_left_out_and_that_is_said(run, shapes_run, sslkit, monkeypatch):

@@ -13,7 +13,7 @@ from sslkit import registry, rng
 from sslkit.data.batch import Batch
 from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.views import ViewMaker
-from sslkit.encoder.positions import sincos_positions
+from sslkit.encoder.sincos_positions import sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.attention import rank
 from sslkit.masks.base import Masks, exact

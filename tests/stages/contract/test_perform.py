@@ -17,6 +17,7 @@ from stages.contract.layout import Run, open_run, transferred
 from stages.contract.lock import held
 from stages.contract.lock import holder as holder_of
 from stages.contract.stage import stages
+from stages.contract.stale import changed_inputs
 
 # A writer that says when it holds the run, then waits for its standard input to close.
 HOLDER = """
@@ -126,13 +127,13 @@ def test_other_settings_are_refused_by_name_and_force_redoes(stage: Stage) -> No
 
 def test_a_changed_input_is_stale_and_refused(stage: Stage) -> None:
     stage()
-    assert stage.run.stale("knn") == []
+    assert changed_inputs(stage.run, "knn") == []
     stage.source.write_text("two")
-    assert stage.run.stale("knn") == ["source"]
+    assert changed_inputs(stage.run, "knn") == ["source"]
     with pytest.raises(SslkitError, match="the input source changed"):
         stage()
     stage.source.unlink()
-    assert stage.run.stale("knn") == ["source"]
+    assert changed_inputs(stage.run, "knn") == ["source"]
 
 
 def test_a_lost_output_is_made_again(stage: Stage) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sslkit.encoder.encoder import Encoder
-from sslkit.encoder.positions import fix_positions, sincos_positions
+from sslkit.encoder.sincos_positions import fix_positions, sincos_positions
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import UsageError
 
