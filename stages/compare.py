@@ -44,8 +44,7 @@ class Compare(RunsOptions):
         Path | None, typer.Option("--baseline", metavar="RUN", help=BASELINE_HELP, show_default=False)
     ] = None
     reach: Annotated[
-        float | None,
-        typer.Option("--reach", metavar="PERCENT", min=0, max=100, help=REACH_HELP, show_default=False),
+        float | None, typer.Option("--reach", metavar="PERCENT", min=0, max=100, help=REACH_HELP, show_default=False)
     ] = None
     configs: Annotated[bool | None, typer.Option("--configs/--no-configs", help=CONFIGS_HELP, show_default=False)] = (
         None

@@ -24,17 +24,13 @@ from sslkit.recipe.sections import EncoderSection
 
 @dataclass(frozen=True)
 class Tokens:
-    """What an encoder returns.
+    """What an encoder returns."""
 
-    Attributes:
-        cls: (B, D) the CLS token after the final norm; the pooled feature where there is no CLS token.
-        patches: (B, N, D) patch tokens after the final norm in row-major order; None for models other than ViTs.
-        attention: (B, H, N) the last block's attention from CLS to patches, after softmax over all tokens; None
-            unless asked for. A row sums to less than 1: the rest goes to CLS and registers.
-    """
-
-    cls: Tensor
+    cls: Tensor  # (B, D) the CLS token after the final norm; the pooled feature where there is no CLS token
+    # (B, N, D) patch tokens after the final norm, in row-major order; None for models other than ViTs
     patches: Tensor | None = None
+    # (B, H, N) the last block's attention from CLS to patches, after softmax over all tokens; None unless requested.
+    # A row sums to less than 1: the rest goes to CLS and registers.
     attention: Tensor | None = None
 
 

@@ -1,4 +1,4 @@
-"""An encoder that is evaluated, not trained, together with all that it takes to run it."""
+"""An encoder that is evaluated, not trained, with everything needed to run it."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,22 +14,13 @@ from sslkit.encoder.encoder import Encoder
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """What probes and plots are handed: an encoder and how images enter it.
+    """What probes and plots take: an encoder, and how images are fed to it."""
 
-    Attributes:
-        encoder: on the device, in eval mode.
-        size: S, pixels; images enter it as (B, 3, S, S).
-        device: where it computes.
-        precision: of its matrix products; what is read from it is float32 in any case.
-        mean: of the pixels it was trained on, per channel, in [0, 1].
-        std: likewise, the standard deviation.
-    """
-
-    encoder: Encoder
-    size: int
+    encoder: Encoder  # on the device, in eval mode
+    size: int  # S, pixels; its input is (B, 3, S, S)
     device: torch.device
-    precision: Precision
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    precision: Precision  # of its matrix products; what is read from it is always float32
+    mean: tuple[float, ...] = IMAGENET_MEAN  # per channel, of pixels in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
 
     def normalise(self, images: Tensor) -> Tensor:

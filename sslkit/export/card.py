@@ -12,23 +12,14 @@ from sslkit.export.formats.base import ExportFormat
 
 @dataclass(frozen=True)
 class Score:
-    """One evaluation.
-
-    Attributes:
-        name: as people call it.
-        data: whose val it was evaluated on.
-        top1: percent; None where it is stale, and not stated.
-        k: of k-NN; None for others.
-        images: how many of val were evaluated; None where that is not known.
-        half: half width of the interval over draws of labelled images, where one was measured.
-    """
+    """One evaluation."""
 
     name: str
-    data: str
-    top1: float | None
-    k: int | None = None
-    images: int | None = None
-    half: float | None = None
+    data: str  # name of the data, of which val was evaluated
+    top1: float | None  # percent; None if it is stale
+    k: int | None = None  # of k-NN; None for others
+    images: int | None = None  # how many of val were evaluated; None if unknown
+    half: float | None = None  # half width of the interval over draws of labelled images, if there is one
 
     def line(self) -> str:
         """The score in words.
@@ -46,33 +37,19 @@ class Score:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card is made of.
+    """The content of a card."""
 
-    Attributes:
-        name: of the run.
-        format: of the export.
-        info: ``encoder.json``.
-        vit: whether it is a plain ViT.
-        parameters: of the encoder.
-        recipe: resolved; empty when there was no training.
-        data: the manifest of the training images; may be empty.
-        scores: of each evaluation.
-        command: of the training run.
-        versions: of the packages it ran with.
-        collapse: the monitor's verdicts at its end.
-    """
-
-    name: str
+    name: str  # of the run
     format: ExportFormat
-    info: Mapping[str, Any]
-    vit: bool
+    info: Mapping[str, Any]  # ``encoder.json``
+    vit: bool  # whether it is a plain ViT
     parameters: int
-    recipe: Mapping[str, Any]
-    data: Mapping[str, Any]
+    recipe: Mapping[str, Any]  # resolved; empty if it was not trained here
+    data: Mapping[str, Any]  # the manifest of the training images; may be empty
     scores: Sequence[Score]
-    command: str
-    versions: Mapping[str, str]
-    collapse: Mapping[str, str]
+    command: str  # of the training run
+    versions: Mapping[str, str]  # of the packages it ran with
+    collapse: Mapping[str, str]  # the monitor's verdicts at its end
 
 
 def render(facts: CardFacts) -> str:
@@ -96,11 +73,10 @@ def _what(facts: CardFacts) -> str:
         if key in sizes
     )
     built = f"timm's `{info['arch']}`{f' with {shape}' if shape else ''}"
-    learnt = _method(facts.recipe)
     return (
         f"An image encoder: {built}, {facts.parameters:,} parameters, for images of {info['image_size']} x "
-        f"{info['image_size']} pixels. {learnt} These are the weights of the {info['branch']}. It gives features; "
-        f"it has no classifier.\n"
+        f"{info['image_size']} pixels. {_method(facts.recipe)} These are the weights of the {info['branch']}. It gives "
+        f"features; it has no classifier.\n"
     )
 
 

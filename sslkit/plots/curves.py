@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sslkit.files import atomic
 from sslkit.plots.figure import COLOURS, MARKERS, STYLES, colour, label, legend
 from sslkit.plots.panels.base import Panel, panel_of
 
-MARKED = 30  # points; a line of up to so many marks each of them
+MARKED = 30  # points; a line with no more than these has a marker at each
 MOST = 600  # points of a line in a page: about as many as it has pixels
 SMALL = (4.6, 2.9)  # inches: a figure in a page
 MARGINS = {"left": 0.185, "right": 0.98, "top": 0.94, "bottom": 0.18}  # shares of its size
@@ -25,40 +25,24 @@ Log = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one run, or of the seeds of one experiment.
+    """One metric of one run, or of the seeds of one experiment."""
 
-    Attributes:
-        label: its name in the legend.
-        x: (n,) epochs or steps.
-        y: (n,), NaN where the metric was not finite; over seeds their mean.
-        low: (n,) smallest of the seeds; None for one run.
-        high: (n,) largest of them.
-        colour: number of the run.
-        style: number of the line style.
-    """
-
-    label: str
-    x: np.ndarray
-    y: np.ndarray
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
-    colour: int = 0
-    style: int = 0
+    label: str  # in the legend
+    x: np.ndarray  # (n,) epochs or steps
+    y: np.ndarray  # (n,) mean over seeds; NaN where the metric was not finite
+    low: np.ndarray | None = None  # (n,) smallest of the seeds; None for one run
+    high: np.ndarray | None = None  # (n,) largest of them
+    colour: int = 0  # number of the run
+    style: int = 0  # number of the line style
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What one pair of axes shows.
+    """What one pair of axes shows."""
 
-    Attributes:
-        axis: the metric, with its unit.
-        lines: drawn in this order.
-        bounds: upper bounds, marked as dashed lines: (name, value).
-    """
-
-    axis: str
+    axis: str  # the metric, with its unit
     lines: Sequence[Line]
-    bounds: Sequence[tuple[str, float]] = field(default=())
+    bounds: Sequence[tuple[str, float]] = ()  # upper bounds, drawn as dashed lines: (name, value)
 
 
 def metrics(logs: Sequence[Log]) -> list[str]:
@@ -102,8 +86,8 @@ def curves_of(metric: str, runs: Mapping[str, Sequence[Log]], time: str) -> Curv
                 continue
             label = name if len(logs) == 1 else f"{name} ({len(seeds)} seeds)"
             label = label if len(keys) == 1 else f"{label}: {key.rpartition('/')[0] or key}"
-            # A colour for each run; the style tells its objectives apart, or else repeats what the colour says.
-            dashes = number + number // len(COLOURS) if len(keys) == 1 else index + number // len(COLOURS)
+            # A colour for each run; the line style distinguishes its objectives, or else repeats what the colour says.
+            dashes = (number if len(keys) == 1 else index) + number // len(COLOURS)
             lines.append(_over_seeds(label, seeds, number, dashes))
     return Curves(panel.axis, lines, _bounds(panel, every, keys))
 
@@ -136,7 +120,7 @@ def small_figure(content: Curves, time: str) -> Figure:
         content: with at least one line.
         time: ``epoch`` or ``step``, named on the x axis.
     """
-    # Margins that fit any of the labels: figures line up, and need no extra drawing to find out, which halves the time.
+    # Fixed margins that fit any label: figures line up, and need no extra drawing to find out, which halves the time.
     figure = Figure(figsize=SMALL)
     axes = figure.subplots(gridspec_kw=MARGINS)
     # The page has the legend.
@@ -172,9 +156,8 @@ def thin(line: Line, most: int = MOST) -> Line:
     keep = {0, len(line.x) - 1}
     for rows in stretches:
         finite = rows[np.isfinite(line.y[rows])]
-        keep |= {int(finite[line.y[finite].argmin()]), int(finite[line.y[finite].argmax()])} if len(finite) else {
-            int(rows[0])  # a gap stays a gap
-        }  # fmt: skip
+        ends = (finite[line.y[finite].argmin()], finite[line.y[finite].argmax()]) if len(finite) else rows[:1]
+        keep |= set(map(int, ends))  # a gap stays a gap
     rows = np.array(sorted(keep))
     low, high = (None if band is None else band[rows] for band in (line.low, line.high))
     return replace(line, x=line.x[rows], y=line.y[rows], low=low, high=high)
@@ -191,7 +174,7 @@ def _draw_axes(axes: Axes, content: Curves, x_label: str) -> None:
             band.set_gid(f"band-{number}")
     moments = np.unique(np.concatenate([line.x for line in content.lines]))
     if len(moments) == 1 and moments[0] > 0:
-        axes.set_xlim(0, 1.05 * moments[0])  # a single point has no scale of its own: start the axis at 0
+        axes.set_xlim(0, 1.05 * moments[0])  # a single point has no range: start the axis at 0
     for name, value in content.bounds:
         # Translucent black, so that in a page it follows the text's colour.
         axes.axhline(value, color="black", alpha=0.55, linewidth=1, linestyle="--")
@@ -219,13 +202,9 @@ def _over_seeds(label: str, seeds: Sequence[tuple[np.ndarray, np.ndarray]], colo
 
 def _bounds(panel: Panel, logs: Sequence[Log], keys: Sequence[str]) -> list[tuple[str, float]]:
     """The values of a panel's bounds that were logged next to any of the keys, each once."""
-    found: set[tuple[str, float]] = set()
-    for name, metric in (panel.bounds or {}).items():
-        beside = {f"{key.rpartition('/')[0]}/{metric}" for key in keys}
-        found |= {
-            (name, float(row[key])) for rows in logs for row in rows for key in beside if _is_number(row.get(key))
-        }
-    return sorted(found)
+    bounds = {f"{key.rpartition('/')[0]}/{end}": name for name, end in (panel.bounds or {}).items() for key in keys}
+    rows = [row for log in logs for row in log]
+    return sorted({(name, float(r[key])) for r in rows for key, name in bounds.items() if _is_number(r.get(key))})
 
 
 def last_part(key: str) -> str:

@@ -1,10 +1,7 @@
-"""Is a difference in accuracy more than chance? Paired tests over the test images, and over the seeds of a recipe.
+"""Paired tests of a difference in accuracy, over the test images and over the seeds of a recipe.
 
-The two answer different questions. An interval over test images takes the two trained encoders as they are and says
-what other images of the same kind would show. An interval over seeds says what other runs would show on the same
-images; only this one is about the recipe. Accuracies are in percent, differences in percentage points.
-
-SciPy is imported by the functions that use it, because it is slow to load.
+An interval over test images is about these two trained encoders on other images of the same kind. An interval over
+seeds is about other runs on the same images; only this one is about the recipe. Accuracies are in percent.
 """
 
 import math
@@ -26,46 +23,27 @@ ROUNDING = 1e-9  # relative to a difference: a spread below it is rounding error
 
 @dataclass(frozen=True)
 class OverImages:
-    """The difference between two classifiers on the same test images.
+    """The difference between two classifiers on the same images: bootstrap interval, p of McNemar's exact test."""
 
-    Attributes:
-        difference: accuracy of a minus that of b, percentage points.
-        low: lower end of the bootstrap interval.
-        high: upper end.
-        p: of McNemar's exact test.
-        a_only: images that only a classifies correctly.
-        b_only: images that only b classifies correctly.
-        images: N.
-    """
-
-    difference: float
+    difference: float  # accuracy of a minus that of b, percentage points
     low: float
     high: float
     p: float
-    a_only: int
+    a_only: int  # images that only a classifies correctly
     b_only: int
     images: int
 
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """The mean difference over pairs of runs that share a seed.
+    """The mean difference over pairs of runs with equal seeds: Student's interval, p of the two-sided paired t test."""
 
-    Attributes:
-        difference: mean of a minus b, percentage points.
-        low: lower end of Student's interval.
-        high: upper end.
-        p: of the paired t test, two-sided.
-        pairs: n.
-        needed: pairs that would show this difference at this spread (``pairs_needed``); None if no number would.
-    """
-
-    difference: float
+    difference: float  # mean of a minus b, percentage points
     low: float
     high: float
     p: float
     pairs: int
-    needed: int | None
+    needed: int | None  # see ``pairs_needed``
 
 
 def over_images(
@@ -90,34 +68,24 @@ def over_images(
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise SslkitError(f"a paired comparison needs the same images, found {a.shape} and {b.shape}")
     a_only, b_only, images = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
-    # The better one's images come first in the draw, so that swapping a and b changes the sign and nothing else.
+    # The better one's images come first in the draw, so that swapping a and b only changes the sign.
     more, fewer, sign = max(a_only, b_only), min(a_only, b_only), 1 if a_only >= b_only else -1
     shares = np.array([more, fewer, images - more - fewer]) / images
     counts = rng.generator(seed, "statistics.bootstrap").multinomial(images, shares, size=resamples)
     differences = 100 * sign * (counts[:, 0] - counts[:, 1]) / images
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    return OverImages(
-        difference=100 * (a_only - b_only) / images,
-        low=float(low),
-        high=float(high),
-        p=mcnemar(a_only, b_only),
-        a_only=a_only,
-        b_only=b_only,
-        images=images,
-    )
+    difference, p = 100 * (a_only - b_only) / images, mcnemar(a_only, b_only)
+    return OverImages(difference, float(low), float(high), p, a_only, b_only, images)
 
 
 def mcnemar(a_only: int, b_only: int) -> float:
-    """McNemar's exact test (Psychometrika 12, 1947): could the disagreements be the tosses of a fair coin?
+    """Two-sided p of McNemar's exact test (Psychometrika 12, 1947); 1 if two classifiers never disagree.
 
     Args:
-        a_only: images that only one of two classifiers gets right.
+        a_only: images that only one of them gets right.
         b_only: images that only the other gets right.
-
-    Returns:
-        The two-sided binomial p; 1 where they never disagree.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # slow to import
 
     return float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0
 
@@ -140,31 +108,25 @@ def over_seeds(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> 
     differences = [x - y for x, y in zip(a, b, strict=True)]
     difference, deviation = mean(differences), stdev(differences)
     if deviation <= ROUNDING * abs(difference):
-        # No spread: a difference is certain, and no difference is none.
+        # No spread: the p of a difference is 0, that of no difference is 1.
         low, high, p, deviation = difference, difference, float(difference == 0), 0.0
     else:
         test = ttest_1samp(differences, 0.0)
         (low, high), p = test.confidence_interval(level), test.pvalue  # pyright: ignore[reportAttributeAccessIssue]
-    return OverSeeds(
-        difference=difference,
-        low=float(low),
-        high=float(high),
-        p=float(p),
-        pairs=len(differences),
-        needed=pairs_needed(difference, deviation),
-    )
+    needed = pairs_needed(difference, deviation)
+    return OverSeeds(difference, float(low), float(high), float(p), len(differences), needed)
 
 
 def pairs_needed(difference: float, deviation: float, power: float = POWER, level: float = LEVEL) -> int | None:
     """The number of pairs of runs with which a paired two-sided t test finds this difference at this spread.
 
-    The power is the noncentral t distribution's (Cohen, Statistical Power Analysis, 1988), without its far tail, the
-    chance of a finding with the wrong sign. From 1000 pairs on the normal distribution replaces it.
+    The power is that of the noncentral t distribution (Cohen, Statistical Power Analysis, 1988) without its far tail,
+    the chance of a finding with the wrong sign. From 1000 pairs on, the normal distribution replaces it.
 
     Args:
         difference: of the means, taken as the true one.
         deviation: standard deviation of the paired differences, taken as the true one.
-        power: the wanted chance of a finding, in (0, 1).
+        power: the chance of finding the difference, in (0, 1).
         level: 1 minus the size of the test.
 
     Returns:

@@ -6,25 +6,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which keys of a file filled an encoder, under the names they have in the file.
-
-    Attributes:
-        file: name of the file.
-        layout: title of its layout.
-        path: the containers that were opened, outermost first; empty for a bare state dict.
-        used: keys whose tensors are now in the encoder.
-        unused: tensors that are in the file and not in the encoder: heads, decoders, mask tokens, the other branch.
-        missing: keys of the encoder that the file did not fill; always empty, since such a file is refused.
-        remarks: what the user should know: which branch was taken, what was resampled.
-    """
+    """Which keys of a file filled an encoder, under the names they have in the file."""
 
     file: str
-    layout: str
-    path: tuple[str, ...]
+    layout: str  # its title
+    path: tuple[str, ...]  # the containers that were opened, outermost first; empty for a bare state dict
     used: list[str]
-    unused: list[str]
-    missing: list[str]
-    remarks: list[str]
+    unused: list[str]  # heads, decoders, mask tokens, the other branch
+    missing: list[str]  # keys of the encoder; always empty, since a file that does not fill it is refused
+    remarks: list[str]  # for the user: which branch was taken, what was resampled
 
     def as_json(self) -> dict[str, Any]:
         """For ``features.json``: all but the layout, which the keys imply."""

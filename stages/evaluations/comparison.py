@@ -11,12 +11,7 @@ from stages.contract.stage import recorded
 from stages.evaluations.members import Member, estimates
 from stages.evaluations.results import TOP1
 
-COSTS = {
-    "epochs": "epochs",
-    "minutes": "minutes",
-    "images_per_second": "images/s",
-    "peak_memory_mb": "peak MB",
-}
+COSTS = {"epochs": "epochs", "minutes": "minutes", "images_per_second": "images/s", "peak_memory_mb": "peak MB"}
 PERCENT, ANY_UNIT = ".1f", ".3g"
 
 

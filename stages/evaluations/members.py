@@ -16,17 +16,11 @@ from stages.evaluations.results import Evaluation, StageResult
 
 @dataclass(frozen=True)
 class Estimate:
-    """One evaluation of a run, or of the seeds of an experiment.
+    """One evaluation of a run, or of the seeds of an experiment."""
 
-    Attributes:
-        value: percent; the mean over seeds.
-        half: half width of the 95 % interval of that mean (Student's t); None for a single run.
-        evaluations: of each run that has it.
-    """
-
-    value: float
-    half: float | None
-    evaluations: Sequence[Evaluation]
+    value: float  # percent; the mean over seeds
+    half: float | None  # half width of the 95 % interval of that mean (Student's t); None for a single run
+    evaluations: Sequence[Evaluation]  # by run
 
     @property
     def stale(self) -> bool:
@@ -43,17 +37,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a comparison or a report.
+    """One run of a comparison or a report."""
 
-    Attributes:
-        name: what it is called there; seeds of one experiment may share it.
-        run: the run directory.
-        stages: its own stages, then those on other data.
-    """
-
-    name: str
+    name: str  # seeds of one experiment may share it
     run: Run
-    stages: Sequence[StageResult]
+    stages: Sequence[StageResult]  # its own stages, then those on other data
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:

@@ -19,23 +19,14 @@ TOP1 = "top1"
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage of a run, or a variant of it.
+    """One stage of a run, or a variant of it."""
 
-    Attributes:
-        id: as in ``Run.stages``: ``linear:augment``.
-        home: the run that holds its folder.
-        on: name of the data it was done on, where that is not clear from the run; else empty.
-        state: as ``sslkit status`` calls it.
-        stale: inputs that changed since.
-        record: its ``stage.json``; empty if it never ran.
-    """
-
-    id: str
-    home: Run
-    on: str
-    state: str
-    stale: Sequence[str]
-    record: Result
+    id: str  # as in ``Run.stages``: ``linear:augment``
+    home: Run  # the run that holds its folder
+    on: str  # name of its data, if that is not clear from the run; else empty
+    state: str  # as ``sslkit status`` calls it
+    stale: Sequence[str]  # inputs that changed since
+    record: Result  # its ``stage.json``; empty if it never ran
 
     @property
     def declared(self) -> Stage:
@@ -116,16 +107,10 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One number that a stage measured of an encoder, in percent.
-
-    Attributes:
-        stage: that measured it.
-        metric: ``top1``, or a name in the ``headline`` of the stage's results.
-        value: the number.
-    """
+    """One number that a stage measured of an encoder, in percent."""
 
     stage: StageResult
-    metric: str
+    metric: str  # ``top1``, or a name in the ``headline`` of the stage's results
     value: float
 
     @property

@@ -26,21 +26,13 @@ PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """An encoder that can be built.
+    """An encoder that can be built."""
 
-    Attributes:
-        kind: run, file, timm, random or pixels.
-        spec: arguments of ``EncoderSpec``; None for pixels.
-        image_size: pixels.
-        files: what is read, by name: ``weights``, and ``encoder_info`` where an encoder.json describes them.
-        seed: of the initial weights; None unless they are random.
-    """
-
-    kind: str
-    spec: dict[str, Any] | None
-    image_size: int
-    files: Mapping[str, Path]
-    seed: int | None = None
+    kind: str  # run, file, timm, random or pixels
+    spec: dict[str, Any] | None  # arguments of ``EncoderSpec``; None for pixels
+    image_size: int  # pixels
+    files: Mapping[str, Path]  # by name: ``weights``, and ``encoder_info`` if an encoder.json describes them
+    seed: int | None = None  # of the initial weights; None unless they are random
 
     def config(self) -> Result:
         """What the features depend on, besides the content of the files."""

@@ -13,10 +13,6 @@ PANELS = [
         30,
     ),
     Panel(
-        "accuracy",
-        "accuracy of the training task (share)",
-        "Accuracy of the training task",
-        section=SECTION,
-        order=31,
+        "accuracy", "accuracy of the training task (share)", "Accuracy of the training task", section=SECTION, order=31
     ),
 ]

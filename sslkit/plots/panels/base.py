@@ -1,7 +1,7 @@
-"""A panel of the training log: which metric it shows, what it is called, and what to look for.
+"""A panel of the training log: which metric it shows, its labels, and what to look for.
 
-A file dropped into this folder holds ``PANELS``, a list of ``Panel``, and adds them to `sslkit curves` and to the
-report. A metric that no panel shows is drawn under its own name.
+Each file in this folder has a list ``PANELS``; `sslkit curves` and the report draw them. A metric without a panel is
+drawn under its own name.
 """
 
 import importlib
@@ -17,25 +17,15 @@ OTHERS = "Other logged metrics"
 
 @dataclass(frozen=True)
 class Panel:
-    """How one metric is drawn.
+    """How one metric is drawn."""
 
-    Attributes:
-        metric: the last part of its key in ``metrics.jsonl``; every objective that logs it has a line.
-        axis: name of the y axis, with its unit.
-        title: caption in the report.
-        note: what to look for, as a sentence; may be empty.
-        section: heading in the report under which it stands.
-        order: of the panels of a section, and of the sections by their first panel.
-        bounds: the upper bounds to draw as dashed lines: what each is called, and the metric that is logged beside
-            this one and holds it.
-    """
-
-    metric: str
-    axis: str
-    title: str
-    note: str = ""
-    section: str = OTHERS
-    order: int = 1000
+    metric: str  # the last part of its key in ``metrics.jsonl``; every objective that logs it has a line
+    axis: str  # label of the y axis, with its unit
+    title: str  # caption in the report
+    note: str = ""  # what to look for, as a sentence
+    section: str = OTHERS  # heading in the report
+    order: int = 1000  # of the panels of a section, and of the sections by their first panel
+    # Upper bounds, drawn as dashed lines: their names, and the metrics logged alongside that hold their values.
     bounds: Mapping[str, str] | None = None
 
 
@@ -48,7 +38,7 @@ def panels() -> dict[str, Panel]:
 
 
 def panel_of(metric: str) -> Panel:
-    """The panel of a metric; one that no file describes has a panel under its own name.
+    """The panel of a metric; the default is a panel under the metric's own name.
 
     >>> panel_of("kl").axis, panel_of("queue_age").title
     ('KL(teacher || student) (nats)', 'Queue age')

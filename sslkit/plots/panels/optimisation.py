@@ -9,11 +9,7 @@ PANELS = [
     Panel("momentum", "momentum of the teacher", "Momentum of the teacher", section=SECTION, order=42),
     Panel("gradient_norm", "gradient norm before clipping (L2)", "Gradient norm", section=SECTION, order=43),
     Panel(
-        "encoder_gradient",
-        "gradient norm on the encoder (L2)",
-        "Gradient on the encoder",
-        section=SECTION,
-        order=44,
+        "encoder_gradient", "gradient norm on the encoder (L2)", "Gradient on the encoder", section=SECTION, order=44
     ),
     Panel(
         "cosine",

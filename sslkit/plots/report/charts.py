@@ -21,21 +21,13 @@ NAME = 26  # letters of a run's name next to an axis
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure of the page.
+    """A figure in the page."""
 
-    Attributes:
-        name: unique in the page; letters, digits and hyphens.
-        title: its caption.
-        note: what to look for; may be empty.
-        svg: the element.
-        data: for the cursor that reads off values: ``curves.frame``'s, ``time``, ``unit`` and ``lines``; None without
-            one.
-    """
-
-    name: str
+    name: str  # unique in the page; letters, digits and hyphens
     title: str
-    note: str
+    note: str  # what to look for; may be empty
     svg: str
+    # For the cursor that reads off values: what ``curves.frame`` returns, ``time``, ``unit`` and ``lines``.
     data: dict[str, Any] | None = None
 
 
@@ -50,23 +42,14 @@ class ChartSection:
 
 @dataclass(frozen=True)
 class Point:
-    """One run's or experiment's measured value.
-
-    Attributes:
-        run: its name.
-        number: of its colour.
-        value: as measured, or the mean over seeds.
-        low: lower end of the interval; None where there is none.
-        high: upper end.
-        seeds: the seeds one by one.
-    """
+    """One run's or experiment's measured value."""
 
     run: str
-    number: int
-    value: float
-    low: float | None = None
+    number: int  # of its colour
+    value: float  # the mean over seeds
+    low: float | None = None  # ends of the interval; None where there is none
     high: float | None = None
-    seeds: Sequence[float] = ()
+    seeds: Sequence[float] = ()  # the value of each seed
 
 
 def training(runs: Mapping[str, Sequence[Log]]) -> list[ChartSection]:

@@ -23,38 +23,23 @@ DASHES: dict[str, str] = dict(zip(STYLES, ("", "6 3", "7 2.5 1.5 2.5", "1.5 2.5"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: its content.
-        detail: a second, smaller line; may be empty.
-        mark: ``best``, ``good``, ``warn``, ``bad``, ``none`` or empty.
-        number: whether it is right-aligned.
-        tag: a word of warning next to the text; may be empty.
-    """
+    """One cell of a table."""
 
     text: str
-    detail: str = ""
-    mark: str = ""
-    number: bool = False
-    tag: str = ""
+    detail: str = ""  # a second, smaller line
+    mark: str = ""  # ``best``, ``good``, ``warn``, ``bad``, ``none`` or empty
+    number: bool = False  # whether it is right-aligned
+    tag: str = ""  # a warning in a word, next to the text
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a reader must know, said by a word and not only by its colour.
+    """Something that a reader must know, with a word for its kind, because colour alone is not enough."""
 
-    Attributes:
-        mark: ``bad`` or ``warn``.
-        kind: the word: failed, stale, collapse, ...
-        text: a sentence.
-        command: the command line that fixes it; may be empty.
-    """
-
-    mark: str
-    kind: str
-    text: str
-    command: str = ""
+    mark: str  # ``bad`` or ``warn``
+    kind: str  # failed, stale, collapse, ...
+    text: str  # a sentence
+    command: str = ""  # the command line that fixes it
 
 
 @dataclass(frozen=True)
@@ -69,19 +54,12 @@ class Headline:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
-
-    Attributes:
-        title: its caption.
-        head: a name for each column.
-        rows: the cells, as many as names.
-        note: a line below it; may be empty.
-    """
+    """A table whose first column names its rows."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    note: str = ""
+    note: str = ""  # a line below the table
 
 
 @dataclass(frozen=True)
@@ -113,23 +91,14 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Step:
-    """The provenance of one stage of a run.
-
-    Attributes:
-        name: the stage.
-        state: done, never run, interrupted, ...
-        mark: as in ``Cell``.
-        facts: (name, value), in order.
-        command: the command line that reproduces it; None if it never ran.
-        remarks: what is wrong with it.
-    """
+    """The provenance of one stage of a run."""
 
     name: str
-    state: str
-    mark: str
-    facts: Sequence[tuple[str, str]] = ()
-    command: str | None = None
-    remarks: Sequence[Notice] = ()
+    state: str  # done, never run, interrupted, ...
+    mark: str  # as in ``Cell``
+    facts: Sequence[tuple[str, str]] = ()  # (name, value)
+    command: str | None = None  # the command line that reproduces it; None if it never ran
+    remarks: Sequence[Notice] = ()  # what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -144,45 +113,25 @@ class Origin:
 
 @dataclass(frozen=True)
 class Report:
-    """The content of a report, section by section; an empty section is left out.
-
-    Attributes:
-        title: of the page.
-        made: when, as a person reads it.
-        about: what it covers, in a line.
-        names: of the runs or experiments, in the order of their colours.
-        notices: what a reader must know first.
-        tiles: the headline of a single run.
-        runs: what each run is.
-        results: accuracies with their intervals.
-        measures: the results as figures.
-        logs: by name the training logs, seed by seed.
-        differences: settings that are not the same in all runs.
-        recipes: (name, resolved recipe as YAML).
-        galleries: pictures, stage by stage.
-        numbers: every other number that stages measured.
-        states: which stages were done.
-        origins: the provenance of everything.
-        tab: title in a browser's tab; the page's by default.
-    """
+    """The content of a report, section by section; an empty section is left out."""
 
     title: str
-    made: str
-    about: str
-    names: Sequence[str]
+    made: str  # date and time
+    about: str  # what it covers, in a line
+    names: Sequence[str]  # of the runs or experiments, in the order of their colours
     runs: Table
-    states: Table
+    states: Table  # of the stages
     origins: Sequence[Origin]
     notices: Sequence[Notice] = ()
-    tiles: Sequence[Headline] = ()
-    results: Table | None = None
-    measures: Sequence[Measure] = ()
-    logs: Mapping[str, Sequence[Log]] = field(default_factory=dict)
-    differences: Table | None = None
-    recipes: Sequence[tuple[str, str]] = ()
+    tiles: Sequence[Headline] = ()  # for a single run
+    results: Table | None = None  # accuracies with their intervals
+    measures: Sequence[Measure] = ()  # the results as figures
+    logs: Mapping[str, Sequence[Log]] = field(default_factory=dict)  # the training logs of each name's seeds
+    differences: Table | None = None  # settings that are not the same in all runs
+    recipes: Sequence[tuple[str, str]] = ()  # (name, resolved recipe as YAML)
     galleries: Sequence[Gallery] = ()
-    numbers: Sequence[Table] = ()
-    tab: str = ""
+    numbers: Sequence[Table] = ()  # every other number that stages measured
+    tab: str = ""  # title in a browser's tab; the page's by default
 
 
 @dataclass(frozen=True)

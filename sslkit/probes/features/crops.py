@@ -17,10 +17,7 @@ BATCH = 64  # images per forward pass
 
 
 def crops(
-    images: UnlabelledImages,
-    rows: np.ndarray,
-    frozen: FrozenEncoder,
-    title: str = "",
+    images: UnlabelledImages, rows: np.ndarray, frozen: FrozenEncoder, title: str = ""
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """The crops that ``extract`` sees; the next batch is cut while the caller works on one.
 

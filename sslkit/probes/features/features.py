@@ -20,19 +20,12 @@ CHUNK = 8192  # rows read at once: what bounds the memory of a pass over the fea
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one split.
+    """The features of one split."""
 
-    Attributes:
-        path: file of the features, for messages.
-        parts: memory-mapped arrays (N, ...) whose rows are flattened and joined; one or two.
-        labels: (R,) int64, labels of the labelled rows only.
-        rows: (R,) int64, the rows that have a label, ascending.
-    """
-
-    path: Path
-    parts: tuple[np.ndarray, ...]
-    labels: np.ndarray
-    rows: np.ndarray
+    path: Path  # for messages
+    parts: tuple[np.ndarray, ...]  # memory-mapped arrays (N, ...) whose rows are flattened and joined; one or two
+    labels: np.ndarray  # (R,) int64, labels of the labelled rows only
+    rows: np.ndarray  # (R,) int64, the rows that have a label, ascending
 
     @property
     def width(self) -> int:
@@ -62,7 +55,7 @@ class Features:
         for start in range(0, len(self), size):
             where = slice(start, min(start + size, len(self)))
             batch = self.take(np.arange(where.start, where.stop))
-            # The sum is not finite when any entry is not, at a tenth of the price of asking every entry.
+            # The sum is not finite if any entry is not, and takes a tenth of the time of testing every entry.
             if not torch.isfinite(batch.sum()) and not torch.isfinite(batch).all():
                 bad = int(torch.isfinite(batch).all(1).logical_not().nonzero()[0])
                 raise SslkitError(
@@ -87,8 +80,8 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
     Args:
         files: arrays (N, D) or (N, L, D); their rows are joined.
         labels: array (N,) of integers, -1 = unlabelled.
-        last: of arrays (N, L, D) keep only the last so many of the L.
-        unlabelled: keep the rows without a label too, with their -1.
+        last: of arrays (N, L, D) keep only the last ``last`` of the L.
+        unlabelled: keep the rows without a label too, with label -1.
 
     Raises:
         SslkitError: a file is not an array, shapes do not match, or no row has a label.

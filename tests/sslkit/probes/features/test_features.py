@@ -35,11 +35,11 @@ def test_layers_and_patch_mean_are_joined_in_order(tmp_path):
         open_features(files, tmp_path / "labels.npy", last=4)
 
 
-def test_files_that_are_no_arrays(tmp_path):
+def test_files_that_are_not_arrays_are_refused(tmp_path):
     np.save(tmp_path / "labels.npy", np.zeros(3, int))
     (tmp_path / "cls.npy").write_text("hello")
-    with pytest.raises(SslkitError, match=r"cls\.npy is no readable \.npy array"):
+    with pytest.raises(SslkitError, match=r"cls\.npy is not a readable \.npy array"):
         open_features([tmp_path / "cls.npy"], tmp_path / "labels.npy")
     np.save(tmp_path / "cls.npy", np.array([{}, {}, {}]), allow_pickle=True)
-    with pytest.raises(SslkitError, match="no readable"):
+    with pytest.raises(SslkitError, match="not a readable"):
         open_features([tmp_path / "cls.npy"], tmp_path / "labels.npy")
