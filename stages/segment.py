@@ -61,8 +61,7 @@ class Segment(EncoderOptions, ResultOptions):
         Path | None, typer.Option("--images", metavar="DIR", help="Photos, of any size.", show_default=False)
     ] = None
     masks: Annotated[
-        Path | None,
-        typer.Option("--masks", metavar="DIR", help="Masks named after the photos.", show_default=False),
+        Path | None, typer.Option("--masks", metavar="DIR", help="Masks named after the photos.", show_default=False)
     ] = None
     protocol: Annotated[
         list[str] | None, typer.Option("--protocol", metavar="NAME", help=PROTOCOL_HELP, show_default=False)

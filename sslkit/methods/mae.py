@@ -25,16 +25,7 @@ from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.sincos_positions import fix_positions, sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
-from sslkit.methods.base import (
-    DataFacts,
-    Losses,
-    Method,
-    Preview,
-    augmented,
-    drop_scales,
-    masked_on_object,
-    takes_no,
-)
+from sslkit.methods.base import DataFacts, Losses, Method, Preview, augmented, drop_scales, masked_on_object, takes_no
 from sslkit.recipe.schema import Recipe
 from sslkit.recipe.sections import Strict
 from sslkit.schedules import Moment, cosine

@@ -69,10 +69,13 @@ def test_what_is_written(tuned, shapes_run):
     names = {"results.json", "predictions.npz", "encoder.safetensors", "encoder.json", "head.safetensors"}
     assert {p.name for p in folder.iterdir()} == {*names, "metrics.jsonl", "stage.json"}
     found = results(tuned)
-    assert found["labels"] == 80 and found["val_images"] == 1000 and found["chosen"]["lr"] == 0.01
+    assert found["labels"] == 80
+    assert found["val_images"] == 1000
+    assert found["chosen"]["lr"] == 0.01
     with np.load(folder / "predictions.npz") as arrays:
         rows, labels, predicted = (arrays[name] for name in ("rows", "labels", "predicted"))
-    assert rows.dtype == labels.dtype == predicted.dtype == np.int64 and rows.tolist() == list(range(1000))
+    assert rows.dtype == labels.dtype == predicted.dtype == np.int64
+    assert rows.tolist() == list(range(1000))
     assert found["top1"] == 100 * float((labels == predicted).mean())
 
 
@@ -93,9 +96,12 @@ def test_workers_change_no_byte_and_again_is_up_to_date(tuned, model, sslkit):
     assert sslkit("finetune", model, *QUICK, *SHORT, "--workers", "1")[0] == 0
     assert written(model) == written(tuned)
     code, out, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 0 and "up to date" in err and "fine-tuned top-1" in out
+    assert code == 0
+    assert "up to date" in err
+    assert "fine-tuned top-1" in out
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT, "--smoothing", "0")
-    assert code == 1 and "smoothing was 0.1, now 0.0" in err
+    assert code == 1
+    assert "smoothing was 0.1, now 0.0" in err
 
 
 def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(tuned, model, sslkit, monkeypatch):
@@ -109,10 +115,13 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(tuned, model, sslkit
     with monkeypatch.context() as patch:
         patch.setattr(FineTune, "after_step", terminated)
         code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 128 + signal.SIGTERM and "rerun the same command to resume" in err
-    assert (model / "finetune" / "checkpoint.pt").exists() and not (model / "finetune" / "results.json").exists()
+    assert code == 128 + signal.SIGTERM
+    assert "rerun the same command to resume" in err
+    assert (model / "finetune" / "checkpoint.pt").exists()
+    assert not (model / "finetune" / "results.json").exists()
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 0 and "resuming at step 5 of 10" in err
+    assert code == 0
+    assert "resuming at step 5 of 10" in err
     assert written(model) == written(tuned)
     steps = [json.loads(line)["step"] for line in (model / "finetune" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [5, 10]
@@ -138,8 +147,10 @@ def test_a_second_round_that_was_killed_goes_on(model, sslkit, monkeypatch):
     assert written(model, folder) == gone_on
     found = results(model, folder)
     report = found["rounds"][0]["pseudo_labels"]
-    assert (report["taken"], report["of"]) == (40, 40) and [r["images"] for r in found["rounds"]] == [40, 80]
-    assert 0 <= report["accuracy"] <= 100 and found["top1"] == found["rounds"][1]["top1"]
+    assert (report["taken"], report["of"]) == (40, 40)
+    assert [r["images"] for r in found["rounds"]] == [40, 80]
+    assert 0 <= report["accuracy"] <= 100
+    assert found["top1"] == found["rounds"][1]["top1"]
 
 
 def test_no_label_but_those_of_the_fraction_counts(tuned, model, sslkit, monkeypatch):
@@ -166,7 +177,8 @@ def test_frozen_weights_stay_to_the_bit(model, sslkit):
     before = load_file(model / "pretrain" / "encoder.safetensors")
     after = load_file(model / "finetune-unfreeze-1" / "encoder.safetensors")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved and all(name.startswith(("blocks.1.", "norm.")) for name in moved)
+    assert moved
+    assert all(name.startswith(("blocks.1.", "norm.")) for name in moved)
     assert {"norm.weight", "blocks.1.attn.qkv.weight", "blocks.1.mlp.fc2.bias"} <= moved
 
 
@@ -186,7 +198,8 @@ def test_a_random_start_is_the_same_architecture_drawn_from_the_seed(model, sslk
 def test_other_data_than_the_runs_own_is_judged_below_on(tuned, model, shapes_run, sslkit, tmp_path):
     shutil.copytree(shapes_run, tmp_path / "other")
     assert sslkit("finetune", model, *QUICK, *SHORT, "--data", tmp_path / "other")[0] == 0
-    assert written(model / "on" / "other") == written(tuned) and not (model / "finetune").exists()
+    assert written(model / "on" / "other") == written(tuned)
+    assert not (model / "finetune").exists()
 
 
 def test_held_out_train_chooses_and_val_does_not(model, sslkit, monkeypatch):
@@ -196,7 +209,8 @@ def test_held_out_train_chooses_and_val_does_not(model, sslkit, monkeypatch):
     assert [row["lr"] for row in found["sweep"]] == [1e-7, 0.01]
     best = max(found["sweep"], key=lambda row: row["held_out_top1"])
     assert found["chosen"] == {key: best[key] for key in ("lr", "share_of_run")}
-    assert found["held_out_top1"] == best["held_out_top1"] and found["labels"] == 80
+    assert found["held_out_top1"] == best["held_out_top1"]
+    assert found["labels"] == 80
     looked = (model / "finetune" / "sweep" / "lr-0.01" / "metrics.jsonl").read_text()
     assert looked.count("held_out_top1") == 2  # once an epoch
     steps = [json.loads(line)["step"] for line in (model / "finetune" / "metrics.jsonl").read_text().splitlines()]
@@ -225,13 +239,16 @@ def test_mistakes_end_in_one_line_and_leave_what_was_there(model, sslkit, words,
     older.write_text("{}")
     got, out, err = sslkit("finetune", model, *QUICK, *words, "--force")
     last = err.strip().splitlines()[-1]
-    assert (got, out) == (code, "") and message in last and last.startswith("sslkit: ")
+    assert (got, out) == (code, "")
+    assert message in last
+    assert last.startswith("sslkit: ")
     assert [path.name for path in model.glob("finetune*/*")] == ["results.json"]
 
 
 def test_a_single_step_trains_and_says_that_it_is_one(model, sslkit):
     code, _, err = sslkit("finetune", model, "--epochs", "1", "--batch-size", "80", "--ema", "0", *QUICK)
-    assert code == 0 and "only 1 step: " in err
+    assert code == 0
+    assert "only 1 step: " in err
     head = load_file(model / "finetune" / "head.safetensors")
     assert head["bias"].abs().min() > 1e-5
     before, after = (load_file(path) for path in (Run(model).encoder, model / "finetune" / "encoder.safetensors"))
@@ -240,13 +257,15 @@ def test_a_single_step_trains_and_says_that_it_is_one(model, sslkit):
 
 def test_a_training_that_diverges_says_what_to_try(model, sslkit):
     code, out, err = sslkit("finetune", model, *QUICK, "--lr", "1e30", "--epochs", "6", "--batch-size", "16")
-    assert (code, out) == (1, "") and "lower --lr, lengthen the warm-up" in err.strip().splitlines()[-1]
+    assert (code, out) == (1, "")
+    assert "lower --lr, lengthen the warm-up" in err.strip().splitlines()[-1]
 
 
 def test_several_processes_are_refused(model, sslkit, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 2 and "start it without torchrun" in err
+    assert code == 2
+    assert "start it without torchrun" in err
 
 
 def test_images_without_labels_are_refused(model, sslkit, monkeypatch):
@@ -259,5 +278,6 @@ def test_images_without_labels_are_refused(model, sslkit, monkeypatch):
 
     monkeypatch.setattr(shards, "open_split", unlabelled)
     code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 1 and "has no labels in train or val: prepare from class folders" in err
+    assert code == 1
+    assert "has no labels in train or val: prepare from class folders" in err
     assert not (model / "finetune").exists()

@@ -21,14 +21,19 @@ def test_command(tmp_path, sslkit):
         code, out, _ = sslkit("linear", run, *words)
         assert code == 0
     results = json.loads(out)
-    assert results["top1"] > 90 and results["top5"] == 100 and len(results["sweep"]) == 20
+    assert results["top1"] > 90
+    assert results["top5"] == 100
+    assert len(results["sweep"]) == 20
     assert results["held_out_top1"] == max(row["held_out_top1"] for row in results["sweep"])
-    assert results["features"] == "cls" and {"lr", "weight_decay"} == set(results["chosen"])
+    assert results["features"] == "cls"
+    assert {"lr", "weight_decay"} == set(results["chosen"])
     head = safetensors.torch.load_file(tmp_path / "a/linear/head.safetensors")
-    assert head["weight"].shape == (3, 12) and head["bias"].shape == (3,)
+    assert head["weight"].shape == (3, 12)
+    assert head["bias"].shape == (3,)
     saved, (x, labels) = np.load(tmp_path / "a/linear/predictions.npz"), blobs(60, 3, 1, spread=0.3)
     predicted = (torch.from_numpy(x) @ head["weight"].T + head["bias"]).argmax(1)
-    assert saved["predicted"].tolist() == predicted.tolist() and saved["labels"].tolist() == labels.tolist()
+    assert saved["predicted"].tolist() == predicted.tolist()
+    assert saved["labels"].tolist() == labels.tolist()
     assert saved["rows"].tolist() == list(range(60))
     for file in ("results.json", "head.safetensors", "predictions.npz"):
         assert (tmp_path / "a/linear" / file).read_bytes() == (tmp_path / "b/linear" / file).read_bytes()
@@ -43,7 +48,8 @@ def test_few_labels_are_all_that_is_looked_at(tmp_path, sslkit):
     run = write_features(tmp_path / "few", (x, y), val)
     assert sslkit("linear", run, *words, "--label-fraction", 0.1)[0] == 0
     results = json.loads((run / "linear-labels-0.1/results.json").read_text())
-    assert results["train_images"] == len(kept) == 31 and results["label_fraction"] == 0.1
+    assert results["train_images"] == len(kept) == 31
+    assert results["label_fraction"] == 0.1
     assert not (run / "linear").exists()
     # As if the other images had no label at all.
     bare = write_features(tmp_path / "bare", (x, others), val)
@@ -55,15 +61,20 @@ def test_few_labels_are_all_that_is_looked_at(tmp_path, sslkit):
 def test_one_label_per_class_is_said(tmp_path, sslkit):
     run = write_features(tmp_path, blobs(300, 3, 0, spread=0.3), blobs(60, 3, 1, spread=0.3))
     code, out, err = sslkit("linear", run, "--epochs", 2, "--label-fraction", 0.005, "--device", "cpu")
-    assert code == 0 and "one label per class" in err and "the middle one, no label to choose by" in out
+    assert code == 0
+    assert "one label per class" in err
+    assert "the middle one, no label to choose by" in out
     code, _, err = sslkit("linear", run, "--label-fraction", 1.5)
-    assert code == 2 and "--label-fraction 1.5: must be above 0 and at most 1" in err and err.count("\n") == 1
+    assert code == 2
+    assert "--label-fraction 1.5: must be above 0 and at most 1" in err
+    assert err.count("\n") == 1
 
 
 def test_a_sweep_of_ones_own(tmp_path, sslkit):
     run = write_features(tmp_path, blobs(100, 3, 0), blobs(60, 3, 1))
     code, out, _ = sslkit("linear", run, "--lr", 0.1, "--lr", 1, "--weight-decay", 0, "--epochs", 2, "--json")
-    assert code == 0 and [row["lr"] for row in json.loads(out)["sweep"]] == [0.1, 1.0]
+    assert code == 0
+    assert [row["lr"] for row in json.loads(out)["sweep"]] == [0.1, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -85,5 +96,8 @@ def test_bad_features_are_one_line(tmp_path, sslkit, labels, value, words, says)
     older.write_text("{}")
     run = write_features(tmp_path, (x, labels), blobs(30, 3, 1))
     code, out, err = sslkit("linear", run, "--epochs", 1, "--force", *words)
-    assert code == 1 and not out and list(older.parent.iterdir()) == [older]
-    assert says in err and err.count("\n") == 1, err
+    assert code == 1
+    assert not out
+    assert list(older.parent.iterdir()) == [older]
+    assert says in err, err
+    assert err.count("\n") == 1, err

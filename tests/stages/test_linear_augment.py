@@ -21,23 +21,30 @@ def run(trained_run, tmp_path) -> Path:
 def test_command(run, shapes_run, sslkit):
     words = ("linear", run, "--augment", "--layers", 2, "--patch-mean", "--data", shapes_run, *QUICK)
     code, out, err = sslkit(*words, "--epochs", 2, "--json")
-    assert code == 0 and "linear: an epoch of" in err, err
+    assert code == 0, err
+    assert "linear: an epoch of" in err, err
     results = json.loads(out)
-    assert results["augment"] and results["crop_scale"] == [0.08, 1.0] and len(results["sweep"]) == 20
-    assert results["train_images"] + results["held_out_images"] == 80 and results["held_out_images"] == 10
+    assert results["augment"]
+    assert results["crop_scale"] == [0.08, 1.0]
+    assert len(results["sweep"]) == 20
+    assert results["train_images"] + results["held_out_images"] == 80
+    assert results["held_out_images"] == 10
     assert results["held_out_top1"] == max(row["held_out_top1"] for row in results["sweep"])
     folder = run / "linear-augment"
-    assert json.loads((folder / "results.json").read_text()) == results and not (run / "linear").exists()
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert not (run / "linear").exists()
     head, saved = safetensors.torch.load_file(folder / "head.safetensors"), np.load(folder / "predictions.npz")
     files = [run / "features/val" / f"{name}.npy" for name in ("blocks", "patch_mean")]
     val = open_features(files, run / "features/val/labels.npy", 2)
     predicted = (val.take(np.arange(len(val))) @ head["weight"].T + head["bias"]).argmax(1).numpy()
-    assert saved["predicted"].tolist() == predicted.tolist() and saved["rows"].tolist() == val.rows.tolist()
+    assert saved["predicted"].tolist() == predicted.tolist()
+    assert saved["rows"].tolist() == val.rows.tolist()
     assert saved["labels"].tolist() == val.labels.tolist()
     assert results["top1"] == pytest.approx(100 * (predicted == val.labels).mean())
     assert "up to date" in sslkit(*words, "--epochs", 2)[2]
     code, _, err = sslkit(*words, "--epochs", 3)
-    assert code == 1 and "epochs was 2, now 3" in err
+    assert code == 1
+    assert "epochs was 2, now 3" in err
 
 
 def test_the_scale_of_the_crops_is_a_setting(run, shapes_run, sslkit):
@@ -45,17 +52,23 @@ def test_the_scale_of_the_crops_is_a_setting(run, shapes_run, sslkit):
     assert sslkit(*words, 0.5, 1)[0] == 0
     assert json.loads((run / "linear-augment/results.json").read_text())["crop_scale"] == [0.5, 1.0]
     code, _, err = sslkit(*words, 0.6, 1)
-    assert code == 1 and "--force redoes it" in err
+    assert code == 1
+    assert "--force redoes it" in err
     code, _, err = sslkit(*words, 0.6, 0.5)
-    assert code == 2 and "--crop-scale 0.6 0.5: must be two rising shares" in err and err.count("\n") == 1
+    assert code == 2
+    assert "--crop-scale 0.6 0.5: must be two rising shares" in err
+    assert err.count("\n") == 1
 
 
 def test_few_labels_and_crops_together(run, shapes_run, sslkit):
     words = (run, "--augment", "--label-fraction", 0.01, "--epochs", 1, "--data", shapes_run, *QUICK)
     code, out, err = sslkit("linear", *words, "--json")
     results = json.loads(out)
-    assert code == 0 and "took the middle setting, lr 0.03" in err
-    assert results["held_out_top1"] is None and results["train_images"] == 10 and results["held_out_images"] == 0
+    assert code == 0
+    assert "took the middle setting, lr 0.03" in err
+    assert results["held_out_top1"] is None
+    assert results["train_images"] == 10
+    assert results["held_out_images"] == 0
     assert (run / "linear-augment-labels-0.01/results.json").exists()
 
 
@@ -105,6 +118,8 @@ def refused(kind: str, run: Path, shapes_run: Path, sslkit) -> tuple[int, str]:
 def test_what_cannot_be_encoded_again_is_one_line(run, shapes_run, sslkit, kind):
     expected, says = refused(kind, run, shapes_run, sslkit)
     code, out, err = sslkit("linear", run, "--augment", "--epochs", 1, "--data", shapes_run, *QUICK)
-    assert code == expected and not out
-    assert says in err and err.count("\n") == 1, err
+    assert code == expected
+    assert not out
+    assert says in err, err
+    assert err.count("\n") == 1, err
     assert not (run / "linear-augment").exists()

@@ -82,7 +82,8 @@ def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
     attention, probe = results["attention"], results["probe"]
     for choice in ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads"):
         gap = attention["difference"][choice]
-        assert gap["jaccard"] > 8 and gap["interval"][0] > 3, (choice, gap)
+        assert gap["jaccard"] > 8, (choice, gap)
+        assert gap["interval"][0] > 3, (choice, gap)
         assert gap["jaccard"] == pytest.approx(
             attention["trained"][choice]["jaccard"] - attention["random"][choice]["jaccard"]
         )
@@ -94,8 +95,10 @@ def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
     assert whole["ncut"] == pytest.approx(whole["attention"])  # one object in each
     assert probe["trained"]["train_patches"] / probe["trained"]["train_photos"] == 64
     assert probe["trained"]["patches_per_photo"] == 200_000 // 50
-    assert probe["difference"]["miou"] > 8 and probe["difference"]["interval"][0] > 3
-    assert set(probe["trained"]["iou"]) == {"background", "object"} and probe["trained"]["pixel_accuracy"] > 80
+    assert probe["difference"]["miou"] > 8
+    assert probe["difference"]["interval"][0] > 3
+    assert set(probe["trained"]["iou"]) == {"background", "object"}
+    assert probe["trained"]["pixel_accuracy"] > 80
     assert results["headline"] == {
         "jaccard": attention["trained"]["best_head"]["jaccard"],
         "ncut": results["ncut"]["trained"]["jaccard"],
@@ -106,18 +109,25 @@ def test_a_taught_encoder_is_above_a_random_one(run, shapes_run, sslkit):
     with np.load(folder / "jaccard.npz") as arrays:
         assert 100 * arrays["trained_best_head"].mean() == pytest.approx(results["headline"]["jaccard"])
         assert 100 * arrays["random_ncut"].mean() == pytest.approx(results["ncut"]["random"]["jaccard"])
-        assert arrays["trained_heads"].shape == (50, 3) and len(arrays["names"]) == 50
+        assert arrays["trained_heads"].shape == (50, 3)
+        assert len(arrays["names"]) == 50
         assert np.array_equal(arrays["trained_heads"].max(1), arrays["trained_best_head"])  # one object in each
         assert arrays["trained_confusion"].sum() == 50 * 64 * 64
     for picture in results["pictures"]:
         with Image.open(folder / picture["file"]) as opened:
-            assert opened.info["Description"] == picture["alt"] and len(picture["alt"]) > 60
+            assert opened.info["Description"] == picture["alt"]
+            assert len(picture["alt"]) > 60
     assert f"{attention['random']['best_head']['jaccard']:.1f} (random)" in results["pictures"][0]["alt"]
     code, out, err = sslkit(*words)
-    assert code == 0 and "up to date" in err and "attention: best head" in out and "whole picture" in out
+    assert code == 0
+    assert "up to date" in err
+    assert "attention: best head" in out
+    assert "whole picture" in out
     assert read_json(run / "data" / "reference.json")["run"]
     code, _, err = sslkit(*words, "--mass", 0.5)
-    assert code == 1 and "mass" in err and "--force" in err
+    assert code == 1
+    assert "mass" in err
+    assert "--force" in err
 
 
 def test_photos_with_masks_of_classes(run, folders, sslkit):
@@ -127,13 +137,15 @@ def test_photos_with_masks_of_classes(run, folders, sslkit):
     assert code == 0, err
     results = json.loads(out)
     assert (results["images"], results["photos_with_objects"]) == (6, 5)
-    assert results["classes"] == ["0", "1", "2"] and set(results["headline"]) == {"jaccard", "ncut", "miou"}
+    assert results["classes"] == ["0", "1", "2"]
+    assert set(results["headline"]) == {"jaccard", "ncut", "miou"}
     assert "1 photos contain no object" in err
     folder = run / "segment-pets"  # a variant of its own: other photos do not take its place
     with np.load(folder / "jaccard.npz") as arrays:
         assert arrays["names"].tolist() == [f"cat {i}" for i in (0, 1, 2, 3, 5)]
         pixels = sum(64 * (64 - 8 * (i % 2)) - 4 * (64 - 8 * (i % 2)) * (i != 4) for i in range(6))
-        assert 0 < arrays["trained_confusion"].sum() < pixels and len(arrays["trained_confusion"]) == 3
+        assert 0 < arrays["trained_confusion"].sum() < pixels
+        assert len(arrays["trained_confusion"]) == 3
     before = (folder / "results.json").read_bytes(), (folder / "examples.png").read_bytes()
     assert sslkit(*words, "--force")[0] == 0
     assert before == ((folder / "results.json").read_bytes(), (folder / "examples.png").read_bytes())
@@ -152,16 +164,16 @@ def test_folders_of_one_name_do_not_share_results(run, folders, tmp_path, sslkit
     Image.fromarray(np.full((64, 64, 3), 9, np.uint8)).save(other / "images" / "cat 0.jpg")
     before = (run / "segment-pets" / "results.json").read_bytes()
     code, _, err = sslkit(*moved)
-    assert code == 1 and err.count("\n") == 1
-    assert (
-        f"holds results on the photos in {images}" in err
-        and "rename one of the two folders, or replace the results with --force" in err
-    )
+    assert code == 1
+    assert err.count("\n") == 1
+    assert f"holds results on the photos in {images}" in err
+    assert "rename one of the two folders, or replace the results with --force" in err
     assert (run / "segment-pets" / "results.json").read_bytes() == before
     # Two folders of photos side by side have two names.
     shutil.copytree(other / "images", other / "kittens")
     code, _, err = sslkit("segment", run, "--images", other / "kittens", "--masks", other / "masks", *words)
-    assert code == 0 and (run / "segment-pets-kittens" / "results.json").exists(), err
+    assert code == 0, err
+    assert (run / "segment-pets-kittens" / "results.json").exists(), err
 
 
 def test_the_whole_picture_is_judged_as_each_protocol_is(run, folders, sslkit):
@@ -183,7 +195,8 @@ def test_the_whole_picture_is_judged_as_each_protocol_is(run, folders, sslkit):
         assert 100 * arrays["whole_picture_as_one"] == pytest.approx(together)
     _, out, _ = sslkit("segment", run, "--images", images, "--masks", masks, *words)
     lines = [line for line in out.splitlines() if "the whole picture" in line]
-    assert [line.split(":")[0] for line in lines] == ["attention", "ncut"] and f"{together.mean():.1f}" in lines[1]
+    assert [line.split(":")[0] for line in lines] == ["attention", "ncut"]
+    assert f"{together.mean():.1f}" in lines[1]
 
 
 def test_a_random_encoder_stands_alone_and_count_spreads(run, shapes_run, tmp_path, sslkit):
@@ -191,10 +204,13 @@ def test_a_random_encoder_stands_alone_and_count_spreads(run, shapes_run, tmp_pa
     code, out, err = sslkit("segment", tmp_path / "random", *words, "--json")
     assert code == 0, err
     results = json.loads(out)
-    assert results["images"] == 5 and set(results["ncut"]) == {"random"} and "attention" not in results
+    assert results["images"] == 5
+    assert set(results["ncut"]) == {"random"}
+    assert "attention" not in results
     assert results["headline"] == {"ncut": results["ncut"]["random"]["jaccard"]}
     code, out, _ = sslkit("segment", tmp_path / "random", *words)
-    assert code == 0 and "ncut" in out
+    assert code == 0
+    assert "ncut" in out
 
 
 @pytest.fixture
@@ -210,11 +226,15 @@ def test_without_cls_the_other_protocols_go_on(without_cls, tmp_path, shapes_run
     words = ("segment", tmp_path / "gap", "--data", shapes_run, "--weights", without_cls, "--count", 4, *QUICK)
     code, out, err = sslkit(*words)
     assert code == 0, err
-    assert "no attention: vit_medium_patch16_gap_240 has no CLS token" in out and "ncut" in out
+    assert "no attention: vit_medium_patch16_gap_240 has no CLS token" in out
+    assert "ncut" in out
     results = read_json(tmp_path / "gap" / "segment" / "results.json")
-    assert "CLS" in results["unavailable"]["attention"] and set(results["headline"]) == {"ncut"}
+    assert "CLS" in results["unavailable"]["attention"]
+    assert set(results["headline"]) == {"ncut"}
     code, _, err = sslkit(*words, "--protocol", "attention", "--force")
-    assert code == 1 and "try --protocol ncut,probe" in err and err.count("\n") == 2  # the weights' line, and the error
+    assert code == 1
+    assert "try --protocol ncut,probe" in err
+    assert err.count("\n") == 2  # the weights' line, and the error
 
 
 def test_what_cannot_be_done_is_one_line(run, folders, shapes_run, tmp_path, sslkit):
@@ -222,7 +242,8 @@ def test_what_cannot_be_done_is_one_line(run, folders, shapes_run, tmp_path, ssl
 
     def fails(*words, code=1) -> str:
         found, _, err = sslkit("segment", run, *words, *QUICK)
-        assert found == code and "Traceback" not in err
+        assert found == code
+        assert "Traceback" not in err
         return err.splitlines()[-1]
 
     assert "require each other" in fails("--images", images, code=2)
@@ -262,9 +283,12 @@ def test_prepared_data_without_masks_or_objects_says_so_and_leaves_what_was_ther
     plain, empty = (prepared(tmp_path / name, [mask]) for name, mask in {
         "plain": None, "empty": encode_png(np.zeros((64, 64), np.uint8))}.items())  # fmt: skip
     code, _, err = sslkit("segment", run, "--data", plain, *QUICK, "--force")
-    assert code == 1 and "val of the prepared data has no object masks" in err and "--images DIR --masks DIR" in err
+    assert code == 1
+    assert "val of the prepared data has no object masks" in err
+    assert "--images DIR --masks DIR" in err
     code, _, err = sslkit("segment", run, "--data", empty, *QUICK, "--force")
-    assert code == 1 and "no mask of val has an object" in err
+    assert code == 1
+    assert "no mask of val has an object" in err
     assert [path.name for path in (run / "segment").iterdir()] == ["older"]
 
 
@@ -276,7 +300,8 @@ def test_images_without_a_mask_among_others_are_left_out(run, tmp_path, sslkit):
     drawn = encode_png(mask)
     data = prepared(tmp_path / "partly", [None, drawn, None, drawn, drawn])
     code, out, err = sslkit("segment", run, "--data", data, "--protocol", "ncut", *QUICK, "--json")
-    assert code == 0 and "2 images of val have no mask and are left out" in err
+    assert code == 0
+    assert "2 images of val have no mask and are left out" in err
     assert json.loads(out)["images"] == 3
     with np.load(run / "segment" / "jaccard.npz") as arrays:
         assert arrays["names"].tolist() == ["val-1", "val-3", "val-4"]

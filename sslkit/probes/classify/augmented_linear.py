@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sslkit.data.batch import Batch
 from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.loader import Images, batches, in_memory
 from sslkit.data.order import Order
@@ -24,18 +23,11 @@ from sslkit.data.views import ViewMaker
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear import LinearResult, evaluate, statistics
 from sslkit.probes.classify.linear_heads import LinearHeads, cosine
-from sslkit.probes.classify.linear_sweep import (
-    LinearSettings,
-    LinearSweep,
-    best_setting,
-    held_out_accuracy,
-    plan_sweep,
-)
+from sslkit.probes.classify.linear_sweep import LinearSettings, LinearSweep, best_setting, held_out_accuracy, plan_sweep
 from sslkit.probes.features.extraction import EncoderEmbedding
 from sslkit.probes.features.features import Features, check_pair
 from sslkit.recipe.sections import ViewsSection
 
-SCALE = (0.08, 1.0)  # share of the image's area, as for ImageNet classifiers (arXiv:1409.4842, section 6)
 CHECKED = 8  # images encoded again to verify that the features on disk are this encoder's
 TOLERANCE = 0.05  # relative to the features' norm: bf16 and other devices stay below 0.01
 
@@ -46,12 +38,10 @@ class AugmentedCrops:
 
     Attributes:
         images: of train; image i belongs to row i of the features.
-        embedding: the frozen encoder.
-        arrays: which of its arrays are joined to make a row, as ``open_features`` joins the files of those names.
+        arrays: which of the encoder's arrays make a row, joined as ``open_features`` joins the files of those names.
         layers: how many of the last ``blocks`` to use; None uses all.
         at_once: images per forward pass.
         workers: loader processes; their number never changes a result.
-        scale: of the crops, shares of the image's area.
     """
 
     images: Images
@@ -60,7 +50,7 @@ class AugmentedCrops:
     layers: int | None = None
     at_once: int = 64
     workers: int = 0
-    scale: tuple[float, float] = SCALE
+    scale: tuple[float, float] = (0.08, 1.0)  # of the image's area, as for classifiers (arXiv:1409.4842, section 6)
 
     def views(self, seed: int) -> ViewMaker:
         """The view maker: one random resized crop with a flip."""
@@ -85,15 +75,10 @@ def joined(found: Mapping[str, Tensor], arrays: Sequence[str], layers: int | Non
 
 @dataclass(frozen=True)
 class PiecewiseOrder(Order):
-    """The order of some images, with each batch split into pieces of one forward pass.
+    """The order of some images, with each batch split into pieces of one forward pass."""
 
-    Attributes:
-        rows: (samples,) int64, image numbers.
-        piece: images per piece, at most.
-    """
-
-    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    piece: int = 64
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # (samples,) image numbers
+    piece: int = 64  # images, at most
 
     def epoch(self, epoch: int) -> np.ndarray:
         """(samples,) int64, a permutation of ``rows``."""
@@ -116,14 +101,8 @@ def augmented_linear(
 ) -> LinearResult:
     """Sweep on augmented crops, choose, evaluate.
 
-    Args:
-        train: labelled rows of the images as ``extract`` sees them, to choose and to standardise by.
-        val: labelled rows; used once, at the end.
-        crops: makes the features to learn from.
-        settings: the sweep.
-        device: where the heads are trained.
-        progress: show a bar on standard error.
-        report: called after the first epoch with an estimate of the remaining time.
+    The rows of ``train`` are those of the images as ``extract`` sees them: the probe chooses and standardises by them.
+    ``val`` is used once, at the end; ``report`` is told after the first epoch how much time remains.
 
     Raises:
         SslkitError: one class only, NaN, different widths, too few images to hold some out, features of another
@@ -131,8 +110,8 @@ def augmented_linear(
     """
     classes, sweep = check_pair(train, val), plan_sweep(train, settings)
     check_encoder(train, crops)
-    mean, scale = statistics(train, settings.standardize)
-    heads = _fit(train, sweep, classes, crops, settings, (mean.to(device), scale.to(device)), progress, report)
+    mean, scale = (values.to(device) for values in statistics(train, settings.standardize))
+    heads = _fit(train, sweep, classes, crops, settings, mean, scale, progress, report)
     accuracy = held_out_accuracy(heads, train, sweep.held, mean, scale)
     return evaluate(heads.fold(best_setting(accuracy), mean, scale), val, sweep, accuracy, len(sweep.rest))
 
@@ -163,18 +142,19 @@ def _fit(
     classes: int,
     crops: AugmentedCrops,
     settings: LinearSettings,
-    standard: tuple[Tensor, Tensor],
+    mean: Tensor,
+    scale: Tensor,
     progress: bool,
     report: Callable[[str], None],
 ) -> LinearHeads:
-    """Train all heads on crops of the rows to learn from; ``standard`` is mean and scale on the heads' device."""
-    mean, scale = standard
-    images, rows = len(sweep.rest), train.rows[sweep.rest]
+    """Train all heads on crops of the rows to learn from, on the device of ``mean`` and ``scale``."""
+    images, rows, epochs = len(sweep.rest), train.rows[sweep.rest], settings.epochs
     size = settings.images_per_step(images)
     heads = LinearHeads(sweep.grid, classes, train.width, size, mean.device)
     order = PiecewiseOrder(images, size, seed=settings.seed, rows=rows, piece=crops.at_once)
-    steps = settings.epochs * order.steps_per_epoch
-    pieces, per_step = _pieces(crops, order, steps, settings.seed), -(-size // crops.at_once)
+    steps, per_step = epochs * order.steps_per_epoch, -(-size // crops.at_once)
+    views, pin = crops.views(settings.seed), crops.embedding.device.type == "cuda"
+    pieces = batches(in_memory(crops.images), views, order, 0, steps, crops.workers, pin)
     bar = tqdm(total=steps * size, desc="linear", unit=" crops", disable=None if progress else True, leave=False)
     began = time.monotonic()
     for step in range(steps):
@@ -183,18 +163,11 @@ def _fit(
         truth = torch.cat([piece.labels for piece in batch]).to(mean.device)
         heads.step(features.sub_(mean).mul_(scale), truth, cosine(step, steps))
         bar.update(size)
-        if step + 1 == order.steps_per_epoch and settings.epochs > 1:
-            report(_estimate(time.monotonic() - began, settings.epochs, order.steps_per_epoch * size))
+        if step + 1 == order.steps_per_epoch and epochs > 1:
+            seconds = time.monotonic() - began
+            left = seconds * (epochs - 1)
+            words = f"{left / 60:.0f} minutes" if left >= 90 else f"{left:.0f} seconds"
+            took = f"an epoch of {(step + 1) * size} crops took {seconds:.1f} s"
+            report(f"linear: {took}; {epochs - 1} more will take about {words}")
     bar.close()
     return heads
-
-
-def _pieces(crops: AugmentedCrops, order: Order, steps: int, seed: int) -> Iterator[Batch]:
-    pin = crops.embedding.device.type == "cuda"
-    return batches(in_memory(crops.images), crops.views(seed), order, 0, steps, crops.workers, pin)
-
-
-def _estimate(seconds: float, epochs: int, crops: int) -> str:
-    left = seconds * (epochs - 1)
-    words = f"{left / 60:.0f} minutes" if left >= 90 else f"{left:.0f} seconds"
-    return f"linear: an epoch of {crops} crops took {seconds:.1f} s; {epochs - 1} more will take about {words}"

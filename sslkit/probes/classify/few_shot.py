@@ -1,10 +1,10 @@
 """Few-shot classification on frozen features: val by the nearest class mean of a handful of labelled train images.
 
 A class's prototype is the mean of its support, ``shots`` images (arXiv:1703.05175, equation 1), and an image belongs to
-the class whose prototype is nearest by Euclidean distance. Features are L2-normalised first, as for k-NN
-(arXiv:1911.04623), so that with one shot this is 1-NN by cosine. Nothing is trained and nothing is chosen. Which images
-are the support matters a lot when there are few, so every count of shots is drawn many times: the spread is that of the
-draws, over the whole of val each.
+the class with the nearest prototype by Euclidean distance. Features are L2-normalised first, as for k-NN
+(arXiv:1911.04623), so that with one shot this is 1-NN by cosine. Nothing is trained and nothing is chosen. With few
+shots the result depends a lot on which images are drawn, so the support is drawn many times; the spread is that of the
+draws, each evaluated on all of val.
 """
 
 from collections.abc import Sequence
@@ -21,24 +21,17 @@ from sslkit.errors import UsageError
 from sslkit.probes.classify.nearest import bank_of
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
 
-QUERIES = 2048  # whose distances to all classes are in memory at once
+QUERIES = 2048  # their distances to all classes are in memory at once
 
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """What ``few_shot`` found.
+    """Accuracies of few-shot classification."""
 
-    Attributes:
-        shots: the counts, ascending.
-        top1: (counts, draws) in percent of val.
-        top5: the same.
-        predicted: (R,) int64, classes predicted for val's labelled rows by the first draw of the most shots.
-    """
-
-    shots: list[int]
-    top1: np.ndarray
+    shots: list[int]  # ascending
+    top1: np.ndarray  # (counts, draws), percent of val
     top5: np.ndarray
-    predicted: np.ndarray
+    predicted: np.ndarray  # (R,) int64, of val's labelled rows, by the first draw of the most shots
 
 
 def few_shot(
@@ -46,13 +39,7 @@ def few_shot(
 ) -> FewShotResult:
     """Classify val by the nearest class mean, for some counts of labelled images per class.
 
-    Args:
-        train: labelled rows that the support is drawn from.
-        val: R labelled rows.
-        counts: labelled images per class.
-        draws: supports per count; draw d of 1 shot is part of draw d of 5 shots.
-        seed: of the draws.
-        progress: show a bar on standard error.
+    The support is drawn ``draws`` times for each count; draw d of 1 shot is part of draw d of 5 shots.
 
     Raises:
         UsageError: no count, or one below 1; no draw.
@@ -88,20 +75,11 @@ def prototypes(
 
     |q - c|^2 = |q|^2 - 2 (q c - |c|^2 / 2), so the nearest mean c has the largest q c - |c|^2 / 2.
 
-    Args:
-        bank: (N, D) normalised features of train.
-        labels: (N,) their classes.
-        count: images per class.
-        classes: C.
-        seed: of the draws.
-        draw: which one.
-
-    Returns:
-        (C, D) means and (C,) -|c|^2 / 2; -infinity for a class that train does not have.
+    From (N, D) normalised features of train and (N,) labels: (C, D) means of ``count`` images per class, and (C,)
+    -|c|^2 / 2; -infinity for a class that train does not have.
     """
     chosen = support(labels, count, seed, draw)
     means = torch.zeros(classes, bank.shape[1]).index_add_(0, torch.from_numpy(labels[chosen]), bank[chosen]) / count
     penalty = means.square().sum(1) / -2
-    absent = np.setdiff1d(np.arange(classes), labels)
-    penalty[torch.from_numpy(absent)] = -torch.inf
+    penalty[torch.from_numpy(np.setdiff1d(np.arange(classes), labels))] = -torch.inf
     return means, penalty

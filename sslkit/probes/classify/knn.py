@@ -25,28 +25,18 @@ QUERIES = 2048  # per search
 
 @dataclass(frozen=True)
 class KnnResult:
-    """What ``knn`` found.
+    """Accuracies by k."""
 
-    Attributes:
-        k: the headline's.
-        sweep: per k a dict of k, temperature, top1 and top5 in percent, in the order asked for.
-        predicted: (R,) int64, classes predicted at the headline k, in the order of val's labelled rows.
-        remark: what a person should know, or empty.
-    """
-
-    k: int
-    sweep: list[dict[str, Any]]
-    predicted: np.ndarray
-    remark: str
+    k: int  # the headline's
+    sweep: list[dict[str, Any]]  # per k, in the order asked for: k, temperature, top1 and top5 in percent
+    predicted: np.ndarray  # (R,) int64, classes of val's labelled rows at the headline k
+    remark: str  # for the user; may be empty
 
 
 def usable_ks(asked: Sequence[int] | None, train_size: int) -> tuple[list[int], int, str]:
     """The ks to report, the headline's, and a remark.
 
-    Args:
-        asked: ks that the user named, all of which must be usable, or None for the standard sweep, of which the
-            usable ones are kept.
-        train_size: labelled train images.
+    The ks asked for must all be usable; of the standard sweep the usable ones are kept.
 
     Raises:
         UsageError: a named k, or every k of the sweep, is larger than the train set, or below 1.
@@ -65,22 +55,12 @@ def usable_ks(asked: Sequence[int] | None, train_size: int) -> tuple[list[int], 
 
 
 def knn(
-    train: Features,
-    val: Features,
-    ks: Sequence[int] | None = None,
-    temperature: float = 0.07,
-    progress: bool = False,
+    train: Features, val: Features, ks: Sequence[int] | None = None, temperature: float = 0.07, progress: bool = False
 ) -> KnnResult:
     """Classify val by its nearest neighbours in train.
 
-    Memory is the normalised train features, R x D float32, plus a constant, whatever the number of queries.
-
-    Args:
-        train: R labelled rows, the bank.
-        val: Q labelled rows, the queries.
-        ks: neighbours; None is 10, 20, 100, 200 as far as train has so many.
-        temperature: of the votes.
-        progress: show a bar on standard error.
+    Memory is the normalised train features, R x D float32, plus a constant, whatever the number of queries. Without
+    ``ks``, those of 10, 20, 100 and 200 are used that train has enough images for.
 
     Raises:
         SslkitError: one class only, NaN, different widths.
@@ -104,19 +84,15 @@ def knn(
                 predicted[where] = votes.numpy().argmax(1)
         bar.update(len(rows))
     bar.close()
-    sweep = [{"k": k, "temperature": temperature, **_percent(hits[k], len(val))} for k in used]
+    percent = {k: (100 * found / len(val)).tolist() for k, found in hits.items()}
+    sweep = [{"k": k, "temperature": temperature, "top1": percent[k][0], "top5": percent[k][1]} for k in used]
     return KnnResult(headline, sweep, predicted, remark)
-
-
-def _percent(hits: np.ndarray, total: int) -> dict[str, float]:
-    top1, top5 = (100 * hits / total).tolist()
-    return {"top1": top1, "top5": top5}
 
 
 def _votes(weights: Tensor, labels: Tensor, classes: int, ks: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
     """Votes per class for every k, ascending: (Q, K) float64 weights and (Q, K) labels -> (k, (Q, C) float64).
 
-    A larger k adds its further neighbours to the votes of the smaller one; the tensor is the same, and grows.
+    A larger k adds its further neighbours to the votes of the smaller one, in the same tensor.
     """
     votes, done = weights.new_zeros(len(weights), classes), 0
     for k in sorted(set(ks)):

@@ -18,49 +18,26 @@ from tqdm import tqdm
 from sslkit import rng
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear_heads import LinearHeads, cosine
-from sslkit.probes.classify.linear_sweep import (
-    LinearSettings,
-    LinearSweep,
-    best_setting,
-    held_out_accuracy,
-    plan_sweep,
-)
+from sslkit.probes.classify.linear_sweep import LinearSettings, LinearSweep, best_setting, held_out_accuracy, plan_sweep
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth
 
 
 @dataclass(frozen=True)
 class LinearResult:
-    """What ``linear`` found; accuracies in percent.
+    """The chosen head and its accuracies, in percent."""
 
-    Attributes:
-        top1: on val.
-        top5: on val.
-        predicted: (R,) int64, classes predicted for val's labelled rows.
-        chosen: learning rate and weight decay.
-        held_out_top1: what they were chosen by; None where nothing could be held out.
-        sweep: one dict per setting: lr, weight_decay, held_out_top1.
-        images: of train, that the reported head was trained on.
-        weight: (C, D) of the head for raw features; standardisation is folded in.
-        bias: (C,).
-    """
-
-    top1: float
+    top1: float  # on val
     top5: float
-    predicted: np.ndarray
-    chosen: dict[str, float]
-    held_out_top1: float | None
-    sweep: list[dict[str, float | None]]
-    images: int
-    weight: Tensor
-    bias: Tensor
+    predicted: np.ndarray  # (R,) int64, classes of val's labelled rows
+    chosen: dict[str, float]  # lr and weight_decay
+    held_out_top1: float | None  # what they were chosen by; None where nothing could be held out
+    sweep: list[dict[str, float | None]]  # per setting: lr, weight_decay, held_out_top1
+    images: int  # of train, that the reported head was trained on
+    weight: Tensor  # (C, D), for raw features: standardisation is folded in
+    bias: Tensor  # (C,)
 
     def summary(self, settings: LinearSettings, features: str) -> dict[str, Any]:
-        """``linear/results.json``.
-
-        Args:
-            settings: that the probe was trained with.
-            features: their name, such as ``CLS of last 4``.
-        """
+        """``linear/results.json``; ``features`` is their name, such as ``CLS of last 4``."""
         return {
             "top1": self.top1,
             "top5": self.top5,
@@ -77,20 +54,9 @@ class LinearResult:
 
 
 def linear(
-    train: Features,
-    val: Features,
-    settings: LinearSettings,
-    device: torch.device | None = None,
-    progress: bool = False,
+    train: Features, val: Features, settings: LinearSettings, device: torch.device | None = None, progress: bool = False
 ) -> LinearResult:
-    """Sweep, choose, train again, evaluate.
-
-    Args:
-        train: R labelled rows.
-        val: labelled rows; used once, at the end.
-        settings: the sweep.
-        device: where the head is trained; None is the CPU.
-        progress: show bars on standard error.
+    """Sweep, choose, train again, evaluate; ``val`` is used once, at the end.
 
     Raises:
         SslkitError: one class only, NaN, different widths, too few images to hold some out.
@@ -114,8 +80,8 @@ def evaluate(
     Args:
         head: weight (C, D) and bias (C,) for raw features.
         val: labelled rows.
-        sweep: with the grid that the head was chosen from.
-        accuracy: of every setting on held-out train, in percent.
+        sweep: the grid that the head was chosen from.
+        accuracy: percent of held-out train, by setting.
         images: of train, that the head was trained on.
 
     Raises:
@@ -153,8 +119,7 @@ def statistics(train: Features, standardize: bool) -> tuple[Tensor, Tensor]:
     Raises:
         SslkitError: a row holds NaN or infinity.
     """
-    total = torch.zeros(train.width, dtype=torch.float64)
-    square = torch.zeros_like(total)
+    total, square = torch.zeros(2, train.width, dtype=torch.float64)
     for _, rows in train.chunks():
         if standardize:
             rows = rows.double()
@@ -180,18 +145,10 @@ def fit(
     device: torch.device,
     title: str = "",
 ) -> LinearHeads:
-    """Train one head per (learning rate, weight decay), all in the same matrix products, from zero.
+    """Train one head per (learning rate, weight decay) of the grid, all in the same matrix products, from zero.
 
-    Args:
-        train: the features.
-        positions: rows of ``train`` to learn from.
-        classes: C.
-        grid: S settings.
-        settings: epochs, batch size, seed.
-        mean: (D,) subtracted from every row.
-        scale: (D,) multiplied after it.
-        device: where the heads are trained.
-        title: of the progress bar; empty shows none.
+    They learn from the rows of ``train`` at these positions, minus ``mean`` (D,), times ``scale`` (D,). An empty title
+    shows no progress bar.
     """
     batch = settings.images_per_step(len(positions))
     heads = LinearHeads(grid, classes, train.width, batch, device)

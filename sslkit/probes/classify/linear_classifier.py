@@ -20,17 +20,16 @@ class LinearClassifier:
         frozen: the encoder.
         weight: (C, D) for raw features.
         bias: (C,).
-        features: the head's input, as named in ``linear/results.json``: ``cls``, ``CLS of last N``, ``patch_mean``, or
-            several joined by `` + ``.
+        features: as ``linear/results.json`` names them: ``cls``, ``CLS of last N``, ``patch_mean``, joined by `` + ``.
 
     Raises:
         SslkitError: unknown features, or features of another width than the head's.
     """
 
     def __init__(self, frozen: FrozenEncoder, weight: Tensor, bias: Tensor, features: str):
-        encoder = frozen.encoder
         self.frozen, self.weight, self.bias = frozen, weight, bias
         self.blocks, self.patch_mean = parse_features(features)
+        encoder = frozen.encoder
         self.patch_size = patch_size(encoder)
         width = encoder.width * (self.blocks + self.patch_mean)
         if width != weight.shape[1]:
@@ -65,14 +64,10 @@ class LinearClassifier:
         return attention.mean(1).cpu()
 
     def check_drop(self, drop: Drop) -> None:
-        """Verify that this classifier can do without the patches that are dropped.
-
-        Raises:
-            UsageError: tokens cannot be dropped; the message says why.
-        """
-        if drop == "tokens" and not self.frozen.encoder.vit:
-            arch = self.frozen.encoder.spec.arch
-            raise UsageError(f"{arch} is not a ViT and has no tokens to drop: use --drop pixels")
+        """Raise ``UsageError`` where this classifier cannot do without the patches that are dropped."""
+        encoder = self.frozen.encoder
+        if drop == "tokens" and not encoder.vit:
+            raise UsageError(f"{encoder.spec.arch} is not a ViT and has no tokens to drop: use --drop pixels")
         if drop == "tokens" and self.blocks > 1:
             raise UsageError(
                 "the linear head takes several blocks, but tokens can be dropped for one only: use --drop pixels"

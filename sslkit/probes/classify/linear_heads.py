@@ -57,7 +57,10 @@ class LinearHeads:
             truth: (B,) int64 classes, on the device.
             rate: share of the peak learning rate, see ``cosine``.
         """
-        error = _softmax_error(torch.addmm(self._bias.T, rows, self._weight.T), truth, self.count)  # (B, S * C)
+        # The gradient of each setting's mean cross-entropy with respect to its logits: (softmax - one-hot) / B.
+        error = torch.addmm(self._bias.T, rows, self._weight.T).view(len(rows), self.count, -1).softmax(-1)
+        where = truth[:, None, None].expand(-1, self.count, 1)
+        error = error.scatter_add_(2, where, error.new_full((), -1.0).expand_as(where)).flatten(1).div_(len(rows))
         now = self._peak * rate
         self._momentum.mul_(MOMENTUM).addmm_(error.T, rows).addcmul_(self._weight, self._decay)
         self._bias_momentum.mul_(MOMENTUM).add_(error.sum(0)[:, None])
@@ -74,22 +77,7 @@ class LinearHeads:
         return torch.isfinite(self.weight).flatten(1).all(1) & torch.isfinite(self.bias).all(1)
 
     def fold(self, which: int, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """One head with the standardisation folded in: weight (C, D) and bias (C,) for raw features, on the CPU.
-
-        Args:
-            which: the setting's index in the grid.
-            mean: (D,) that was subtracted from every row.
-            scale: (D,) multiplied after it.
-        """
+        """Head ``which`` with the standardisation folded in: (C, D) and (C,) for raw features, on the CPU."""
         weight = (self.weight[which] * scale.to(self.device)).cpu()
         bias = (self.bias[which].cpu().double() - weight.double() @ mean.cpu().double()).float()
         return weight, bias
-
-
-def _softmax_error(logits: Tensor, truth: Tensor, settings: int) -> Tensor:
-    """(B, S * C) gradient of each setting's mean cross-entropy with respect to its logits: (softmax - one-hot) / B."""
-    batch = len(logits)
-    error = logits.view(batch, settings, -1).softmax(-1)
-    where = truth[:, None, None].expand(batch, settings, 1)
-    error.scatter_add_(2, where, error.new_full((1, 1, 1), -1.0).expand(batch, settings, 1))
-    return error.view(batch, -1).div_(batch)

@@ -30,7 +30,7 @@ class LinearSettings:
         batch_size: images per step; at most an eighth of train, so that small sets get enough steps.
         standardize: subtract train's mean and divide by its standard deviation, per feature. The set of linear
             functions stays the same and no statistic of val is used, but features that are not centred (MAE,
-            a random encoder) can be learnt at the same learning rates as others. DINO's protocol has it off.
+            a random encoder) train at the same learning rates as others. DINO's protocol has it off.
         seed: of the held-out part and the order of the images.
         few: labels are few on purpose: where every class has only one, so that none can be held out, use the middle
             setting instead of raising an error.
@@ -105,13 +105,6 @@ def held_out_accuracy(
     heads: LinearHeads, train: Features, held: np.ndarray, mean: Tensor, scale: Tensor
 ) -> list[float | None]:
     """Accuracy in percent of every setting on held-out rows of train: 0 if it diverged, None if there are no rows.
-
-    Args:
-        heads: one per setting.
-        train: the features.
-        held: positions of the held-out rows.
-        mean: (D,) subtracted from every row.
-        scale: (D,) multiplied after it.
 
     Raises:
         SslkitError: all settings diverged.

@@ -15,7 +15,6 @@ from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.augmented_linear import (
-    SCALE,
     AugmentedCrops,
     PiecewiseOrder,
     augmented_linear,
@@ -71,7 +70,8 @@ def test_the_views_are_crops_and_flips_alone():
     draws = np.concatenate([maker(Noise(1).image(0), epoch, 0)[1][0] for epoch in range(30)])
     # Jitter's strengths and the order are drawn all the same; what counts is whether an operation is on.
     assert not draws[:, [0, 6, 7, 8, 9, 11, 12]].any()
-    assert maker.groups[0].scale == SCALE == (0.08, 1.0) and maker.groups[0].count == 1
+    assert maker.groups[0].scale == (0.08, 1.0)
+    assert maker.groups[0].count == 1
 
 
 def test_pieces_make_up_the_batches_of_an_epoch():
@@ -137,7 +137,8 @@ def test_what_is_chosen_by_is_never_learnt_from(monkeypatch):
     one, other = (
         augmented_linear(train, train, some, settings, CPU) for some in (crops, replace(crops, images=replaced))
     )
-    assert torch.equal(one.weight, other.weight) and one.sweep == other.sweep
+    assert torch.equal(one.weight, other.weight)
+    assert one.sweep == other.sweep
     replaced.pixels[train.rows[np.setdiff1d(np.arange(60), held)[:5]]] = 255  # it would be seen
     assert not torch.equal(
         augmented_linear(train, train, replace(crops, images=replaced), settings, CPU).weight, one.weight
@@ -151,7 +152,8 @@ def test_workers_change_nothing_and_another_seed_does():
     one = augmented_linear(train, train, crops, settings, CPU, report=lines.append)
     assert torch.equal(augmented_linear(train, train, replace(crops, workers=2), settings, CPU).weight, one.weight)
     assert not torch.equal(augmented_linear(train, train, crops, replace(settings, seed=1), CPU).weight, one.weight)
-    assert len(lines) == 1 and lines[0].startswith("linear: an epoch of 49 crops took")
+    assert len(lines) == 1
+    assert lines[0].startswith("linear: an epoch of 49 crops took")
 
 
 def test_features_of_another_encoder_are_refused():

@@ -31,7 +31,8 @@ def test_a_naive_loop_agrees(monkeypatch):
         blobs(40, 6, 1, balanced=True),
     )
     found = few_shot(in_memory(x, y), in_memory(q, t), [5, 2], draws=3, seed=4)
-    assert found.shots == [2, 5] and found.top1.shape == found.top5.shape == (2, 3)
+    assert found.shots == [2, 5]
+    assert found.top1.shape == found.top5.shape == (2, 3)
     for row, count in enumerate(found.shots):
         for draw in range(3):
             top1, top5, predicted = naive(x, y, q, t, count, 4, draw)

@@ -74,7 +74,8 @@ def test_a_class_that_only_val_has_counts_as_wrong():
 def test_the_sweep_keeps_the_ks_that_fit():
     assert usable_ks(None, 1000) == ([10, 20, 100, 200], 20, "")
     ks, headline, remark = usable_ks(None, 50)
-    assert (ks, headline) == ([10, 20], 20) and "100, 200 left out" in remark
+    assert (ks, headline) == ([10, 20], 20)
+    assert "100, 200 left out" in remark
     assert usable_ks(None, 15)[1] == 10
     assert usable_ks([5, 3], 5) == ([5, 3], 5, "")
     for asked, size in (([6], 5), ([0], 5), (None, 9)):

@@ -50,7 +50,8 @@ def test_a_setting_that_diverges_spoils_no_other():
     torch.testing.assert_close(beside.weight[0], alone.weight[0])
     assert not torch.isfinite(beside.weight[3]).all()
     found = linear(in_memory(x, y), in_memory(x, y), wild)
-    assert found.chosen["lr"] == 0.01 and found.sweep[3]["held_out_top1"] == 0
+    assert found.chosen["lr"] == 0.01
+    assert found.sweep[3]["held_out_top1"] == 0
 
 
 def test_accuracy_is_that_of_logistic_regression():
@@ -60,7 +61,8 @@ def test_accuracy_is_that_of_logistic_regression():
     reference = 100 * LogisticRegression(max_iter=1000).fit(x, y).score(q, t)
     for standardize in (True, False):
         found = linear(in_memory(x, y), in_memory(q, t), LinearSettings(epochs=30, standardize=standardize))
-        assert abs(found.top1 - reference) < 2 and abs(found.held_out_top1 - reference) < 8
+        assert abs(found.top1 - reference) < 2
+        assert abs(found.held_out_top1 - reference) < 8
 
 
 def test_on_standardised_features_it_is_as_good_as_logistic_regression():
@@ -96,14 +98,16 @@ def test_val_never_chooses():
     x, y = blobs(300, 3, 0)
     settings = LinearSettings(epochs=3)
     one, other = (linear(in_memory(x, y), in_memory(*blobs(100, 3, seed)), settings) for seed in (1, 2))
-    assert one.sweep == other.sweep and one.chosen == other.chosen
+    assert one.sweep == other.sweep
+    assert one.chosen == other.chosen
     assert torch.equal(one.weight, other.weight)
 
 
 def test_the_same_twice_and_another_seed_differs():
     train, val = in_memory(*blobs(300, 3, 0)), in_memory(*blobs(100, 3, 1))
     one, same, other = (linear(train, val, LinearSettings(epochs=2, seed=seed)) for seed in (0, 0, 1))
-    assert torch.equal(one.weight, same.weight) and one.sweep == same.sweep
+    assert torch.equal(one.weight, same.weight)
+    assert one.sweep == same.sweep
     assert not torch.equal(one.weight, other.weight)
 
 
@@ -122,12 +126,17 @@ def test_one_label_per_class_takes_the_middle_setting_where_labels_are_few():
     x, y = np.eye(4, 12, dtype=np.float32), np.arange(4)
     settings = LinearSettings([0.3, 0.003, 0.03], [0.0, 0.1], epochs=3, few=True)
     found = linear(in_memory(x, y), in_memory(x, y), settings)
-    assert found.chosen == {"lr": 0.03, "weight_decay": 0.0} and found.held_out_top1 is None
-    assert found.sweep == [{**found.chosen, "held_out_top1": None}] and found.images == 4 and found.top1 == 100
+    assert found.chosen == {"lr": 0.03, "weight_decay": 0.0}
+    assert found.held_out_top1 is None
+    assert found.sweep == [{**found.chosen, "held_out_top1": None}]
+    assert found.images == 4
+    assert found.top1 == 100
     # Two labels of one class are enough to choose by.
     x, y = np.concatenate([x, x[:1]]), np.array([0, 1, 2, 3, 0])
     chosen = linear(in_memory(x, y), in_memory(x, y), settings)
-    assert chosen.held_out_top1 == 100 and len(chosen.sweep) == 6 and chosen.images == 5
+    assert chosen.held_out_top1 == 100
+    assert len(chosen.sweep) == 6
+    assert chosen.images == 5
 
 
 def test_nothing_is_reported_of_a_probe_that_diverged():

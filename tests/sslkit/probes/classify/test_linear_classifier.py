@@ -54,7 +54,8 @@ def test_salience_is_the_mean_of_the_heads_of_the_last_block():
 
 def test_models_without_patches_or_cls():
     resnet = classifier("cls", 512, EncoderSpec("resnet18", image_size=32))
-    assert patch_size(resnet.frozen.encoder) == 4 and resnet.salience(torch.zeros(1, 3, 32, 32)) is None
+    assert patch_size(resnet.frozen.encoder) == 4
+    assert resnet.salience(torch.zeros(1, 3, 32, 32)) is None
     assert patch_size(Encoder(EncoderSpec("resnet18", image_size=224))) == 16
     resnet.check_drop("pixels")
     with pytest.raises(UsageError, match="no tokens to drop"):

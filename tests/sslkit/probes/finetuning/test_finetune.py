@@ -53,7 +53,8 @@ def test_layers_decay_as_in_the_papers():
     rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     decay = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     full = rate[tuned.classifier.weight]
-    assert 0 < full == rate[tuned.encoder.model.norm.weight] and tuned.encoder.mask_token not in rate
+    assert 0 < full == rate[tuned.encoder.model.norm.weight]
+    assert tuned.encoder.mask_token not in rate
     assert rate[tuned.encoder.model.blocks[1].mlp.fc1.bias] == pytest.approx(full / 4)
     assert decay[tuned.encoder.model.blocks[1].mlp.fc1.bias] == 0 < decay[tuned.encoder.model.blocks[1].mlp.fc1.weight]
 
@@ -78,11 +79,10 @@ def test_the_average_follows_its_formula():
         share = min(0.4, (1 + step) / (10 + step))
         expected = share * expected + (1 - share) * value
     assert torch.allclose(tuned.evaluated().head.bias, expected)
-    assert momentum(0.4, 0) == 0.1 and momentum(0.4, 1000) == 0.4
-    assert (
-        method(FinetuneSettings(ema=0)).evaluated().head is not None
-        and method(FinetuneSettings(ema=0)).averaged is None
-    )
+    assert momentum(0.4, 0) == 0.1
+    assert momentum(0.4, 1000) == 0.4
+    assert method(FinetuneSettings(ema=0)).evaluated().head is not None
+    assert method(FinetuneSettings(ema=0)).averaged is None
 
 
 def test_other_statistics_of_pixels_go_into_the_patch_embedding():
@@ -142,7 +142,8 @@ def test_head_and_loss_are_float32_under_bf16(pool):
     batch = next(batches(images, views, Order(samples=4, batch_size=4, seed=0), 0, 1, 0, False))
     with autocast(CPU, "bf16"):
         found = tuned(batch, Moment(0, 1, 1))
-    assert len(seen) == 3 and found.loss.dtype == torch.float32
+    assert len(seen) == 3
+    assert found.loss.dtype == torch.float32
     for head, given, logits in seen:
         assert given.dtype == logits.dtype == torch.float32
         assert torch.equal(logits, nn.functional.linear(given, head.weight, head.bias))  # no product in 8 bits

@@ -39,8 +39,12 @@ def test_predictions_come_in_order_and_know_what_is_unlabelled():
     classifier = EncoderClassifier(Encoder(SPEC), nn.Linear(24, 3), "cls")
     found = predict(classifier, Images(), CPU, "fp32")
     alone = predict(classifier, LabelledImages(Images(), np.array([140]), np.array([0])), CPU, "fp32")
-    assert found.predicted[140] == alone.predicted[0] and found.confidence[140] == pytest.approx(alone.confidence[0])
-    assert found.ranks[140] == alone.ranks[0] and (found.ranks[1::3] == -1).all()
+    assert found.predicted[140] == alone.predicted[0]
+    assert found.confidence[140] == pytest.approx(alone.confidence[0])
+    assert found.ranks[140] == alone.ranks[0]
+    assert (found.ranks[1::3] == -1).all()
     known = Images.labels >= 0
     right = (found.predicted == Images.labels)[known].mean()
-    assert found.top(1) == pytest.approx(100 * right) and found.top(3) == 100 and classifier.training
+    assert found.top(1) == pytest.approx(100 * right)
+    assert found.top(3) == 100
+    assert classifier.training

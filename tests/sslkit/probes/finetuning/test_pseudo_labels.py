@@ -12,6 +12,7 @@ def test_only_confident_predictions_become_labels():
     )
     found = confident(predictions, np.array([3, 5, 8, 9]), np.array([2, 0, 0, -1]), 0.9)
     # float32(0.9) is what 0.9 is in float32: the threshold itself counts.
-    assert found.rows.tolist() == [3, 8, 9] and found.labels.tolist() == [2, 1, 1]
+    assert found.rows.tolist() == [3, 8, 9]
+    assert found.labels.tolist() == [2, 1, 1]
     assert found.report == {"taken": 3, "of": 4, "confidence": 0.9, "accuracy": 50.0}
     assert confident(predictions, np.arange(4), np.full(4, -1), 0.99).report["accuracy"] is None

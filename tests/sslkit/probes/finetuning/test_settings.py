@@ -14,10 +14,8 @@ def test_defaults_suit_the_images_and_the_start():
     small, large = finetune_settings(32, False, False), finetune_settings(224, False, False)
     assert (small.lr, small.batch_size, small.mixup) == ((4e-3,), 64, 0)
     assert (large.lr, large.batch_size, large.mixup) == ((1e-3,), 256, 0.8)
-    assert (
-        finetune_settings(32, True, False).layer_decay == 1
-        and finetune_settings(32, True, False, layer_decay=0.7).layer_decay == 0.7
-    )
+    assert finetune_settings(32, True, False).layer_decay == 1
+    assert finetune_settings(32, True, False, layer_decay=0.7).layer_decay == 0.7
     assert finetune_settings(224, False, True).smoothing == finetune_settings(224, False, True).cutmix == 0
     # Few labels need many passes: never fewer than 500 steps unless epochs are named.
     assert recipe_for(small, SPEC, 1e-3, 100, "fp32", 0).train.epochs == 500

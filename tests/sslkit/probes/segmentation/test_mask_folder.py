@@ -39,20 +39,27 @@ def with_values(*values: int) -> np.ndarray:
 @pytest.mark.parametrize("white", [1, 255])
 def test_masks_of_two_values_are_binary(tmp_path, white):
     photos = open_folder(*write_pairs(tmp_path, with_values(white), BLANK))
-    assert photos.binary and list(photos.classes) == ["background", "object"] and photos.objects == [1]
+    assert photos.binary
+    assert list(photos.classes) == ["background", "object"]
+    assert photos.objects == [1]
     image, labels = photos.read(0)
-    assert image.shape == (3, 6, 8) and np.array_equal(labels, with_values(1)) and labels.dtype == np.int64
+    assert image.shape == (3, 6, 8)
+    assert np.array_equal(labels, with_values(1))
+    assert labels.dtype == np.int64
 
 
 @pytest.mark.parametrize("palette", [False, True])
 def test_masks_of_classes_have_void_and_a_background(tmp_path, palette):
     masks = [with_values(5, 255), with_values(12)]
     photos = open_folder(*write_pairs(tmp_path, *masks, palette=palette))
-    assert not photos.binary and list(photos.classes) == ["0", "5", "12"] and photos.objects == [1, 2]
+    assert not photos.binary
+    assert list(photos.classes) == ["0", "5", "12"]
+    assert photos.objects == [1, 2]
     assert photos.read(0)[1][0, :3].tolist() == [1, -1, 0]
     assert photos.read(1)[1][0, :2].tolist() == [2, 0]
     other = open_folder(tmp_path / "images", tmp_path / "masks", void=5)
-    assert list(other.classes) == ["0", "12", "255"] and other.read(0)[1][0, :3].tolist() == [-1, 2, 0]
+    assert list(other.classes) == ["0", "12", "255"]
+    assert other.read(0)[1][0, :3].tolist() == [-1, 2, 0]
     assert other.digest == photos.digest
 
 
@@ -60,7 +67,8 @@ def test_noisy_masks_are_cut_in_the_middle_when_asked(tmp_path):
     folders = write_pairs(tmp_path, with_values(3, 120, 131, 252))
     assert not open_folder(*folders).binary
     noisy = open_folder(*folders, binary=True)
-    assert noisy.binary and noisy.read(0)[1][0, :5].tolist() == [0, 0, 1, 1, 0]
+    assert noisy.binary
+    assert noisy.read(0)[1][0, :5].tolist() == [0, 0, 1, 1, 0]
 
 
 def test_pairs_go_by_name_and_the_rest_is_left_out(tmp_path):

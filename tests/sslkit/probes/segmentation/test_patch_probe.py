@@ -28,9 +28,11 @@ def test_the_probe_learns_what_patches_show():
     for tokens, cells in zip(*toy_patches(20), strict=True):
         collector.add(tokens, cells)
     train = collector.gathered()
-    assert train.features.shape == (20 * 8, 4) and set(train.images) == set(range(20))
+    assert train.features.shape == (20 * 8, 4)
+    assert set(train.images) == set(range(20))
     probe = train_probe(train, 3, seed=0)
-    assert probe.held_out_miou > 95 and probe.lr in {row["lr"] for row in probe.sweep}
+    assert probe.held_out_miou > 95
+    assert probe.lr in {row["lr"] for row in probe.sweep}
     assert probe.held_out_miou == max(row["held_out_miou"] for row in probe.sweep)
     for tokens, cells in zip(*toy_patches(3, seed=1), strict=True):
         # At the patches' own size the answer is the class of each patch.
@@ -50,11 +52,14 @@ def test_memory_of_the_probe_is_bounded_and_every_photo_has_its_share(monkeypatc
             collector.add(tokens, cells)
         found = collector.gathered()
         assert np.bincount(found.images).tolist() == [min(collector.most, 8)] * 20
-        assert found.features.base is not None and found.features.base.nbytes <= 4 * max(floats, 20 * 4)
+        assert found.features.base is not None
+        assert found.features.base.nbytes <= 4 * max(floats, 20 * 4)
         return collector.most, found
 
     whole, some = gathered(1000, 4000)[1], gathered(60, 4000)
-    assert some[0] == 3 and gathered(60, 20 * 4 * 2)[0] == 2 and gathered(5, 5)[0] == 1
+    assert some[0] == 3
+    assert gathered(60, 20 * 4 * 2)[0] == 2
+    assert gathered(5, 5)[0] == 1
     tokens, cells = toy_patches(20)
     assert np.array_equal(whole.features, np.concatenate([rows[1:].numpy() for rows in tokens]))
     assert np.array_equal(whole.labels, np.concatenate([count.argmax(0)[1:] for count in cells]))

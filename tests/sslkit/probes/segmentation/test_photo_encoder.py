@@ -22,7 +22,8 @@ def test_tokens_are_the_encoders_and_keys_those_of_its_last_block():
         inner = encoder.model.blocks[0](encoder.embed(pixels))
         block = encoder.model.blocks[1]
         keys = block.attn.qkv(block.norm1(inner))[0, 1:, 24:48]
-    assert seen.grid == (3, 5) and seen.attention is not None
+    assert seen.grid == (3, 5)
+    assert seen.attention is not None
     assert torch.allclose(seen.patches, expected.patches[0], atol=1e-5)
     assert torch.allclose(seen.attention, expected.attention[0], atol=1e-6)
     assert torch.allclose(seen.keys, keys, atol=1e-5)
@@ -34,4 +35,6 @@ def test_an_encoder_without_cls_still_has_patches():
     encoder = Encoder(EncoderSpec("vit_pwee_patch16_reg1_gap_256", image_size=32, width=24, depth=1, heads=3))
     look = PhotoEncoder(FrozenEncoder(encoder.eval(), 32, torch.device("cpu"), "fp32"), 32)
     seen = look(torch.zeros(3, 40, 40, dtype=torch.uint8))
-    assert "no CLS token" in look.no_attention and seen.attention is None and seen.patches.shape == (4, 24)
+    assert "no CLS token" in look.no_attention
+    assert seen.attention is None
+    assert seen.patches.shape == (4, 24)

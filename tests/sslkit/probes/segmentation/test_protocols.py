@@ -29,13 +29,15 @@ def test_each_object_has_its_own_best_head_and_other_choices_do_not_look():
     found = find_objects(photos, lambda image: seen, SegmentationSettings(("attention",)))  # pyright: ignore[reportArgumentType]
     assert found.rows.tolist() == [0, 2]  # a photo without an object has nothing to find
     assert found.scores["best_head"].tolist() == [1, 1]
-    assert found.heads is not None and found.heads[0, :2].tolist() == [0.5, 0.5]  # by itself each finds one of two
+    assert found.heads is not None
+    assert found.heads[0, :2].tolist() == [0.5, 0.5]  # by itself each finds one of two
     # Head 2 keeps the first two patches, one of them the first object: 1/2 for that, 0 for the other.
     assert found.heads[0, 2] == 0.25
     # The mean of the heads keeps both objects' patches: 1/2 for either.
     assert found.scores["mean_of_heads"].tolist() == [0.5, 0.5]
     assert found.scores["lowest_entropy"].tolist() == [0.5, 0.5]
-    assert found.whole.tolist() == [0.25, 0.25] and found.whole_as_one.tolist() == [0.5, 0.5]
+    assert found.whole.tolist() == [0.25, 0.25]
+    assert found.whole_as_one.tolist() == [0.5, 0.5]
     assert "ncut" not in found.scores
 
 

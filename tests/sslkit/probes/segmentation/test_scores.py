@@ -68,7 +68,8 @@ def test_miou_counts_pixel_by_pixel_and_leaves_out_void_and_absent_classes():
         hits = sum(t == p == wanted for t, p in zip(truth.flat, predicted.flat, strict=True))
         union = sum(t >= 0 and wanted in (t, p) for t, p in zip(truth.flat, predicted.flat, strict=True))
         per_class.append(hits / union if union else None)
-    assert per_class[3] == 0 and per_class[4] is None
+    assert per_class[3] == 0
+    assert per_class[4] is None
     assert np.array_equal(class_iou(table), [np.nan if v is None else v for v in per_class], equal_nan=True)
     assert miou(table) == pytest.approx(sum(v for v in per_class if v is not None) / 4)
     assert miou(np.stack([table, 2 * table])) == pytest.approx([miou(table)] * 2)
@@ -89,7 +90,8 @@ def test_a_fixed_head_is_chosen_by_the_other_half():
 def test_intervals_hold_the_mean_and_shrink_with_photos():
     values = np.random.default_rng(0).normal(0.5, 0.1, 400)
     draws = resamples(400, 0)
-    assert draws.shape == (1000, 400) and (draws.sum(1) == 400).all()
+    assert draws.shape == (1000, 400)
+    assert (draws.sum(1) == 400).all()
     low, high = bounds(draws @ values / 400)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.15)
