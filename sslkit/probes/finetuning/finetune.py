@@ -31,26 +31,19 @@ from sslkit.recipe.schema import Recipe
 from sslkit.recipe.validation import validated
 from sslkit.schedules import Moment
 
-HEAD_STD = 2e-5  # of the classifier's first weights, MAE's: the head disturbs the encoder little before it has learnt
+HEAD_STD = 2e-5  # of the classifier's first weights, as in MAE: at first, the head hardly disturbs the encoder
 
 
 def recipe_for(
     settings: FinetuneSettings, spec: EncoderSpec, lr: float, samples: int, precision: str, every: float
 ) -> Recipe:
-    """The settings as a recipe of supervised training, which the training loop reads.
+    """The settings, with one of their learning rates, as a recipe of supervised training.
 
-    Args:
-        settings: of the command.
-        spec: of the encoder.
-        lr: one of the settings'.
-        samples: training images.
-        precision: of the matrix products.
-        every: epochs between evaluations on held-out images; 0 = never.
+    ``every`` is the number of epochs between evaluations on held-out images; 0 = never.
     """
     batch = min(settings.batch_size, samples)
     steps = max(samples // max(batch, 1), 1)
-    usual = EPOCHS[spec.image_size < SMALL]
-    epochs = settings.epochs or max(usual, math.ceil(FEWEST_STEPS / steps))
+    epochs = settings.epochs or max(EPOCHS[spec.image_size < SMALL], math.ceil(FEWEST_STEPS / steps))
     mixing = {"smoothing": settings.smoothing, "mixup": settings.mixup, "cutmix": settings.cutmix}
     augment = {"flip": 0.5, "jitter": settings.jitter, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
     return validated(
@@ -72,22 +65,14 @@ def recipe_for(
 
 
 class FineTune(Supervised):
-    """Supervised training that starts from a given encoder.
-
-    Args:
-        recipe: of ``recipe_for``.
-        facts: of the training images.
-        start: the encoder; it is copied.
-        settings: for what the recipe has no key for.
-    """
+    """Supervised training that starts from a copy of a given encoder; the recipe is that of ``recipe_for``."""
 
     def __init__(self, recipe: Recipe, facts: DataFacts, start: Encoder, settings: FinetuneSettings):
         super().__init__(recipe, facts)
         self.settings = settings
         self.encoder.load_state_dict(start.state_dict())
-        head = nn.utils.skip_init(FloatLinear, self.encoder.width, self.classes)
-        assert isinstance(head, FloatLinear)
-        self.classifier = head
+        self.classifier = nn.utils.skip_init(FloatLinear, self.encoder.width, self.classes)
+        assert isinstance(self.classifier, FloatLinear)
         nn.init.trunc_normal_(self.classifier.weight, std=HEAD_STD)
         nn.init.zeros_(self.classifier.bias)
         if settings.pool == "cls" and self.encoder.vit and not self.encoder.has_cls:
@@ -130,12 +115,9 @@ def momentum(limit: float, step: int) -> float:
 
 @torch.no_grad()
 def with_imagenet_statistics(frozen: FrozenEncoder) -> FrozenEncoder:
-    """The same encoder for images normalised by ImageNet's mean and std, whatever its own are.
+    """The same encoder, changed in place, for images normalised by ImageNet's mean and std, whatever its own are.
 
     x' = a x + b per channel is folded into the patch embedding, W x' + c = (a W) x + (c + sum b W): same outputs.
-
-    Args:
-        frozen: its patch embedding is changed in place.
 
     Raises:
         SslkitError: the model has no ViT patch embedding to fold it into.
@@ -149,9 +131,8 @@ def with_imagenet_statistics(frozen: FrozenEncoder) -> FrozenEncoder:
             f"{encoder.spec.arch} was trained on pixels with mean {list(mean)} and std {list(std)}, but fine-tuning "
             "requires ImageNet's: name another model"
         )
-    statistics = (IMAGENET_MEAN, IMAGENET_STD), (mean, std)
-    here, there = (torch.tensor(values, device=frozen.device) for values in statistics)
-    scale, shift = here[1] / there[1], (here[0] - there[0]) / there[1]
+    values = torch.tensor([IMAGENET_MEAN, IMAGENET_STD, mean, std], device=frozen.device)
+    scale, shift = values[1] / values[3], (values[0] - values[2]) / values[3]
     projection.bias += (projection.weight * shift[:, None, None]).sum((1, 2, 3))
     projection.weight *= scale[:, None, None]
     return replace(frozen, mean=IMAGENET_MEAN, std=IMAGENET_STD)

@@ -15,12 +15,7 @@ LAST = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # what follow
 
 
 def layer_of(name: str, depth: int) -> int:
-    """The layer of a parameter of timm's ViT: 0 for embeddings, 1 ... L for blocks, L + 1 for what follows them.
-
-    Args:
-        name: of the parameter, such as ``blocks.0.attn.qkv.weight``.
-        depth: L.
-    """
+    """The layer of a parameter of timm's ViT: 0 for embeddings, 1 ... L for blocks, L + 1 for what follows them."""
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
     return depth + 1 if name.startswith(LAST) else 0
@@ -38,10 +33,6 @@ def freeze_below(encoder: Encoder, blocks: int) -> None:
     """Freeze all but the last blocks and the final norm; freeze everything for 0 (partial fine-tuning, 2111.06377).
 
     A frozen block drops no path: the noise would regularise nothing.
-
-    Args:
-        encoder: changed in place.
-        blocks: how many to train.
 
     Raises:
         UsageError: the model has fewer blocks, or is not a ViT.

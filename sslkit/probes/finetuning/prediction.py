@@ -19,13 +19,7 @@ UNLABELLED = -1
 
 
 class LabelledImages:
-    """Some images of a split, with labels that may differ from the split's.
-
-    Args:
-        images: the split.
-        rows: (M,) int64, which of them.
-        labels: (M,) int64, -1 = unlabelled.
-    """
+    """Some images of a split, with labels that may differ from the split's: both (M,) int64, -1 = unlabelled."""
 
     def __init__(self, images: Images, rows: np.ndarray, labels: np.ndarray):
         self.images, self.rows, self.labels = images, rows, labels
@@ -80,20 +74,14 @@ class EncoderClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for N images.
+    """Predictions for N images."""
 
-    Attributes:
-        predicted: (N,) int64, the most likely class.
-        confidence: (N,) float32, its probability.
-        ranks: (N,) int64, how many classes came before the true one; -1 where that is unknown.
-    """
-
-    predicted: np.ndarray
-    confidence: np.ndarray
-    ranks: np.ndarray
+    predicted: np.ndarray  # (N,) int64, the most likely class
+    confidence: np.ndarray  # (N,) float32, its probability
+    ranks: np.ndarray  # (N,) int64, how many classes came before the true one; -1 where that is unknown
 
     def top(self, k: int) -> float:
-        """Percent of the labelled images whose true class is among the first k."""
+        """Percent of the labelled images that have their true class among the first k."""
         known = self.ranks >= 0
         return 100 * float((known & (self.ranks < k)).sum()) / max(int(known.sum()), 1)
 
@@ -115,6 +103,5 @@ def predict(classifier: EncoderClassifier, images: Images, device: torch.device,
         confidence.append(likelihood.cpu())
         ranks.append(torch.where(truth == UNLABELLED, UNLABELLED, rank))
     classifier.train(was_training)
-    parts = (predicted, confidence, ranks)
-    found = [torch.cat(part).numpy() if part else np.empty(0) for part in parts]
-    return Predictions(found[0].astype(np.int64), found[1].astype(np.float32), found[2].astype(np.int64))
+    parts = (predicted, np.int64), (confidence, np.float32), (ranks, np.int64)
+    return Predictions(*(torch.cat(part).numpy() if part else np.empty(0, kind) for part, kind in parts))

@@ -1,6 +1,6 @@
 """Self-training: confident predictions become the labels of images that have none.
 
-A pseudo-label is a predicted class whose probability reaches a threshold (arXiv:2001.07685 uses 0.95). The second round
+A pseudo-label is a class predicted with at least a given probability (arXiv:2001.07685 uses 0.95). The second round
 starts again from the initial weights, so that it inherits the first round's mistakes only through the labels
 (arXiv:1911.04252).
 """
@@ -15,27 +15,17 @@ from sslkit.probes.finetuning.prediction import UNLABELLED, Predictions
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Labels that a model assigned.
+    """Labels that a model assigned."""
 
-    Attributes:
-        rows: (T,) int64, of the images that got a label, ascending.
-        labels: (T,) int64.
-        report: how many of how many, and percent correct where the truth is known (None: nowhere).
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    report: dict[str, Any]
+    rows: np.ndarray  # (T,) int64, of the images that got a label, ascending
+    labels: np.ndarray  # (T,) int64
+    report: dict[str, Any]  # how many of how many, and percent correct where the truth is known (None: nowhere)
 
 
 def confident(predictions: Predictions, rows: np.ndarray, truth: np.ndarray, threshold: float) -> PseudoLabels:
-    """The predictions whose probability is at least the threshold.
+    """The predictions with a probability of at least the threshold.
 
-    Args:
-        predictions: for N images.
-        rows: (N,) int64, their numbers in the split.
-        truth: (N,) int64, -1 = unknown; used for the report only.
-        threshold: in [0, 1].
+    ``rows`` (N,) are the images' numbers in the split; ``truth`` (N,), -1 = unknown, is used for the report only.
     """
     taken = predictions.confidence >= threshold
     known = taken & (truth != UNLABELLED)

@@ -1,6 +1,6 @@
 """Fine-tuning in rounds: choose on held-out train, train, and optionally again with confident predictions as labels.
 
-Every training run keeps its checkpoint in a folder of its own, so that calling again resumes where it was stopped.
+Every training run keeps its checkpoint in a separate folder, so that calling again resumes it.
 """
 
 from collections.abc import Callable
@@ -29,32 +29,20 @@ FEW_STEPS = 10  # a shorter training run gets a warning
 
 @dataclass(frozen=True)
 class Choice:
-    """What held-out images chose.
-
-    Attributes:
-        lr: the learning rate.
-        share_of_run: after which to stop, in (0, 1].
-        held_out_top1: percent; -1 where nothing was held out.
-    """
+    """The learning rate and the end of a run, chosen on held-out images."""
 
     lr: float
-    share_of_run: float = 1.0
-    held_out_top1: float = -1.0
+    share_of_run: float = 1.0  # after which to stop, in (0, 1]
+    held_out_top1: float = -1.0  # percent; -1 where nothing was held out
 
 
 @dataclass(frozen=True)
 class Round:
-    """One training run on all labels, and its predictions for val.
-
-    Attributes:
-        method: trained.
-        predictions: for the images it is evaluated on.
-        pseudo_labels: a report on the labels that it gave to other images; None where it gave none.
-    """
+    """One training run on all labels, and its predictions for val."""
 
     method: FineTune
     predictions: Predictions
-    pseudo_labels: dict[str, Any] | None = None
+    pseudo_labels: dict[str, Any] | None = None  # a report on those that it gave to other images
 
     def report(self) -> dict[str, Any]:
         """Images, epochs, batch size and accuracies in percent."""
@@ -71,26 +59,15 @@ class Round:
 
 @dataclass(frozen=True)
 class FineTuner:
-    """Fine-tunes copies of one encoder on a split.
+    """Fine-tunes copies of one encoder on a split, on the encoder's device and in its precision."""
 
-    Attributes:
-        start: the encoder that every training run starts from, for images normalised by ImageNet's statistics; copies
-            are trained on its device, in its precision.
-        images: the split to train on.
-        classes: C.
-        settings: see there.
-        early_stop: choose the epoch to stop at, too.
-        workers: loader processes; their number never changes a result.
-        say: called with remarks for the user.
-    """
-
-    start: FrozenEncoder
+    start: FrozenEncoder  # for images normalised by ImageNet's statistics
     images: Images
     classes: int
     settings: FinetuneSettings
-    early_stop: bool
-    workers: int
-    say: Callable[[str], None]
+    early_stop: bool  # also choose the epoch to stop at
+    workers: int  # loader processes; their number never changes a result
+    say: Callable[[str], None]  # called with remarks for the user
 
     def labelled(self, rows: np.ndarray) -> LabelledImages:
         """Some of the images with their own labels."""
@@ -101,10 +78,7 @@ class FineTuner:
     ) -> tuple[Choice, list[dict[str, Any]]]:
         """The learning rate, and with an early stop the end, that are best on held-out images; never on val.
 
-        Args:
-            folder: for the training runs of the sweep.
-            images: with labels.
-            parts: positions among them to learn from and to hold out; None chooses nothing.
+        ``parts`` are positions among the images to learn from and to hold out; None chooses nothing.
 
         Returns:
             The choice, and one dict per learning rate.
@@ -134,13 +108,8 @@ class FineTuner:
     ) -> list[Round]:
         """Train; with a confidence, train again with the predictions for the other images that reach it as labels.
 
-        Args:
-            folder: of the last training run.
-            images: with labels.
-            val: evaluated once after each round.
-            choice: learning rate and end.
-            others: rows of train without a label to learn from.
-            confidence: smallest probability of a pseudo-label; None trains one round.
+        The last round trains in ``folder``, and each is evaluated once on ``val``. ``others`` are the rows of train
+        without a label to learn from.
         """
         first = self.train(folder if confidence is None else folder / "round-1", images, choice)
         verdict = self.predict(first, val)
@@ -189,12 +158,7 @@ class FineTuner:
         return method
 
     def method(self, images: LabelledImages, lr: float, every: float = 0) -> FineTune:
-        """The model before its first step.
-
-        Args:
-            images: to train on.
-            lr: learning rate.
-            every: epochs between evaluations on held-out images; 0 = never.
+        """The model before its first step; ``every`` is that of ``recipe_for``.
 
         Raises:
             UsageError: settings that do not fit the encoder.

@@ -3,14 +3,13 @@
 Free of torch, so that ``--help`` stays fast.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from sslkit.errors import UsageError
 from sslkit.schedules import Duration
 
-SMALL = 96  # pixels; below, the defaults are those of small data: runs are short and nothing overfits soon
+SMALL = 96  # pixels; below, the defaults are those of small data: runs are short and overfit late
 FEWEST_STEPS = 500  # of a run without --epochs: few labels need many passes
 EPOCHS = {True: 20, False: 100}  # by whether images are small
 RANDOM_DECAY = 1.0  # layer decay: early layers of a randomly initialised encoder hold nothing worth protecting
@@ -18,14 +17,10 @@ Pool = Literal["cls", "mean"]
 
 
 def _option(help: str, low: float | None = None, high: float | None = None, **more: Any) -> dict[str, Any]:
-    """What makes a setting an option.
+    """What makes a setting an option: its help, and the smallest and the largest value allowed.
 
-    Args:
-        help: for the command line; a field's own default is that for images of ``SMALL`` pixels or more.
-        low: the smallest value allowed.
-        high: the largest value allowed.
-        more: ``small``, the default below ``SMALL`` pixels; ``positive``, where ``low`` itself is not allowed;
-            ``metavar``, for the command line.
+    A field's own default is that for images of ``SMALL`` pixels or more. ``more`` holds ``small``, the default below
+    that; ``positive``, where ``low`` itself is not allowed; ``metavar``, for the command line.
     """
     return {"help": help, "low": low, "high": high, **more}
 
@@ -42,20 +37,11 @@ class FinetuneSettings:
         lr: peak per 256 images, of the last layer.
         epochs: None: the default of ``EPOCHS``, or as many as make ``FEWEST_STEPS``.
         batch_size: images per step; all of them where there are fewer.
-        weight_decay: none on biases and 1-D parameters.
         layer_decay: see ``layer_decay``; 1 = one rate for all layers.
-        drop_path: of the last block, linear over depth.
         mixup: Beta(mixup, mixup) of the shares; 0 = off.
         cutmix: Beta(cutmix, cutmix) of the boxes; 0 = off. If mixup is on too, a coin chooses one for each step.
         smoothing: share of a target that is spread over all classes.
-        ema: momentum of the average of the weights that is evaluated; 0 evaluates the weights themselves.
-        clip: gradient norm of each parameter; 0 = off.
-        warmup: epochs, or a share of the run.
-        crop: the smallest share of the image's area in a random crop.
-        jitter: probability of colour jitter.
         pool: input of the head, see ``prediction.EncoderClassifier``; None is CLS where there is one.
-        unfreeze: blocks to train; None trains the whole encoder, 0 only the head.
-        seed: of everything random.
     """
 
     lr: tuple[float, ...] = field(
@@ -116,13 +102,10 @@ class FinetuneSettings:
 
 
 def finetune_settings(image_size: int, fresh: bool, self_train: bool, **given: Any) -> FinetuneSettings:
-    """The given settings, with defaults that suit the data for the rest.
+    """The given settings, with defaults that suit the data for those that are missing or None.
 
-    Args:
-        image_size: pixels.
-        fresh: the encoder is randomly initialised, so its early layers need no slower rate.
-        self_train: its predictions become labels; a model trained on smoothed or mixed labels is never confident.
-        given: by name; None counts as not given.
+    The early layers of a ``fresh``, randomly initialised encoder need no slower rate. With ``self_train`` labels are
+    neither smoothed nor mixed: a model trained on such labels is never confident.
 
     Raises:
         UsageError: a value out of its range.
@@ -134,19 +117,14 @@ def finetune_settings(image_size: int, fresh: bool, self_train: bool, **given: A
     found |= {name: value for name, value in given.items() if value is not None}
     settings = FinetuneSettings(**found)
     for one in fields(settings):
-        value = getattr(settings, one.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            _check_range(one.name, number, one.metadata)
+        given_value, low, high = getattr(settings, one.name), one.metadata.get("low"), one.metadata.get("high")
+        positive = one.metadata.get("positive")
+        for value in given_value if isinstance(given_value, tuple) else (given_value,):
+            if value is None or low is None:
+                continue
+            above = value > low if positive else value >= low  # false for NaN
+            if not above or (high is not None and value > high):
+                bound = f"above {low:g}" if positive else f"{low:g} or more"
+                upper = "" if high is None else f" and at most {high:g}"
+                raise UsageError(f"--{one.name.replace('_', '-')} {value:g}: must be {bound}{upper}")
     return settings
-
-
-def _check_range(name: str, value: Any, about: Mapping[str, Any]) -> None:
-    low, high = about.get("low"), about.get("high")
-    if value is None or low is None:
-        return
-    above = value > low if about.get("positive") else value >= low
-    if above and (high is None or value <= high):
-        return
-    bound = f"above {low:g}" if about.get("positive") else f"{low:g} or more"
-    upper = "" if high is None else f" and at most {high:g}"
-    raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be {bound}{upper}")

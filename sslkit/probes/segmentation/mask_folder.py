@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from sslkit.data.images import decode
@@ -21,47 +21,35 @@ from sslkit.probes.segmentation.photos import check_sizes, spread
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 VOID = 255
 UNKNOWN = -1  # what void becomes
-ORIENTATION = 0x0112  # the EXIF tag
 
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Photos and masks in two folders; see ``open_folder``.
+    """Photos and masks in two folders; see ``open_folder``."""
 
-    Attributes:
-        pairs: paths of photo and mask.
-        names: of the photos, without suffix.
-        values: (K,) the mask value of each class, ascending.
-        classes: K names: the values, or background and object.
-        binary: whether masks tell only object from background.
-        cut: with ``--binary``, pixels above this value are the object; None takes values as they are.
-        digest: SHA-256 of names and contents.
-        remarks: for the user, on what was left out.
-    """
-
-    pairs: Sequence[tuple[Path, Path]]
-    names: Sequence[str]
-    values: np.ndarray
-    classes: Sequence[str]
-    binary: bool
-    cut: int | None
-    digest: str
-    remarks: Sequence[str]
+    pairs: Sequence[tuple[Path, Path]]  # photo and mask
+    names: Sequence[str]  # of the photos, without suffix
+    values: np.ndarray  # (K,) the mask value of each class, ascending
+    classes: Sequence[str]  # K names: the values, or background and object
+    binary: bool  # masks only separate object from background
+    cut: int | None  # with ``--binary``, pixels above this value are the object; None takes values as they are
+    digest: str  # SHA-256 of names and contents
+    remarks: Sequence[str]  # for the user, on what was left out
 
     @property
     def objects(self) -> list[int]:
-        """Every class but the one whose value is 0."""
+        """Every class but that of value 0."""
         return [1] if self.binary else np.flatnonzero(self.values != 0).tolist()
 
     def check(self) -> None:
         """Compare the sizes in the files' headers.
 
         Raises:
-            SslkitError: a photo whose size is not its mask's.
+            SslkitError: a photo and its mask differ in size.
         """
         for photo, mask in self.pairs:
             with suppress(OSError, SyntaxError, ValueError), Image.open(photo) as one, Image.open(mask) as other:
-                turned = one.getexif().get(ORIENTATION, 1) > 4  # by a quarter
+                turned = one.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by a quarter
                 check_sizes(str(mask), one.size if turned else one.size[::-1], other.size[::-1])
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
@@ -104,13 +92,17 @@ def open_folder(
     photos, drawn = _by_stem(images, "--images"), _by_stem(masks, "--masks")
     both = sorted(photos.keys() & drawn.keys())
     if not both:
+        first, other = (next(iter(files.values())).name for files in (photos, drawn))
         raise SslkitError(
-            f"no photo in {images} has a mask of the same name in {masks}: their first files are {_some(photos)} and "
-            f"{_some(drawn)}"
+            f"no photo in {images} has a mask of the same name in {masks}: their first files are {first} and {other}"
         )
     names = [both[i] for i in spread(len(both), count)]
     pairs = [(photos[name], drawn[name]) for name in names]
-    digest, values = _contents(names, pairs)
+    digest, values = hashlib.sha256(), np.empty(0, np.int64)
+    for name, (photo, mask) in zip(names, pairs, strict=True):
+        for content in (name.encode(), photo.read_bytes(), mask.read_bytes()):
+            digest.update(hashlib.sha256(content).digest())
+        values = np.union1d(values, np.unique(read_mask(mask)))
     cut = int(values.max()) // 2 if binary else None
     two = binary or (len(values) <= 2 and (values[0] == 0 or len(values) == 1))
     known = values if two else values[values != void]
@@ -120,17 +112,7 @@ def open_folder(
     remarks += [f"{len(drawn) - len(both)} masks have no photo and are left out"] if len(drawn) > len(both) else []
     classes = ["background", "object"] if two else [str(value) for value in known]
     known = np.array([0, known.max()]) if two else known
-    return MaskFolder(pairs, names, known, classes, two, cut, digest, remarks)
-
-
-def _contents(names: Sequence[str], pairs: Sequence[tuple[Path, Path]]) -> tuple[str, np.ndarray]:
-    """SHA-256 of names and contents, and the values that occur in the masks, ascending."""
-    digest, values = hashlib.sha256(), np.empty(0, np.int64)
-    for name, (photo, mask) in zip(names, pairs, strict=True):
-        for content in (name.encode(), photo.read_bytes(), mask.read_bytes()):
-            digest.update(hashlib.sha256(content).digest())
-        values = np.union1d(values, np.unique(read_mask(mask)))
-    return digest.hexdigest(), values
+    return MaskFolder(pairs, names, known, classes, two, cut, digest.hexdigest(), remarks)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -170,7 +152,3 @@ def _by_stem(folder: Path, option: str) -> dict[str, Path]:
             )
         by_stem[stem] = path
     return by_stem
-
-
-def _some(files: dict[str, Path]) -> str:
-    return next(iter(files.values())).name

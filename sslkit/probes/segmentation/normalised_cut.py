@@ -28,13 +28,8 @@ def affinity(features: np.ndarray, tau: float = TAU) -> np.ndarray:
 def second_vector(weights: np.ndarray) -> np.ndarray:
     """The generalised eigenvector y of the second smallest eigenvalue, of either sign.
 
-    With z = D^1/2 y this is an ordinary symmetric problem, of which only one vector is computed.
-
-    Args:
-        weights: (N, N) symmetric, positive.
-
-    Returns:
-        (N,).
+    With z = D^1/2 y this is an ordinary symmetric problem, of which only one vector is computed: (N, N) symmetric,
+    positive weights -> (N,).
 
     Raises:
         SslkitError: there is only one patch.
@@ -47,18 +42,13 @@ def second_vector(weights: np.ndarray) -> np.ndarray:
 
 
 def normalised_cut(features: np.ndarray, tau: float = TAU) -> np.ndarray:
-    """Which patches are the object.
+    """Which patches are the object: (N, D) features, usually the keys of the last block -> (N,) bool.
 
-    Args:
-        features: (N, D), usually the keys of the last block.
-        tau: cosine above which two patches are joined.
-
-    Returns:
-        (N,) bool; all True if every two patches are joined.
+    All are if every two patches are joined, with a cosine above ``tau``.
     """
     weights = affinity(features, tau)
     if len(weights) > 1 and not (weights < 1).any():
-        return np.ones(len(weights), bool)  # all patches are alike: a cut would be arbitrary
+        return np.ones(len(weights), bool)  # a cut would be arbitrary
     y = second_vector(weights)
     side = y > y.mean()
     return side if side[np.abs(y).argmax()] else ~side

@@ -32,32 +32,19 @@ MAX_FLOATS = 1 << 27  # of their tokens: 512 MiB; wide tokens reach this limit f
 
 @dataclass(frozen=True)
 class Patches:
-    """Labelled patches of the train images.
+    """Labelled patches of the train images."""
 
-    Attributes:
-        features: (P, D) float32.
-        labels: (P,) int64.
-        images: (P,) int64, the image that each comes from.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    images: np.ndarray
+    features: np.ndarray  # (P, D) float32
+    labels: np.ndarray  # (P,) int64
+    images: np.ndarray  # (P,) int64, the image that each comes from
 
 
 class PatchCollector:
     """Gathers labelled patches image by image, all in memory.
 
     An image of N patches needs 4 N D bytes: 0.3 MB at 224 pixels with a ViT-S/16. At most ``MAX_PATCHES`` patches and
-    ``MAX_FLOATS`` numbers are kept, but at least one patch of each image: every image may contribute an equal share.
-
-    Args:
-        images: how many will be added; it limits what each may contribute.
-        width: of the tokens, D.
-        seed: of the draw of patches.
-
-    Attributes:
-        most: patches that an image may contribute.
+    ``MAX_FLOATS`` numbers are kept, but at least one patch of each image: every image may contribute ``most`` patches,
+    which depends on how many images will be added.
     """
 
     def __init__(self, images: int, width: int, seed: int):
@@ -85,21 +72,13 @@ class PatchCollector:
 
 @dataclass(frozen=True)
 class PatchProbe:
-    """A trained probe.
+    """A trained probe."""
 
-    Attributes:
-        weight: (K, D) for raw tokens.
-        bias: (K,).
-        lr: the chosen learning rate, per 256 patches.
-        held_out_miou: percent, over patches; the rate was chosen by it.
-        sweep: one dict per rate: lr, held_out_miou.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    lr: float
-    held_out_miou: float
-    sweep: list[dict[str, float]]
+    weight: Tensor  # (K, D), for raw tokens
+    bias: Tensor  # (K,)
+    lr: float  # the chosen learning rate, per 256 patches
+    held_out_miou: float  # percent, over patches; the rate was chosen by it
+    sweep: list[dict[str, float]]  # per rate: lr, held_out_miou
 
     def predict(self, patches: Tensor, grid: tuple[int, int], height: int, width: int) -> np.ndarray:
         """Tokens (N, D) of a photo -> the class of each pixel, (H, W) int64."""
@@ -115,15 +94,7 @@ def train_probe(
     learning_rates: Sequence[float] = LEARNING_RATES,
     title: str = "",
 ) -> PatchProbe:
-    """Sweep the learning rate on held-out images, then train on all of them.
-
-    Args:
-        train: patches of two images or more.
-        classes: K.
-        seed: of the held-out images and the order of the patches.
-        device: where the layer is trained; None is the CPU.
-        learning_rates: per 256 patches.
-        title: of the progress bar; empty shows none.
+    """Sweep the learning rate, per 256 patches, on held-out images, then train on all of them.
 
     Raises:
         SslkitError: one image, or one class only.

@@ -1,5 +1,7 @@
 """Photos of any size through a frozen encoder: attention, keys and tokens of their patches."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +18,12 @@ from sslkit.errors import SslkitError
 
 @dataclass(frozen=True)
 class PhotoTokens:
-    """What an encoder computes for the N patches of one photo; all float32 on the CPU.
+    """What an encoder computes for the N patches of one photo; all float32 on the CPU."""
 
-    Attributes:
-        grid: rows and columns of patches.
-        attention: (H, N) from CLS in the last block; None if the encoder has none.
-        keys: (N, D) of the last block, all heads joined; the tokens if its attention is not timm's plain one.
-        patches: (N, D) tokens after the final norm.
-    """
-
-    grid: tuple[int, int]
-    attention: Tensor | None
-    keys: Tensor
-    patches: Tensor
+    grid: tuple[int, int]  # rows and columns of patches
+    attention: Tensor | None  # (H, N) from CLS in the last block; None if the encoder has none
+    keys: Tensor  # (N, D) of the last block, all heads joined; the tokens if its attention is not timm's plain one
+    patches: Tensor  # (N, D) tokens after the final norm
 
 
 class PhotoEncoder:
@@ -38,19 +33,15 @@ class PhotoEncoder:
         frozen: the encoder.
         shorter: pixels that a photo's shorter side is resized to.
 
-    Attributes:
-        no_attention: why there is none; empty if there is.
-
     Raises:
         SslkitError: the model is not a ViT.
     """
 
     def __init__(self, frozen: FrozenEncoder, shorter: int):
-        arch = frozen.encoder.spec.arch
         if not frozen.encoder.vit:
-            raise SslkitError(f"{arch} is not a ViT: it has no patch tokens to segment with")
+            raise SslkitError(f"{frozen.encoder.spec.arch} is not a ViT: it has no patch tokens to segment with")
         self.frozen, self.shorter = frozen, shorter
-        self.no_attention = frozen.encoder.why_no_attention()
+        self.no_attention = frozen.encoder.why_no_attention()  # empty if there is attention
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> PhotoTokens:
@@ -63,32 +54,27 @@ class PhotoEncoder:
         height, width = input_size(image.shape[1], image.shape[2], self.shorter, encoder.patch_size)
         # Resized as bytes on the CPU: a large photo never becomes float.
         small = F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)
-        with _Keys(encoder) as keys, self.frozen.autocast():
+        keys: list[Tensor] = []
+        with _keys_into(keys, encoder), self.frozen.autocast():
             tokens = encoder(self.frozen.normalise(small), attention=not self.no_attention)
         assert tokens.patches is not None
         patches = tokens.patches[0].float().cpu()
         attention = None if tokens.attention is None else tokens.attention[0].float().cpu()
         if not patches.isfinite().all() or (attention is not None and not attention.isfinite().all()):
             raise SslkitError(f"the tokens of {encoder.spec.arch} are not finite: its weights hold NaN or infinity")
-        found = patches if keys.found is None else keys.found[0, encoder.prefix :].float().cpu()
+        found = keys[0][0, encoder.prefix :].float().cpu() if keys else patches
         return PhotoTokens(encoder.grid(height, width), attention, found, patches)
 
 
-class _Keys:
-    """Records the keys of the last block, (B, T, D); None if its attention is not timm's plain one."""
-
-    def __init__(self, encoder: Encoder):
-        self._attention: Any = getattr(encoder.model.blocks[-1], "attn", None)
-        self.found: Tensor | None = None
-
-    def __enter__(self) -> "_Keys":
-        plain = isinstance(self._attention, Attention)
-        self._hook = self._attention.qkv.register_forward_hook(self._read) if plain else None
-        return self
-
-    def _read(self, module: Any, inputs: Any, output: Tensor) -> None:
-        self.found = output.unflatten(-1, (3, -1))[:, :, 1]
-
-    def __exit__(self, *error: object) -> None:
-        if self._hook is not None:
-            self._hook.remove()
+@contextmanager
+def _keys_into(found: list[Tensor], encoder: Encoder) -> Iterator[None]:
+    """Appends the keys of the last block, (B, T, D); nothing if its attention is not timm's plain one."""
+    attention: Any = getattr(encoder.model.blocks[-1], "attn", None)
+    if not isinstance(attention, Attention):
+        yield
+        return
+    hook = attention.qkv.register_forward_hook(lambda *call: found.append(call[-1].unflatten(-1, (3, -1))[:, :, 1]))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -30,7 +30,7 @@ class Photos(Protocol):
 
     @property
     def binary(self) -> bool:
-        """Whether masks tell only object from background."""
+        """Whether masks only separate object from background."""
         ...
 
     @property
@@ -40,7 +40,6 @@ class Photos(Protocol):
 
     def check(self) -> None:
         """Verify that the masks are usable, without reading all of them."""
-        ...
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
         """Photo ``i``, uint8 (3, H, W), and its mask, int64 (H, W): the class, or -1 for void."""
@@ -48,11 +47,7 @@ class Photos(Protocol):
 
 
 class MaskedSplit:
-    """The samples of a prepared split that have a mask of their object, as those of ``shapes`` do.
-
-    Args:
-        split: some or all of its samples have a mask.
-        count: how many of these to use, evenly spread; None uses all.
+    """The samples of a prepared split with a mask of their object, as those of ``shapes``; at most ``count`` of them.
 
     Raises:
         SslkitError: no sample has one.
@@ -74,20 +69,12 @@ class MaskedSplit:
         self.names = [split.keys[row] for row in self._rows]
 
     def check(self) -> None:
-        """Look for an object; usually the first mask has one.
-
-        Raises:
-            SslkitError: all masks are empty.
-        """
+        """Raise ``SslkitError`` if all masks are empty; usually the first one has an object."""
         if not any(self._mask(row).any() for row in self._rows):
             raise SslkitError(f"no mask of {self._split.name} has an object: there is nothing to find")
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
-        """See ``Photos``.
-
-        Raises:
-            SslkitError: the mask's size is not the image's.
-        """
+        """See ``Photos``; ``SslkitError`` if the mask's size is not the image's."""
         row = self._rows[i]
         image, labels = self._split.image(row), self._mask(row).astype(np.int64)
         check_sizes(f"the mask of {self.names[i]}", image.shape[1:], labels.shape)
@@ -111,11 +98,7 @@ def spread(size: int, count: int | None) -> list[int]:
 
 
 def check_sizes(what: str, image: Sequence[int], mask: Sequence[int]) -> None:
-    """Verify that an image and its mask have the same height and width.
-
-    Raises:
-        SslkitError: they differ.
-    """
+    """Raise ``SslkitError`` if the height or width of an image and its mask differ."""
     if tuple(image) != tuple(mask):
         raise SslkitError(
             f"{what} has {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}: the sizes must be equal"

@@ -31,29 +31,18 @@ CHOICES = ("best_head", "fixed_head", "lowest_entropy", "mean_of_heads")
 
 @dataclass
 class FoundObjects:
-    """What one encoder finds on n photos with objects; scores are shares in [0, 1].
+    """What one encoder finds on n photos with objects; scores are shares in [0, 1]."""
 
-    Attributes:
-        rows: (n,) which photos.
-        scores: by choice of the head, and ``ncut``: (n,) Jaccard of each photo, the mean over its objects.
-        heads: (n, H) Jaccard for each head; None without attention.
-        whole: (n,) Jaccard of the whole picture, the mean over the photo's objects: attention's reference.
-        whole_as_one: (n,) Jaccard of the whole picture with all objects together: the cut's reference.
-        best: (n,) the head with the best mean over the photo's objects.
-        maps: per photo (H, h, w), the mask of each head.
-        means: per photo (h, w), the mask of the heads' mean.
-        cuts: per photo (h, w), the side of the cut that is the object.
-    """
-
-    rows: np.ndarray
-    whole: np.ndarray
-    whole_as_one: np.ndarray
+    rows: np.ndarray  # (n,) which photos
+    whole: np.ndarray  # (n,) Jaccard of the whole picture, mean over the photo's objects: attention's reference
+    whole_as_one: np.ndarray  # (n,) Jaccard of the whole picture with all objects together: the cut's reference
+    # By choice of the head, and ``ncut``: (n,) Jaccard of each photo, the mean over its objects.
     scores: dict[str, np.ndarray] = field(default_factory=dict)
-    heads: np.ndarray | None = None
-    best: np.ndarray | None = None
-    maps: list[np.ndarray] = field(default_factory=list)
-    means: list[np.ndarray] = field(default_factory=list)
-    cuts: list[np.ndarray] = field(default_factory=list)
+    heads: np.ndarray | None = None  # (n, H) Jaccard for each head; None without attention
+    best: np.ndarray | None = None  # (n,) the head with the best mean over the photo's objects
+    maps: list[np.ndarray] = field(default_factory=list)  # per photo (H, h, w), the mask of each head
+    means: list[np.ndarray] = field(default_factory=list)  # per photo (h, w), the mask of the heads' mean
+    cuts: list[np.ndarray] = field(default_factory=list)  # per photo (h, w), the side of the cut that is the object
 
     def masks(self, i: int, encoder: str) -> list[tuple[str, np.ndarray]]:
         """What was found on photo ``i``, as titles and (h, w) masks of patches."""
@@ -70,30 +59,16 @@ class FoundObjects:
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        protocols: attention, ncut, or both; the probe has a function of its own.
-        mass: share of the attention in a head's mask.
-        tau: cosine above which the cut joins two patches.
-        seed: of all random choices.
-    """
-
-    protocols: Sequence[str] = ("attention", "ncut")
-    mass: float = 0.6
-    tau: float = TAU
+    protocols: Sequence[str] = ("attention", "ncut")  # for the probe see ``probe_patches``
+    mass: float = 0.6  # share of the attention in a head's mask
+    tau: float = TAU  # cosine above which the cut joins two patches
     seed: int = 0
 
 
 def find_objects(photos: Photos, encode: PhotoEncoder, settings: SegmentationSettings, title: str = "") -> FoundObjects:
-    """Attention and cut of every photo that has an object.
-
-    Args:
-        photos: with masks.
-        encode: the encoder.
-        settings: which protocols; attention is left out if the encoder has none.
-        title: of the progress bar; empty shows none.
-    """
+    """Attention, if the encoder has any, and cut of every photo that has an object; no title shows no progress bar."""
     rows: list[int] = []
     lists: dict[str, list[Any]] = {}
     for row in tqdm(range(len(photos.names)), desc=title, unit=" photos", disable=None if title else True, leave=False):
@@ -104,7 +79,10 @@ def find_objects(photos: Photos, encode: PhotoEncoder, settings: SegmentationSet
         rows.append(row)
         tokens = encode(image)
         cells = count_cells(labels, len(photos.classes), tokens.grid)
-        everything, as_one = np.ones((1, cells.shape[1]), bool), _as_one(cells, present)
+        # (K, N) -> (2, N): a cut has two sides and no classes, so all objects count as one.
+        others = np.setdiff1d(np.arange(len(cells)), present)
+        as_one = np.stack([cells[others].sum(0), cells[present].sum(0)])
+        everything = np.ones((1, cells.shape[1]), bool)
         one = {"whole": jaccard(everything, cells, present).mean(), "whole_as_one": _jaccard_as_one(everything, as_one)}
         if "attention" in settings.protocols and tokens.attention is not None:
             one |= _attention(tokens, cells, present, settings.mass)
@@ -128,12 +106,6 @@ def _attention(tokens: PhotoTokens, cells: np.ndarray, present: list[int], mass:
         "maps": masks.reshape(-1, *tokens.grid),
         "means": mean.reshape(tokens.grid),
     }
-
-
-def _as_one(cells: np.ndarray, present: list[int]) -> np.ndarray:
-    """(K, N) -> (2, N): a cut has two sides and no classes, so all objects count as one."""
-    others = np.setdiff1d(np.arange(len(cells)), present)
-    return np.stack([cells[others].sum(0), cells[present].sum(0)])
 
 
 def _jaccard_as_one(mask: np.ndarray, as_one: np.ndarray) -> float:
@@ -161,21 +133,13 @@ def _collect(rows: np.ndarray, lists: dict[str, list[Any]], seed: int) -> FoundO
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A trained probe, how much it learnt from, and its answers.
-
-    Attributes:
-        probe: trained.
-        tables: (m, K, K) pixel counts by true and predicted class on m test photos.
-        photos: that it learnt from, their number.
-        patches: that it learnt from, their number.
-        most: the largest number of patches that a photo may contribute.
-    """
+    """A trained probe, how much it was trained on, and its answers."""
 
     probe: PatchProbe
-    tables: np.ndarray
-    photos: int
-    patches: int
-    most: int
+    tables: np.ndarray  # (m, K, K) pixel counts by true and predicted class on m test photos
+    photos: int  # number of photos it was trained on
+    patches: int  # number of patches it was trained on
+    most: int  # the largest number of patches that a photo may contribute
 
 
 def probe_patches(
@@ -187,12 +151,7 @@ def probe_patches(
 ) -> ProbeResult:
     """Train a linear layer on the patches of some photos and evaluate it on the pixels of others.
 
-    Args:
-        train: photos, and the rows to learn from.
-        test: photos of the same classes, and the rows to evaluate on.
-        encode: the encoder.
-        seed: of every random choice.
-        title: of the progress bars; empty shows none.
+    ``train`` and ``test`` are photos of the same classes, and which rows of them to use; no title shows no bars.
     """
     classes, hidden = len(train[0].classes), None if title else True
     collector = PatchCollector(len(train[1]), encode.frozen.encoder.width, seed)

@@ -21,11 +21,8 @@ def summarise(
 ) -> Numbers:
     """``segment/results.json``: numbers by protocol and encoder, in percent.
 
-    Args:
-        found: by encoder; empty if only the probe was asked for.
-        probed: by encoder; empty without the probe. ``trained`` comes before ``random`` in both.
-        photos: that the encoders were evaluated on.
-        seed: of the bootstrap.
+    ``found`` is by encoder, and empty if only the probe was asked for; ``probed`` is empty without the probe.
+    ``trained`` comes before ``random`` in both.
     """
     results: Numbers = {"headline": {}}
     if found:

@@ -24,15 +24,12 @@ def cell_of(size: int, cells: int) -> np.ndarray:
 
 
 def count_cells(labels: np.ndarray, classes: int, grid: tuple[int, int]) -> np.ndarray:
-    """How many pixels of each class lie in each patch.
+    """How many pixels of each class are in each patch: (K, N) int64.
 
     Args:
         labels: (H, W) int64, -1 = void, never counted.
         classes: K.
         grid: rows and columns of patches, N in total.
-
-    Returns:
-        (K, N) int64.
     """
     rows, columns = (cell_of(size, cells) for size, cells in zip(labels.shape, grid, strict=True))
     patches = grid[0] * grid[1]
@@ -41,15 +38,12 @@ def count_cells(labels: np.ndarray, classes: int, grid: tuple[int, int]) -> np.n
 
 
 def jaccard(kept: np.ndarray, cells: np.ndarray, objects: Sequence[int]) -> np.ndarray:
-    """Intersection over union of masks of patches with the objects of a photo, ignoring void.
+    """Intersection over union of masks of patches with the objects of a photo, ignoring void: (G, M) in [0, 1].
 
     Args:
         kept: (M, N) bool, M masks.
         cells: (K, N) from ``count_cells``.
         objects: G classes that are objects, each with a pixel or more.
-
-    Returns:
-        (G, M) in [0, 1].
     """
     chosen = kept.astype(np.int64)
     common = cells[objects] @ chosen.T
@@ -71,22 +65,15 @@ def miou(table: np.ndarray) -> np.ndarray:
 
 
 def lowest_entropy(attention: np.ndarray) -> int:
-    """Index of the head whose attention (H, N) has the lowest entropy: a choice that needs no mask."""
+    """Index of the head with the lowest entropy of its attention (H, N): a choice that needs no mask."""
     share = attention / attention.sum(-1, keepdims=True)
     return int((share * np.log(np.maximum(share, 1e-30))).sum(-1).argmax())
 
 
 def fixed_head(scores: np.ndarray, seed: int) -> np.ndarray:
-    """Jaccard of one head for all photos, chosen on other photos than those it is evaluated on.
+    """Jaccard of one head for all photos, chosen on other photos than those it is evaluated on: (n, H) -> (n,).
 
     Two random halves choose for each other. A single photo gets the mean of the heads.
-
-    Args:
-        scores: (n, H) Jaccard of each head on each photo.
-        seed: of the halves.
-
-    Returns:
-        (n,).
     """
     order = rng.generator(seed, "segment/halves").permutation(len(scores))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
