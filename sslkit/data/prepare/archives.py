@@ -9,11 +9,12 @@ import shutil
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
@@ -24,6 +25,14 @@ COMPRESSED_TARS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 ARCHIVES = (*TARS, *COMPRESSED_TARS, ".zip")
 BLOCK = 512  # a tar's unit
+
+
+class Window(NamedTuple):
+    """Where the bytes of a file lie uncompressed: a part of a file on the disk."""
+
+    path: Path
+    offset: int
+    size: int
 
 
 class Files(ABC):
@@ -37,8 +46,8 @@ class Files(ABC):
     """
 
     names: list[str]
-    sizes: list[int]
-    places: list[Any]
+    sizes: Sequence[int]
+    places: Sequence[Any]
     hidden: int
 
     @abstractmethod
@@ -49,12 +58,22 @@ class Files(ABC):
             OSError: it cannot be read.
         """
 
-    def _keep(self, entries: list[tuple[str, int, Any]]) -> list[Any]:
+    def window(self, index: int) -> Window | None:
+        """Where a file's bytes lie, None if they are compressed."""
+        return None
+
+    def copy(self, index: int, target: IO[bytes]) -> None:
+        """Write a file's content, which may be larger than the memory."""
+        target.write(self.read(index))
+
+    def _keep(self, entries: list[tuple[str, int, Any]]) -> Sequence[Any]:
         """Set the attributes from (name, size, where) entries; returns every ``where`` in the names' order."""
         seen = [e for e in entries if not any(p.startswith((".", "__MACOSX")) for p in e[0].split("/"))]
         seen.sort(key=itemgetter(0))
-        self.names, self.sizes = [e[0] for e in seen], [e[1] for e in seen]
-        self.places, self.hidden = [e[2] for e in seen], len(entries) - len(seen)
+        self.names, self.sizes = [e[0] for e in seen], array("q", (e[1] for e in seen))
+        numbers = all(isinstance(e[2], int) for e in seen)
+        self.places = array("q", (e[2] for e in seen)) if numbers else [e[2] for e in seen]
+        self.hidden = len(entries) - len(seen)
         return self.places
 
 
@@ -68,6 +87,10 @@ class Folder(Files):
     def read(self, index: int) -> bytes:
         """Content of one file."""
         return (self.root / self.names[index]).read_bytes()
+
+    def window(self, index: int) -> Window:
+        """The file itself."""
+        return Window(self.root / self.names[index], 0, self.sizes[index])
 
 
 def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, Any]]:
@@ -84,20 +107,25 @@ def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Itera
                 continue
             try:
                 status = entry.stat()
-                yield name, status.st_size, (status.st_dev, status.st_ino)
+                yield name, status.st_size, hash((status.st_dev, status.st_ino))
             except OSError:
                 # A dangling link is listed, so that it is reported as unreadable instead of silently missing.
-                yield name, 0, name
+                yield name, 0, hash(name)
 
 
 class Tar(Files):
-    """Members of an uncompressed tar, read where they lie."""
+    """Members of an uncompressed tar, read where they lie.
 
-    def __init__(self, path: Path):
+    Args:
+        path: the tar, or the file that holds it.
+        part: where in that file it lies; None for all of it.
+    """
+
+    def __init__(self, path: Path, part: Window | None = None):
         self.path = path
         self._descriptor: int | None = None
         try:
-            self._offsets: list[int] = self._keep(_tar_members(path))
+            self._offsets: Sequence[int] = self._keep(_tar_members(path, part))
         except (tarfile.TarError, EOFError) as error:
             raise SslkitError(f"{path} is truncated or not a tar ({error}); download or create it again") from error
 
@@ -110,6 +138,10 @@ class Tar(Files):
             raise OSError(f"{self.path} ends inside {self.names[index]}")
         return data
 
+    def window(self, index: int) -> Window:
+        """Where a member's content lies in the tar."""
+        return Window(self.path, self._offsets[index], self.sizes[index])
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptor": None}
 
@@ -118,12 +150,15 @@ class Tar(Files):
             os.close(self._descriptor)  # type: ignore[arg-type]
 
 
-def _tar_members(path: Path) -> list[tuple[str, int, Any]]:
+def _tar_members(path: Path, part: Window | None = None) -> list[tuple[str, int, Any]]:
     """(name, size, offset) of the regular files; a hard link has those of its target."""
-    with closing(tarfile.open(path, "r:")) as tar:
-        members = tar.getmembers()
-        end = tar.offset
     with path.open("rb") as handle:
+        handle.seek(part.offset if part else 0)  # where tarfile begins to read
+        with closing(tarfile.open(fileobj=handle, mode="r:")) as tar:
+            members = tar.getmembers()
+            end = tar.offset
+        if part and end > part.offset + part.size:
+            raise tarfile.ReadError(f"the tar at byte {part.offset} is cut off")
         handle.seek(end)
         # tarfile stops silently at a damaged header or a cut between members; a complete tar ends in empty blocks.
         if handle.read(BLOCK) != bytes(BLOCK):
@@ -150,7 +185,7 @@ class Zip(Files):
                 members = [(_clean(m.filename), m.file_size, m.filename) for m in archive.infolist() if not m.is_dir()]
         except zipfile.BadZipFile as error:
             raise SslkitError(f"{path} is truncated or not a zip ({error}); download or create it again") from error
-        self._members: list[str] = self._keep(members)
+        self._members: Sequence[str] = self._keep(members)
 
     def read(self, index: int) -> bytes:
         """Content of one member."""
@@ -160,6 +195,11 @@ class Zip(Files):
             return self._zip.read(self._members[index])
         except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
             raise OSError(str(error)) from error
+
+    def copy(self, index: int, target: IO[bytes]) -> None:
+        """Write a member's content, which may be larger than the memory."""
+        with zipfile.ZipFile(self.path) as archive, archive.open(self._members[index]) as source:
+            copy_stream(source, target)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_zip": None}
@@ -202,7 +242,21 @@ def first_files(root: Path) -> Files:
     for suffix, opener in COMPRESSED_TARS.items():
         if root.name.lower().endswith(suffix) and root.is_file():
             return _Beginning(root, opener)
+    if root.is_file() and not root.name.lower().endswith(ARCHIVES):
+        return _Alone(root)
     return open_files(root, root.parent)
+
+
+class _Alone(Files):
+    """A file that is no archive."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._keep([(path.name, path.stat().st_size, None)])
+
+    def read(self, index: int) -> bytes:
+        """Its content."""
+        return self.path.read_bytes()
 
 
 class _Beginning(Files):
