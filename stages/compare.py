@@ -1,4 +1,4 @@
-"""`sslkit compare`: runs side by side: accuracies, differences from a baseline, and what differs in the recipes."""
+"""`sslkit compare`: accuracies of runs side by side, differences from a baseline, and how their recipes differ."""
 
 import json
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from stages.contract.layout import Result
 from stages.contract.output import say
 from stages.contract.stage import Stage
 from stages.evaluations.comparison import Column, columns_of, joined, row
+from stages.evaluations.differences import cells, covers, differences
 from stages.evaluations.members import Groups, Member, read_members
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.recipes import differing
@@ -63,7 +64,7 @@ class Compare(RunsOptions):
                 joined(name, those, columns, self.reach) if self.seeds else row(those[0], columns, self.reach)
                 for name, those in groups.items()
             ],
-            "differences": _differences(groups, base, columns, protocol),
+            "differences": differences(groups, base, columns, protocol) if base is not None else [],
             "notes": [
                 *(f"not comparable: {note}" for note in protocol.notes(members)),
                 *_stale(members),
@@ -105,12 +106,10 @@ class Compare(RunsOptions):
         return read_members(names), base
 
     def _lines(self, answer: Result, base: str | None, columns: Sequence[Column]) -> list[str]:
-        """The tables for a person, one below the other."""
+        """The tables, one below the other."""
         markdown, rows = self.markdown, numbers_table(answer["runs"], columns, self.reach)
         lines = as_text(rows if markdown else transposed_if_wide(rows), markdown)
         if base is not None and (found := answer["differences"]):
-            from stages.evaluations.differences import cells, covers
-
             lines += ["", f"Difference from {base}, in percentage points:", *([""] if markdown else [])]
             lines += as_text(cells(found, columns), markdown)
             lines += [line for text in covers(found) for line in (["", text] if markdown else [text])]
@@ -122,16 +121,8 @@ class Compare(RunsOptions):
         return lines
 
 
-def _differences(groups: Groups, base: str | None, columns: Sequence[Column], protocol: Protocol) -> list[Result]:
-    if base is None:
-        return []
-    from stages.evaluations.differences import differences
-
-    return differences(groups, base, columns, protocol)
-
-
 def _stale(members: Sequence[Member]) -> list[str]:
-    """Results whose encoder or data changed since."""
+    """A note on the results of each run whose encoder or data changed since."""
     stale: dict[Path, list[str]] = {}
     for stage in (e.stage for member in members for e in member.evaluations.values()):
         ids = stale.setdefault(stage.home.path, [])

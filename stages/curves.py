@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
+from sslkit.files import read_rows
 from stages.contract.layout import Run
 from stages.contract.output import say, show
 from stages.contract.stage import Stage
@@ -43,9 +44,9 @@ class DrawCurves(RunsOptions):
         logs = {name: [_log(path) for path in paths] for name, paths in grouped(self.runs, self.seeds).items()}
         every = [rows for group in logs.values() for rows in group]
         known, wanted, time = curves.metrics(every), self.metric or list(COLLAPSE), curves.clock(every)
+        words = {*known, *map(curves.last_part, known)}
         for name in wanted:
             if not curves.matching(name, known):
-                words = {*known, *(key.rpartition("/")[2] for key in known)}
                 raise UsageError(f"no run logged '{name}': {did_you_mean(name, words)}")
         contents = [curves.curves_of(name, logs, time) for name in wanted]
         for name, content in zip(wanted, contents, strict=True):
@@ -59,8 +60,6 @@ class DrawCurves(RunsOptions):
 
 
 def _log(path: Path) -> "Log":
-    from sslkit.files import read_rows
-
     run = Run(path)
     rows = read_rows(run.need(run.metrics))
     if not rows:

@@ -9,7 +9,8 @@ import typer
 
 from sslkit import registry
 from sslkit.errors import SslkitError
-from stages.contract.layout import Result, Run, open_run
+from sslkit.files import read_json
+from stages.contract.layout import Run, open_run
 from stages.contract.output import show
 from stages.contract.stage import Stage
 from stages.inputs.encoder import check_own
@@ -88,7 +89,6 @@ def _check_free(folder: Path, force: bool) -> None:
 
 def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
     from sslkit.export.card import CardFacts, render
-    from sslkit.files import read_json
 
     training = run.record("pretrain") or {}
     return render(
@@ -99,7 +99,7 @@ def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
             vit=encoder.vit,
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
-            data=_data(run),
+            data=read_json(run.manifest) if run.manifest.exists() else {},
             scores=_scores(run),
             command=training.get("command", ""),
             versions=training.get("versions", {}),
@@ -108,21 +108,15 @@ def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
     )
 
 
-def _data(run: Run) -> Result:
-    from sslkit.files import read_json
-
-    return read_json(run.manifest) if run.manifest.exists() else {}
-
-
 def _scores(run: Run) -> "list[Score]":
-    """Every accuracy of this encoder, on the run's own data and on other data; without those of baselines."""
+    """Every accuracy of this encoder, on the run's own data and on other data, without those of baselines."""
     from sslkit.export.card import Score
     from stages.evaluations.results import TOP1
     from stages.reporting.facts import read_facts
 
     facts, found = read_facts(run.path, run.path.name), []
-    own, _ = facts.data()
-    for evaluation in facts.member.evaluations.values():
+    own, _ = facts.dataset()
+    for evaluation in facts.evaluations.values():
         stage = evaluation.stage
         if evaluation.metric != TOP1 or stage.weights not in (None, "run"):
             continue

@@ -1,4 +1,4 @@
-"""`sslkit report RUN [RUN ...]`: everything that is known about one or several runs, in one HTML file."""
+"""`sslkit report RUN [RUN ...]`: everything about one or several runs in one HTML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sslkit.errors import UsageError
+from sslkit.files import atomic
 from stages.contract.layout import Run
 from stages.contract.output import show
 from stages.contract.stage import Stage
@@ -36,7 +37,6 @@ class WriteReport(RunsOptions):
 
     def execute(self) -> None:
         """Write the page, and print where."""
-        from sslkit.files import atomic
         from sslkit.plots.report.report import render
         from stages.reporting.facts import read_facts
         from stages.reporting.tables import assemble

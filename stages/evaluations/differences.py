@@ -25,18 +25,11 @@ ROUNDING = 0.011  # points between an accuracy and that of its predictions: some
 
 
 def differences(groups: Groups, baseline: str, columns: Sequence[Column], protocol: Protocol) -> list[Result]:
-    """One row for every other run and every evaluation that both have.
-
-    Args:
-        groups: by name one run, or the seeds of one experiment.
-        baseline: a name in ``groups``.
-        columns: in the table's order.
-        protocol: decides which values are comparable.
+    """One row for every other run and every evaluation that it shares with the baseline, a name in ``groups``.
 
     Returns:
         ``run``, ``accuracy`` (a key), and either ``not_comparable`` with the reason, or ``difference`` in percentage
-        points. With it ``low``, ``high`` and what they are ``over``, "test images" or "seeds", or ``no_interval`` with
-        the reason.
+        points, with ``low``, ``high`` and ``over`` ("test images" or "seeds"), or ``no_interval`` with the reason.
     """
     return [
         {"run": name, "baseline": baseline, "accuracy": column.key, **found}
@@ -153,19 +146,11 @@ def _right(evaluation: Evaluation) -> tuple["np.ndarray", "np.ndarray", "np.ndar
 
 
 def cells(found: Sequence[Result], columns: Sequence[Column]) -> list[list[object]]:
-    """The rows of ``differences`` for a person, under a header."""
+    """The rows of ``differences`` as cells, under a header."""
     titles = {column.key: column.title for column in columns}
     needed = any("seeds_needed" in entry for entry in found)
-    header: list[object] = [
-        "run",
-        "accuracy",
-        "difference",
-        "95 % interval",
-        "p",
-        *(["seeds needed"] if needed else []),
-        "over",
-    ]
-    return [header, *(_cells(entry, titles[entry["accuracy"]], needed) for entry in found)]
+    header = ["run", "accuracy", "difference", "95 % interval", "p", *(["seeds needed"] if needed else []), "over"]
+    return [[*header], *(_cells(entry, titles[entry["accuracy"]], needed) for entry in found)]
 
 
 def _cells(entry: Result, title: str, needed: bool) -> list[object]:

@@ -61,7 +61,7 @@ class Member:
 
     @property
     def data(self) -> str | None:
-        """Fingerprint of the data that its features are of."""
+        """Fingerprint of the data from which its features were extracted."""
         return ((self.run.record_in(self.run.features) or {}).get("inputs") or {}).get("data", {}).get("sha256")
 
 
@@ -93,8 +93,8 @@ def _stages(run: Run, on: str, surveyed: Mapping[str, Mapping[str, Any]]) -> lis
 def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]:
     """The runs of each name.
 
-    Where some were evaluated on data other than their own, and their own differ, every evaluation names its data. A
-    table of encoders trained on one dataset and evaluated on several then has a column for each of them.
+    Where some were evaluated on other data, and their own data differ, every evaluation names its data. A table of
+    encoders trained on one dataset and evaluated on several then has a column for each of them.
 
     Raises:
         SslkitError: nothing can be compared in one of them.
@@ -114,18 +114,9 @@ def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]
 def estimates(
     members: Iterable[Member], column: Callable[[Evaluation], str] = lambda evaluation: evaluation.key
 ) -> dict[str, Estimate]:
-    """The evaluations of a run or of an experiment's seeds, joined.
-
-    Args:
-        members: the run, or the seeds.
-        column: evaluations of one column are joined.
-
-    Returns:
-        By column, in order.
-    """
+    """The evaluations of a run, or of an experiment's seeds, by column; those with the same column are joined."""
     found: dict[str, list[Evaluation]] = {}
     every = [evaluation for member in members for evaluation in member.evaluations.values()]
     for evaluation in sorted(every, key=lambda each: each.order):
         found.setdefault(column(evaluation), []).append(evaluation)
-    joined = {name: interval([evaluation.value for evaluation in those]) for name, those in found.items()}
-    return {name: Estimate(*joined[name], those) for name, those in found.items()}
+    return {name: Estimate(*interval([each.value for each in those]), those) for name, those in found.items()}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sslkit.files import read_json, sha256
@@ -27,19 +28,10 @@ class Protocol:
         self._splits: dict[str, dict[str, str]] = {}
         self._facts: dict[tuple[str, str], dict[str, Any]] = {}
         for stage in (e.stage for member in members for e in member.evaluations.values()):
-            data = _data(stage)
-            if data:
-                self._read_splits(stage, data)
-
-    def _read_splits(self, stage: StageResult, data: Mapping[str, str]) -> None:
-        """Read which shards a recorded manifest lists, if it is still there unchanged."""
-        path = stage.home.path / data["path"]
-        if data["sha256"] in self._splits or not path.is_file() or sha256(path) != data["sha256"]:
-            return
-        self._splits[data["sha256"]] = {
-            name: hashlib.sha256("".join(shard["sha256"] for shard in split["shards"]).encode()).hexdigest()
-            for name, split in read_json(path)["splits"].items()
-        }
+            if (data := _data(stage)) and data["sha256"] not in self._splits:
+                path = stage.home.path / data["path"]
+                if path.is_file() and sha256(path) == data["sha256"]:
+                    self._splits[data["sha256"]] = _digests(path)
 
     def facts(self, evaluation: Evaluation) -> dict[str, Any]:
         """By name, everything that must be equal for two values to be comparable; what is unknown is missing."""
@@ -62,25 +54,22 @@ class Protocol:
     def why_not(self, one: Evaluation, other: Evaluation) -> str:
         """Why two values are not comparable, in words; empty if nothing is known to differ."""
         a, b = self.facts(one), self.facts(other)
-        words = [f"{name} {_shown(a[name])} and {_shown(b[name])}" for name in a if name in b and a[name] != b[name]]
+        words = [f"{name} {shown(a[name])} and {shown(b[name])}" for name in a if name in b and a[name] != b[name]]
         return f"different {', '.join(words)}" if words else ""
 
     def comparable(self, evaluations: Sequence[Evaluation]) -> bool:
-        """Whether values of one metric may be ranked: nothing but a seed is known to differ."""
+        """Whether values of one metric may be ranked: only the seed of the labels is known to differ."""
         facts = [self.facts(evaluation) for evaluation in evaluations]
         names = {name for each in facts for name in each} - {LABEL_SEED}
         return all(len({json.dumps(each[name]) for each in facts if name in each}) <= 1 for name in names)
 
     def notes(self, members: Sequence[Member]) -> list[str]:
-        """A line for everything in which the evaluations of runs differ; those that differ alike share it.
-
-        For example: ``k-NN at different k (a 20, b 10)``.
-        """
+        """A line for each setting that differs, as in ``k-NN at different k (a 20, b 10)``."""
         titles: dict[str, list[str]] = {}
         for key in dict.fromkeys(key for member in members for key in member.evaluations):
             found = [(m.name, m.evaluations[key]) for m in members if key in m.evaluations]
             for name in dict.fromkeys(name for _, e in found for name in self.facts(e)):
-                values = [(run, _shown(self.facts(e)[name])) for run, e in found if name in self.facts(e)]
+                values = [(run, shown(self.facts(e)[name])) for run, e in found if name in self.facts(e)]
                 if _differ(name, values):
                     who = ", ".join(dict.fromkeys(f"{run} {value}" for run, value in values))
                     text = f"{'on' if name in (TEST_IMAGES, TRAINING_IMAGES) else 'at'} different {name} ({who})"
@@ -98,8 +87,16 @@ def _differ(name: str, values: Sequence[tuple[str, str]]) -> bool:
     return any(found != by_run[values[0][0]] for found in by_run.values())
 
 
+def _digests(manifest: Path) -> dict[str, str]:
+    """A SHA-256 of the shards of each split that a manifest lists."""
+    return {
+        name: hashlib.sha256("".join(shard["sha256"] for shard in split["shards"]).encode()).hexdigest()
+        for name, split in read_json(manifest)["splits"].items()
+    }
+
+
 def _data(stage: StageResult) -> Mapping[str, str] | None:
-    """``{path, sha256}`` of the manifest whose images a stage or its features are of; None for photos."""
+    """``{path, sha256}`` of the manifest of the images that a stage or its features used; None for photos."""
     if stage.config.get("photos", "val") != "val":
         return None  # their digest is a setting
     inputs = (record.get("inputs", {}).get("data") for record in (stage.record, stage.extraction))
@@ -118,6 +115,7 @@ def _settings(stage: StageResult) -> dict[str, Any]:
     return found
 
 
-def _shown(value: Any) -> str:
-    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+def shown(value: Any, none: str = "none") -> str:
+    """A setting in at most 40 characters; strings as they are, other values as JSON."""
+    text = none if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= LONG else f"{text[: LONG - 3]}..."

@@ -12,18 +12,16 @@ def settings(groups: Groups) -> list[str]:
     """Every setting of the recipes, as a sorted dotted key; a section is represented by its keys."""
     recipes = _recipes(groups)
     every = [recipe for those in recipes.values() for recipe in those]
-    return [key for key in sorted(set().union(*map(leaves, every))) if not any(_is_section(r, key) for r in every)]
+    keys = sorted(set().union(*map(leaves, every)))
+    return [key for key in keys if not any(isinstance(v := value_at(recipe, key), dict) and v for recipe in every)]
 
 
 def differing(groups: Groups) -> Result:
-    """The settings whose values are not the same in all runs that were trained.
-
-    Args:
-        groups: by name one run, or the seeds of one experiment.
+    """The settings whose values are not the same in all runs that were trained; empty for fewer than two of them.
 
     Returns:
         Dotted key -> run -> its value, or the list of its seeds' values where they differ; None where the run's recipe
-        has no such key. Empty for fewer than two trained runs.
+        has no such key.
     """
     recipes, found = _recipes(groups), {}
     for key in settings(groups):
@@ -36,11 +34,6 @@ def differing(groups: Groups) -> Result:
 def _recipes(groups: Groups) -> dict[str, list[Result]]:
     found = {name: [member.recipe for member in members if member.recipe] for name, members in groups.items()}
     return {name: recipes for name, recipes in found.items() if recipes}
-
-
-def _is_section(recipe: Result, key: str) -> bool:
-    value = value_at(recipe, key)
-    return isinstance(value, dict) and bool(value)
 
 
 def _distinct(values: Sequence[object]) -> list[object]:

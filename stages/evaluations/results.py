@@ -1,7 +1,6 @@
-"""The results of a stage, parsed once: what it measured, on which images, how sure it is, and whether it is stale.
+"""The results of a stage, parsed once for compare, report and the model card of export.
 
-``compare``, ``report`` and the model card of ``export`` read these values; none of them looks into a ``stage.json``
-for a result, and none knows a stage by its name.
+They say what was measured, on which images, with which interval, and whether an input changed since.
 """
 
 from collections.abc import Sequence
@@ -30,22 +29,22 @@ class StageResult:
 
     @property
     def declared(self) -> Stage:
-        """What the stage says of itself."""
+        """The stage's declaration."""
         return stage_of(self.id)
 
     @property
     def title(self) -> str:
-        """What people call it: ``linear, augment on imagenette``."""
+        """For example ``linear, augment on imagenette``."""
         return _on(self.declared.titled(self.id.partition(":")[2]), self.on)
 
     @property
     def results(self) -> Result:
-        """What it gave; empty if it is not done."""
+        """Empty if it is not done."""
         return self.record.get("results") or {}
 
     @property
     def config(self) -> Result:
-        """The settings it ran with; empty if it never ran."""
+        """The settings of the stage; empty if it never ran."""
         return self.record.get("config") or {}
 
     @property
@@ -120,7 +119,7 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """What people call it: ``linear, augment``, ``segmentation Jaccard on photos``."""
+        """For example ``linear, augment``, ``segmentation Jaccard on photos``."""
         return _on(self._name, self.stage.on)
 
     @property

@@ -2,19 +2,19 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 
 from stages.contract.layout import Result
 from stages.contract.output import table
 from stages.evaluations.comparison import COSTS, Column
+from stages.evaluations.protocol import shown
 
 LEFT = ("run", "collapse", "recipe key", "accuracy", "over")  # columns of words; numbers are right-aligned
-LONG, WIDE = 40, 200  # characters of a value, of a line
+WIDE = 200  # characters of a line
 
 
 def numbers_table(rows: Sequence[Result], numbers: Sequence[Column], reach: float | None) -> list[list[object]]:
-    """The rows for a person, under a header; with a column for collapse only if some run collapsed."""
+    """The rows as cells, under a header; with a column for collapse only if some run collapsed."""
     time = [Column("reach_minutes", f"min to {reach:g} %")] if reach is not None else []
     costs = [Column(key, title) for key, title in COSTS.items()]
     collapse = [Column("collapse", "collapse")] if any(row["collapse"] for row in rows) else []
@@ -46,22 +46,20 @@ def collapse_words(found: Mapping[str, str] | None) -> str:
 
 
 def configs_table(found: Result) -> list[list[object]]:
-    """``recipes.differing`` for a person, under a header."""
+    """What ``recipes.differing`` found as cells, under a header."""
     names = list(dict.fromkeys(name for values in found.values() for name in values))
-    return [
-        ["recipe key", *names],
-        *([key, *(_value(values[name]) for name in names)] for key, values in found.items()),
-    ]
-
-
-def _value(value: object) -> str:
-    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONG else f"{text[: LONG - 3]}..."
+    head: list[object] = ["recipe key", *names]
+    return [head, *([key, *(shown(values[name], none="-") for name in names)] for key, values in found.items())]
 
 
 def as_text(cells: Sequence[Sequence[object]], markdown: bool) -> list[str]:
     """Lines of a table, for a terminal or as Markdown."""
-    return _markdown(cells) if markdown else table(cells)
+    if not markdown:
+        return table(cells)
+    texts = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in cells]
+    words = LEFT if cells[0][0] != "recipe key" else cells[0]
+    rule = "|".join("---" if title in words else "---:" for title in cells[0])
+    return [f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])]
 
 
 def transposed_if_wide(cells: Sequence[Sequence[object]]) -> list[list[object]]:
@@ -70,13 +68,6 @@ def transposed_if_wide(cells: Sequence[Sequence[object]]) -> list[list[object]]:
         return [list(row) for row in cells]
     texts = [[f"{cell:.1f}" if isinstance(cell, float) else cell for cell in row] for row in cells]
     return [list(row) for row in zip(*texts, strict=True)]
-
-
-def _markdown(cells: Sequence[Sequence[object]]) -> list[str]:
-    texts = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in cells]
-    words = LEFT if cells[0][0] != "recipe key" else cells[0]
-    rule = "|".join("---" if title in words else "---:" for title in cells[0])
-    return [f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])]
 
 
 def as_csv(rows: Sequence[Result], differences: Sequence[Result]) -> str:

@@ -1,8 +1,7 @@
-"""What a report says of a run, apart from its results: how it was trained, on which data, and whether it collapsed."""
+"""Facts about a run for a report: how it was trained, on which data, and whether it collapsed."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,35 +22,12 @@ BASELINES = {
 }
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """One run, read once."""
-
-    member: Member
-
-    @property
-    def name(self) -> str:
-        """What the report calls the run."""
-        return self.member.name
-
-    @property
-    def run(self) -> Run:
-        """The run directory."""
-        return self.member.run
-
-    @property
-    def stages(self) -> Sequence[StageResult]:
-        """Its own stages, then those on other data."""
-        return self.member.stages
+class RunFacts(Member):
+    """A run, and what a report tells about it."""
 
     def stage_in(self, folder: str) -> StageResult | None:
         """The stage that writes this folder of a run, on the run's own data; None if it never ran."""
         return next((s for s in self.stages if s.declared.folder == folder and not s.on and s.record), None)
-
-    @property
-    def recipe(self) -> Result:
-        """The resolved recipe of its training; empty without one."""
-        return self.member.recipe
 
     @cached_property
     def recipe_text(self) -> str:
@@ -60,21 +36,21 @@ class RunFacts:
 
     @cached_property
     def log(self) -> list[Result]:
-        """What its training has logged so far."""
+        """What was logged during training so far."""
         return read_rows(self.run.metrics) if self.stage_in(PRETRAIN) else []
 
     @property
-    def training(self) -> Result:
-        """Results of its training; empty if that is not done."""
+    def trained(self) -> Result:
+        """The results of its training run; empty if that is not done."""
         stage = self.stage_in(PRETRAIN)
         return stage.results if stage else {}
 
     @cached_property
     def warnings(self) -> list[str]:
-        """The warnings of its training; of those that differ only in their numbers, the last."""
+        """The warnings of its training run; of those that differ only in their numbers, the last."""
         logged = [words for row in self.log for words in row.get("warnings") or []]
         kinds: dict[str, list[str]] = {}
-        for words in [*(self.training.get("warnings") or []), *logged]:
+        for words in [*(self.trained.get("warnings") or []), *logged]:
             kinds.setdefault(re.sub(r"[\d.]+", "", words), []).append(words)
         return [words[-1] for words in kinds.values()]
 
@@ -91,11 +67,11 @@ class RunFacts:
         order = f" ({mask['order']})" if mask.get("strategy") == "attention" and mask.get("order") else ""
         hidden = f"{mask['strategy']} masks{order}" if mask.get("strategy") else ""
         about = ", ".join(filter(None, [terms or method, hidden]))
-        recipes = (self.member.training.get("how") or {}).get("recipes") or [method]
+        recipes = (self.training.get("how") or {}).get("recipes") or [method]
         return ", ".join(Path(name).stem for name in recipes), about
 
-    def data(self) -> tuple[str, str]:
-        """Name of its data, and the numbers of images and classes."""
+    def dataset(self) -> tuple[str, str]:
+        """The name of its data, and the numbers of images and classes."""
         if not self.run.manifest.exists():
             return "-", ""
         manifest, prepared = read_json(self.run.manifest), self.stage_in(DATA)
@@ -106,7 +82,7 @@ class RunFacts:
         return name or self.run.data.parent.name, f"{' + '.join(counts)} images, {len(manifest['classes'])} classes"
 
     def encoder(self) -> tuple[str, str]:
-        """What timm calls its encoder, and the encoder's sizes."""
+        """The timm name of its encoder, and the encoder's sizes."""
         spec = self.recipe.get("encoder")
         if spec is None:
             spec = self._extraction.get("encoder") or {}
@@ -120,22 +96,22 @@ class RunFacts:
 
     def epochs(self) -> str:
         """The epochs done, and how many are planned if it has not finished."""
-        if "epochs" in self.training:
-            return f"{self.training['epochs']:g}"
+        if "epochs" in self.trained:
+            return f"{self.trained['epochs']:g}"
         reached = next((row["epoch"] for row in reversed(self.log) if "epoch" in row), None)
         wanted = (self.recipe.get("train") or {}).get("epochs")
         return "-" if wanted is None else f"{reached or 0:.3g} of {wanted:g}"
 
     def collapse(self) -> tuple[str, str]:
-        """The verdict on its training, and its mark: ``good``, ``warn``, ``bad`` or ``none``."""
+        """Whether training collapsed, in words, and a mark: ``good``, ``warn``, ``bad`` or ``none``."""
         stage = self.stage_in(PRETRAIN)
         if stage is None:
             return "-", "none"
-        if not self.training:
+        if not self.trained:
             return ("failed", "bad") if stage.state == "failed" else ("not finished", "warn")
-        words = collapse_words(self.training.get("collapse"))
+        words = collapse_words(self.trained.get("collapse"))
         if not words and any("collapsed" in warning for warning in self.warnings):
-            return "warned of, none at the end", "warn"
+            return "warning during training, none at the end", "warn"
         return (words, "bad") if words else ("none seen", "good")
 
 
@@ -143,13 +119,14 @@ def read_facts(path: Path, name: str) -> RunFacts:
     """One run.
 
     Raises:
-        SslkitError: the path is not a run, or nothing was begun in it.
+        SslkitError: the path is not a run, or no stage was started in it.
     """
     if not path.is_dir():
         raise SslkitError(f"no run directory at {path}: start one with `sslkit prepare {path} --source ...`")
     if not Run(path).stages():
         raise SslkitError(f"{path} holds no stage to report on: see `sslkit status {path}`")
-    return RunFacts(read_member(path, name))
+    member = read_member(path, name)
+    return RunFacts(member.name, member.run, member.stages)
 
 
 def scalars(results: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

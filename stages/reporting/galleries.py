@@ -25,16 +25,14 @@ def galleries(shown: Sequence[RunFacts], out: Path) -> list[Gallery]:
         for stage in facts.stages:
             by_stage.setdefault((stage.on, stage.id), []).append((facts, stage))
     found = []
-    for _, pairs in sorted(by_stage.items(), key=lambda item: (item[0][0] != "", order.index(_name(item[0][1])))):
+    for _, pairs in sorted(
+        by_stage.items(), key=lambda item: (item[0][0] != "", order.index(item[1][0][1].declared.name))
+    ):
         pictures = [picture for pair in pairs for picture in _pictures(*pair, alone=len(shown) == 1)]
         pages = [page for pair in pairs for page in _pages(*pair, out=out)]
         if pictures or pages:
             found.append(Gallery(_heading(pairs[0][1]), pictures, pages))
     return found
-
-
-def _name(stage_id: str) -> str:
-    return stage_id.partition(":")[0]
 
 
 def _heading(stage: StageResult) -> str:

@@ -12,19 +12,13 @@ MOST = 10
 
 
 def notices(every: Sequence[RunFacts], protocol: Protocol) -> list[Notice]:
-    """The most important notices of these runs, the worst first.
-
-    Args:
-        every: the runs, each named if there are several.
-        protocol: of their results.
-    """
+    """The most important notices of these runs, the worst first; each names its run if there are several."""
     found = []
     for facts in every:
         name = f"{facts.name}: " if len(every) > 1 else ""
         own = [*_of_training(facts), *(notice for stage in facts.stages for notice in remarks(stage))]
         found += [replace(notice, text=name + notice.text) for notice in own]
-    notes = protocol.notes([facts.member for facts in every])
-    found += [Notice("warn", "not comparable", f"{note}.") for note in notes]
+    found += [Notice("warn", "not comparable", f"{note}.") for note in protocol.notes(every)]
     found.sort(key=lambda notice: notice.mark)  # "bad" before "warn"
     more = len(found) - MOST
     last = Notice("warn", "more", f"{more} further remarks are under Provenance.")
@@ -61,7 +55,7 @@ def forced(command: str) -> str:
 
 def _of_training(facts: RunFacts) -> list[Notice]:
     verdict, mark = facts.collapse()
-    collapsed = mark == "bad" and facts.training
+    collapsed = mark == "bad" and facts.trained
     if collapsed and not facts.warnings:
         return [Notice("bad", "collapse", f"the training run collapsed ({verdict}).")]
     kind = "collapse" if collapsed else "warning"

@@ -37,17 +37,14 @@ def assemble(groups: FactsGroups, title: str, out: Path, tab: str = "") -> Repor
     """The whole report.
 
     Args:
-        groups: by name.
+        groups: the runs.
         title: of the page.
-        out: the page's file, to which links to other pages are relative.
+        out: the page's file; links to other pages are relative to it.
         tab: title in a browser's tab; the page's by default.
     """
-    found = {
-        name: estimates([facts.member for facts in those], lambda evaluation: evaluation.full_title)
-        for name, those in groups.items()
-    }
+    found = {name: estimates(those, lambda evaluation: evaluation.full_title) for name, those in groups.items()}
     every = [facts for those in groups.values() for facts in those]
-    protocol = Protocol(facts.member for facts in every)
+    protocol = Protocol(every)
     first = {name: those[0] for name, those in groups.items()}
     return Report(
         title=title,
@@ -80,7 +77,7 @@ def _tiles(facts: RunFacts, found: Mapping[str, Estimate]) -> list[Headline]:
     """The headline of a single run or experiment."""
     tiles = [Headline(title, f"{one.value:.1f} %", _between(one), STALE * one.stale) for title, one in found.items()]
     if stage := facts.stage_in(PRETRAIN):
-        speed = facts.training.get("images_per_second")
+        speed = facts.trained.get("images_per_second")
         detail = f"{duration(stage.record.get('seconds'))}{f', {speed:.0f} images/s' if speed else ''}"
         tiles.append(Headline("epochs", facts.epochs(), detail))
         tiles.append(Headline("collapse", facts.collapse()[0]))
@@ -104,7 +101,7 @@ def _runs(groups: FactsGroups) -> Table:
         rows.append([
             Cell(name, f"{len(members)} seeds" if len(members) > 1 else ""),
             Cell(*facts.signal()),
-            Cell(*facts.data()),
+            Cell(*facts.dataset()),
             Cell(*facts.encoder()),
             Cell(epochs[0] if len(epochs) == 1 else f"{epochs[0]}, ...", number=True),
             Cell(f"{worst[0]}{many}", mark=worst[1]),
@@ -187,13 +184,12 @@ def _point(name: str, number: int, one: Estimate) -> Point:
 
 def _differences(groups: FactsGroups) -> Table | None:
     """Settings that are not the same in all runs that were trained."""
-    members = {name: [facts.member for facts in those] for name, those in groups.items()}
-    found = differing(members)
+    found = differing(groups)
     if not found:
         return None
     trained = list(next(iter(found.values())))
     rows = [[Cell(key), *(Cell(_setting(values[name])) for name in trained)] for key, values in found.items()]
-    note = f"{len(settings(members)) - len(rows)} other settings are the same in all."
+    note = f"{len(settings(groups)) - len(rows)} other settings are the same in all."
     return Table("What differs", ["setting", *trained], rows, note)
 
 
