@@ -191,3 +191,21 @@ def test_a_hint_names_the_nearest_word_or_all() -> None:
     assert did_you_mean("zzz", ["ratio", "order"]) == "known: order, ratio"
     assert len(did_you_mean("zzz", [f"vit_{number}" for number in range(1000)])) < 400
     assert did_you_mean("rato", ["ratio", "order"], "mask.") == "did you mean 'mask.ratio'?"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("sslkit pre", ["prepare", "pretrain", "preview"]), ("sslkit knn --te", ["--temperature"])],
+)
+def test_the_shell_completes_commands_and_options(words: str, completed: list[str]) -> None:
+    asked = {"_SSLKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = "import sys; sys.argv[0] = 'sslkit'; from stages.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **asked}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == completed
+
+
+def test_completion_can_be_installed() -> None:
+    assert "--install-completion" in sslkit("--help").stdout
