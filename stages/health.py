@@ -161,13 +161,12 @@ def _timeline(
 
 def _heads(meter: "AttentionMeter", folder: Path, pictures: list[dict[str, str]]) -> Result:
     """Distance and entropy of the heads, and a picture of each."""
-    from sslkit.plots.inspect.health import draw_distance, draw_entropy
+    from sslkit.plots.inspect.health import draw_heads
 
     found = meter.per_head()
-    uniform, ceiling = float(meter.distances.mean()), math.log(len(meter.distances))
-    pictures.append(draw_distance(found["distance"], uniform, folder / "attention-distance.png"))
-    pictures.append(draw_entropy(found["entropy"], ceiling, folder / "attention-entropy.png"))
-    return {"per_head": found, "uniform_distance": uniform, "ln_patches": ceiling}
+    uniform = {"distance": float(meter.distances.mean()), "entropy": math.log(len(meter.distances))}
+    pictures += [draw_heads(name, found[name], uniform[name], folder / f"attention-{name}.png") for name in uniform]
+    return {"per_head": found, "uniform_distance": uniform["distance"], "ln_patches": uniform["entropy"]}
 
 
 def _lines(results: Result) -> list[str]:

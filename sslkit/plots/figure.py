@@ -37,12 +37,12 @@ def colour(number: int) -> str:
 
 
 def style(number: int) -> str:
-    """A line style, which changes with the colour and once more when the colours come round."""
+    """The n-th line style, which differs for equal colours when the colours repeat."""
     return STYLES[(number + number // len(COLOURS)) % len(STYLES)]
 
 
 def label(axes: Axes, x: str, y: str) -> None:
-    """Name both axes, with units, and take away what carries no data."""
+    """Name both axes, with units; draw a light grid and no frame at the top and right."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.25)
@@ -50,15 +50,9 @@ def label(axes: Axes, x: str, y: str) -> None:
 
 
 def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
-    """One legend for all axes, below them, where it hides nothing.
+    """Add one legend for all axes below them, in at most ``columns`` columns; returns its height in inches.
 
-    Args:
-        figure: as wide as it will be.
-        axes: what they name is named once.
-        columns: at most; fewer where the names are too long for the figure's width.
-
-    Returns:
-        The legend's height in inches.
+    A name on several axes is listed once. The figure must have its final width.
     """
     handles = {handle.get_label(): handle for each in axes for handle in each.get_legend_handles_labels()[0]}
     for count in range(min(columns, len(handles)), 0, -1):
@@ -79,13 +73,8 @@ def save_png(figure: Figure, path: Path, alt: str) -> None:
 def as_svg(figure: Figure, alt: str, name: str) -> str:
     """An SVG element for a page: black follows the page's text colour, and a screen reader reads ``alt``.
 
-    A page may set ``--series-0``, ``--series-1``, ... to shades of ``COLOURS`` that suit its background. An artist's
-    ``set_gid("line")`` has the id ``NAME-line`` in the page.
-
-    Args:
-        figure: drawn on a transparent background.
-        alt: what the figure shows, in words.
-        name: letters and digits, unique in the page; all ids within the SVG begin with it.
+    A page may set ``--series-0``, ``--series-1``, ... to shades of ``COLOURS`` that suit its background. All ids begin
+    with ``name`` (letters and digits, unique in the page): an artist's ``set_gid("line")`` becomes ``NAME-line``.
     """
     import matplotlib
 
@@ -96,7 +85,7 @@ def as_svg(figure: Figure, alt: str, name: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Type", "Format")))
     svg = ElementTree.fromstring(buffer.getvalue())
-    # A style sheet would apply to the whole page: its only rule goes to the root, which also drops its size.
+    # A style sheet would apply to the whole page: move its only rule to the root, and drop the fixed size.
     svg.remove(next(defs for defs in svg if defs.find(f"{{{SVG}}}style") is not None))
     del svg.attrib["width"], svg.attrib["height"]
     for element in svg.iter():
@@ -107,7 +96,7 @@ def as_svg(figure: Figure, alt: str, name: str) -> str:
 
 
 def _for_page(key: str, value: str, name: str) -> str:
-    """An attribute's or a style's value with ids of the figure's own, and with the page's colours and font."""
+    """An attribute's or a style's value with the figure's own ids and the page's colours and font."""
     if key == "id":
         return f"{name}-{value}"
     if key == f"{{{XLINK}}}href":

@@ -1,4 +1,4 @@
-"""Pictures inside a page: as data URIs, drawn smaller and packed tighter until all of them fit."""
+"""Pictures inside a page: data URIs, scaled down and compressed until all of them fit."""
 
 import base64
 import io
@@ -8,26 +8,19 @@ from pathlib import Path
 
 from PIL import Image
 
-BUDGET = 9_000_000  # bytes of all pictures of a page; base64 makes a third more of them
-# (longest width in pixels, quality of WebP, bytes up to which a PNG stays as sharp as it is), tried in turn until the
-# pictures fit.
+BUDGET = 9_000_000  # bytes of all pictures of a page; a third more in base64
+# (largest width in pixels, quality of WebP, bytes up to which a PNG is kept), tried in turn until the pictures fit.
 STEPS = ((1600, 80, 60_000), (1000, 70, 0), (640, 60, 0))
 
-# A picture of a page of many: what has so many colours at most is a map (cividis has 256; a frame and the seam of a
-# pair come on top) and what is so small a photo to be seen pixel by pixel; both are kept to the bit.
+# Pictures with at most this many colours are maps (cividis has 256, plus those of a frame and of a pair's seam); maps,
+# and photos of at most this width in pixels, are kept exactly.
 MAP_COLOURS, SMALL = 260, 64
 QUALITY = 88  # of other photos, as JPEG
 
 
 @dataclass(frozen=True)
 class Inline:
-    """A picture as a page holds it.
-
-    Attributes:
-        uri: ``data:`` and all of its bytes.
-        width: pixels.
-        height: pixels.
-    """
+    """A picture inside a page: its data URI, and its size in pixels."""
 
     uri: str
     width: int
@@ -35,7 +28,7 @@ class Inline:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A picture's bytes as the address of an image.
+    """A picture's bytes as a data URI.
 
     >>> data_uri("png", b"abc")
     'data:image/png;base64,YWJj'
@@ -44,17 +37,16 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def picture_uri(picture: Image.Image) -> str:
-    """Maps and small pictures exactly, as PNG; what has more colours than a map is a photo, as JPEG."""
+    """The data URI of a picture: PNG for maps and small pictures, JPEG for photos, which have more colours."""
     if picture.width <= SMALL or picture.getcolors(MAP_COLOURS):
         return data_uri("png", _written(picture, "PNG", optimize=True))
     return data_uri("jpeg", _written(picture, "JPEG", quality=QUALITY, subsampling=0))
 
 
 def inline(paths: Sequence[Path], budget: int = BUDGET) -> dict[Path, Inline]:
-    """Pictures by path, together within ``budget`` bytes where that can be.
+    """Pictures by path, together within ``budget`` bytes.
 
-    A file that is no picture is not among them; nor are, in the order given, those for which there is no room even
-    at the smallest size.
+    Files that are not pictures are left out, and so are the last ones if not all fit even at the smallest size.
     """
     packed: dict[Path, tuple[str, bytes, tuple[int, int]]] = {}
     for width, quality, light in STEPS:
@@ -71,7 +63,7 @@ def inline(paths: Sequence[Path], budget: int = BUDGET) -> dict[Path, Inline]:
 
 
 def _pack(path: Path, most: int, quality: int, light: int) -> tuple[str, bytes, tuple[int, int]] | None:
-    """Kind, bytes and size in pixels of the smaller of PNG and WebP; None when the file is no picture."""
+    """Kind, bytes and size in pixels of the smaller of PNG and WebP; None if the file is not a picture."""
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGBA" if opened.has_transparency_data else "RGB")

@@ -1,4 +1,4 @@
-"""Images and patch masks as PIL pictures, and their sizes."""
+"""Images and patch masks as PIL pictures."""
 
 import numpy as np
 from PIL import Image
@@ -16,14 +16,19 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def square(image: Tensor, largest: int) -> Image.Image:
-    """The centre of an image, (3, H, W) uint8 of any size, as a square picture of at most ``largest`` pixels a side."""
+    """The centre of an image, (3, H, W) uint8 of any size, as a square of at most ``largest`` pixels a side."""
     return to_picture(evaluation_crop(image, min(largest, *image.shape[-2:])))
 
 
 def fit(picture: Image.Image, width: int, height: int, nearest: bool = False) -> Image.Image:
-    """``picture`` at exactly this size in pixels; ``nearest`` keeps the squares of a map as squares."""
+    """``picture`` resized to this many pixels; ``nearest`` keeps the squares of a map sharp."""
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
     return picture.resize((width, height), how)
+
+
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """A square of ``side`` pixels; small pictures are enlarged in whole squares, so that no colours blend."""
+    return fit(picture, side, side, nearest=picture.width <= side // 2)
 
 
 def bounded(height: int, width: int, longest: int) -> tuple[int, int]:
@@ -37,11 +42,11 @@ def bounded(height: int, width: int, longest: int) -> tuple[int, int]:
 
 
 def stencil(mask: Tensor) -> Image.Image:
-    """A mask (h, w) bool as black and white, h x w pixels: white is kept."""
+    """A mask (h, w) bool as a picture of h x w pixels: white is kept, black is not."""
     return Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).convert("RGB")
 
 
 def shade(photo: Image.Image, hidden: Tensor, strength: float = STRENGTH) -> Image.Image:
-    """The photo with hidden patches (h, w) bool under dark grey; whole patches, by nearest upsampling."""
+    """The photo with its hidden patches, (h, w) bool, covered in grey."""
     cover = Image.fromarray((hidden.cpu().numpy() * (255 * strength)).astype(np.uint8))
     return Image.composite(Image.new("RGB", photo.size, SHADE), photo, fit(cover, *photo.size, nearest=True))

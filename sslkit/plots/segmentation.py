@@ -1,4 +1,4 @@
-"""Segmentation as pictures: photos next to the object that each encoder finds, and the scores as a chart."""
+"""Photos next to the object that each encoder finds, and a chart of the scores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from sslkit.files import atomic
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
 from sslkit.plots.pictures import bounded, fit, shade, stencil, to_picture
-from sslkit.plots.sheet import Tile, compose, heading_tile
+from sslkit.plots.sheet import Tile, compose, heading_tile, save_sheet
 from sslkit.probes.segmentation.photos import Photos
 from sslkit.probes.segmentation.protocols import FoundObjects
 
 EXAMPLES = 6
-PERCENT = "percent: Jaccard of what was found with the photo's mask"
+PERCENT = "percent: Jaccard index of the object found, against the photo's mask"
 TILE = 128  # pixels, the longer side of a picture
 NAMES = {
     "best_head": "best head",
@@ -32,16 +30,10 @@ NAMES = {
 def draw_pictures(
     folder: Path, photos: Photos, found: Mapping[str, FoundObjects], results: Mapping[str, Any]
 ) -> list[dict[str, str]]:
-    """Write ``jaccard.png``, the numbers, and ``examples.png``, from the worst photo to the best.
-
-    Args:
-        folder: written to.
-        photos: with masks.
-        found: by encoder.
-        results: from ``summarise``.
+    """Write ``jaccard.png``, the scores of ``summarise``, and ``examples.png``, from the worst photo to the best.
 
     Returns:
-        What a report needs to show them: ``file``, ``title`` and ``alt`` of each.
+        ``file``, ``title`` and ``alt`` of each.
     """
     first = next(iter(found.values()))
     measure = "best_head" if first.heads is not None else "ncut"
@@ -51,31 +43,25 @@ def draw_pictures(
         i = int(order[place])
         image, labels = photos.read(int(first.rows[i]))
         masks = [mask for encoder, one in found.items() for mask in one.masks(i, encoder)]
-        rows.append(example_tiles(image, np.isin(labels, photos.objects), masks))
+        rows.append(_example_tiles(image, np.isin(labels, photos.objects), masks))
     title = f"Examples, evenly spread from the worst photo to the best by the {NAMES[measure]} of the first encoder"
     alt = f"{title}: photo, mask, and what the {' and the '.join(found)} encoder take for the object, with its Jaccard."
-    draw_examples(rows, folder / "examples.png", alt)
+    save_sheet(compose([[heading_tile(PERCENT)], *rows]), folder / "examples.png", alt)
     scores = {name: dict(results["attention"][name]) if first.heads is not None else {} for name in found}
     for name, row in scores.items():
         row |= {"ncut": results["ncut"][name]} if "ncut" in results else {}
     whole = {
         name: results["whole_picture"]["ncut" if name == "ncut" else "attention"] for name in scores[next(iter(found))]
     }
-    chart = draw_scores(scores, whole, folder / "jaccard.png", len(first.rows))
+    chart = _draw_scores(scores, whole, folder / "jaccard.png", len(first.rows))
     return [
         {"file": "jaccard.png", "title": "How well objects are found", "alt": chart},
         {"file": "examples.png", "title": title, "alt": alt},
     ]
 
 
-def example_tiles(image: Tensor, objects: np.ndarray, masks: Sequence[tuple[str, np.ndarray]]) -> list[Tile]:
-    """One photo: itself, its objects, and what was found, everything else shaded.
-
-    Args:
-        image: (3, H, W) uint8.
-        objects: (H, W) bool, the objects of its own mask.
-        masks: titles, and (h, w) bool masks of patches.
-    """
+def _example_tiles(image: Tensor, objects: np.ndarray, masks: Sequence[tuple[str, np.ndarray]]) -> list[Tile]:
+    """One photo (3, H, W), its objects (H, W), and titled masks (h, w) of patches, everything else shaded."""
     height, width = bounded(image.shape[1], image.shape[2], TILE)
     photo = fit(to_picture(image), width, height)
     truth = fit(stencil(torch.from_numpy(objects)), width, height, nearest=True)
@@ -83,30 +69,19 @@ def example_tiles(image: Tensor, objects: np.ndarray, masks: Sequence[tuple[str,
     return [Tile("photo", photo), Tile("its mask", truth), *found]
 
 
-def draw_examples(rows: Sequence[Sequence[Tile]], path: Path, alt: str) -> None:
-    """Write a sheet of examples as PNG, with its text alternative as the file's ``Description``."""
-    info = PngInfo()
-    info.add_itxt("Description", alt)
-    with atomic(path) as handle:
-        compose([[heading_tile(PERCENT)], *rows]).save(handle, "PNG", pnginfo=info)
-
-
-def draw_scores(
+def _draw_scores(
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]],
     whole: Mapping[str, Mapping[str, Any]],
     path: Path,
     images: int,
 ) -> str:
-    """A dot with its 95 % interval per measure and encoder.
+    """Draw a dot with its 95 % interval per encoder and measure; returns the text alternative.
 
     Args:
         scores: by encoder, by measure (a key of ``NAMES``): ``jaccard`` and ``interval`` in percent.
-        whole: by measure the same of the whole picture.
-        path: the PNG.
+        whole: by measure the scores of taking the whole picture for the object.
+        path: of the PNG.
         images: how many the means are over.
-
-    Returns:
-        The text alternative.
     """
     measures = [name for name in NAMES if any(name in rows for rows in scores.values())]
     figure = Figure(figsize=(7, 1.4 + 0.45 * len(measures)), layout="constrained")

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def tight(words: str) -> str:
-    r"""Words in which no line ends between a number and its ``%``.
+    r"""Words in which no line breaks between a number and its ``%``.
 
     >>> tight("60 % of the mass") == "60\u00a0% of the mass"
     True
@@ -14,12 +14,7 @@ def tight(words: str) -> str:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """A page of ``templates/`` as text; values are escaped, but for what is ``markupsafe.Markup``.
-
-    Args:
-        name: of the template, which may include others.
-        values: what it asks for; one that is missing is an error.
-    """
+    """A page of ``templates/`` as text; all values must be given, and are escaped unless they are ``Markup``."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = files("sslkit.plots") / "templates"

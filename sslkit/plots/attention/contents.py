@@ -1,9 +1,8 @@
-"""What is drawn of each image of a gallery of attention maps, in which order, and the text next to it."""
+"""What a gallery of attention maps shows of each image, in which order, and the text next to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sslkit.masks.base import Masking
 from sslkit.plots.attention.heads import coloured_heads, key_heading
 from sslkit.plots.attention.maps import (
     FLAT,
@@ -12,6 +11,7 @@ from sslkit.plots.attention.maps import (
     head_tiles,
     heat_tile,
     mask_tiles,
+    masking_tiles,
     nearly_uniform,
     overlay,
     percent,
@@ -19,7 +19,6 @@ from sslkit.plots.attention.maps import (
 )
 from sslkit.plots.attention.matched_heads import pair_tiles
 from sslkit.plots.attention.page import TileGroup, render_table
-from sslkit.plots.attention.timeline import masking_tiles, mean_tiles
 from sslkit.plots.sheet import Tile
 from sslkit.probes.inspect.attention_maps import AttentionMaps, AttentionReader, ImageAttention, KeptAttention, spoken
 from sslkit.probes.inspect.head_matching import MOST, HeadMatching
@@ -28,14 +27,14 @@ from sslkit.probes.inspect.hidden_patches import hide, strategies
 
 @dataclass(frozen=True)
 class GalleryContents:
-    """All that the pictures of an image depend on, besides the image.
+    """Everything except the image that its pictures depend on.
 
     Attributes:
-        reader: what was read of which encoder.
+        reader: what was read from which encoder.
         keep: share of the attention's mass in the masks.
         mask_ratio: share of the patches that each masking strategy hides; None draws no maskings.
-        history: kept encoders, for a timeline.
-        other: what the second encoder is called.
+        history: attention of encoders kept during training, for a timeline.
+        other: name of the second encoder.
         matching: the heads of the first encoder matched with those of the second; None without one.
     """
 
@@ -45,11 +44,6 @@ class GalleryContents:
     history: Sequence[KeptAttention] = ()
     other: str = ""
     matching: HeadMatching | None = None
-    maskings: dict[str, Masking] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.mask_ratio is not None:
-            self.maskings.update(strategies(self.mask_ratio))
 
     @property
     def subject(self) -> str:
@@ -57,12 +51,13 @@ class GalleryContents:
         main = self.reader.main
         return f"layer {main.layers[0]} of {self.reader.encoder.depth}, from {spoken(main.queries[0])}"
 
-    def head_maps(self, seen: ImageAttention) -> HeadMaps:
-        """The maps that are drawn head by head."""
-        return HeadMaps(seen.name, seen.image, seen.main.maps, self.keep, seen.main.query)
+    def head_maps(self, seen: ImageAttention, maps: AttentionMaps | None = None) -> HeadMaps:
+        """The given maps of an image, or else those that are drawn head by head."""
+        maps = maps or seen.main
+        return HeadMaps(seen.name, seen.image, maps.maps, self.keep, maps.query)
 
     def groups(self, number: int, seen: ImageAttention) -> list[TileGroup]:
-        """Everything that is drawn of image ``number``."""
+        """All pictures of image ``number``."""
         drawn = self.head_maps(seen)
         tile, key = coloured_heads(drawn)
         found = [
@@ -71,8 +66,8 @@ class GalleryContents:
             TileGroup("the mask of each head", head_mask_tiles(drawn)),
             TileGroup(key_heading(len(key), percent(self.keep)), [tile], key),
         ]
-        if seen.masking is not None:
-            hidden = hide(self.maskings, seen.masking, number)
+        if seen.masking is not None and self.mask_ratio is not None:
+            hidden = hide(strategies(self.mask_ratio), seen.masking, number)
             found.append(TileGroup("hidden by each masking", mask_tiles(drawn, hidden)))
         return found + self._layers(seen) + self._timeline(number, drawn) + self._matched(number, seen, drawn)
 
@@ -89,27 +84,24 @@ class GalleryContents:
             found.append(TileGroup(f"rollout through {self.reader.encoder.depth} layers", tiles))
         others = [maps for maps in layers if maps is not seen.main]
         if others:
-            tiles = [t for maps in others for t in head_tiles(self._head_maps_of(seen, maps), f"{maps.name}, ")]
+            tiles = [t for maps in others for t in head_tiles(self.head_maps(seen, maps), f"{maps.name}, ")]
             found.append(TileGroup("each head of the other maps", tiles, folded=True))
         return found
 
-    def _head_maps_of(self, seen: ImageAttention, maps: AttentionMaps) -> HeadMaps:
-        return HeadMaps(seen.name, seen.image, maps.maps, self.keep, maps.query)
-
     def _mean_tile(self, seen: ImageAttention, maps: AttentionMaps) -> Tile:
-        drawn = self._head_maps_of(seen, maps)
+        drawn = self.head_maps(seen, maps)
         tile = heat_tile(maps.name, drawn.mean, drawn.tile_size)
         return Tile(tile.title, drawn.framed(tile.picture))
 
     def _rollout_tiles(self, seen: ImageAttention, maps: AttentionMaps) -> list[Tile]:
-        drawn = self._head_maps_of(seen, maps)
+        drawn = self.head_maps(seen, maps)
         over_photo = Tile(f"{maps.name}, over photo", drawn.framed(overlay(drawn.photo(), drawn.mean)))
         return [self._mean_tile(seen, maps), over_photo]
 
     def _timeline(self, number: int, drawn: HeadMaps) -> list[TileGroup]:
         if not self.history:
             return []
-        tiles = mean_tiles(self.history, number, drawn)
+        tiles = [heat_tile(f"epoch {kept.epochs:g}", kept.means[number], drawn.tile_size) for kept in self.history]
         found = [TileGroup("mean of the heads during training", tiles, layout="strip")]
         if self.mask_ratio is not None:
             tiles = masking_tiles(self.history, number, drawn, self.mask_ratio)
@@ -123,7 +115,7 @@ class GalleryContents:
         return [TileGroup(f"matched heads: this encoder on the left, {self.other} on the right", tiles, layout="wide")]
 
     def note(self, seen: ImageAttention) -> str:
-        """The grid of an image, and the uniform share to compare its numbers with."""
+        """The grid of an image, and the share of a patch if attention were uniform."""
         mean = self.head_maps(seen).mean
         return (
             f"{mean.shape[0]} x {mean.shape[1]} patches, which get {percent(mean.sum())} of the attention; a uniform "
@@ -156,13 +148,11 @@ class GalleryContents:
         if self.mask_ratio is not None:
             ratio = percent(self.mask_ratio)
             more.append(
-                f"Maskings hide {ratio} of the patches, by the last layer's attention from CLS: what is grey is not "
-                "shown to the student."
+                f"Maskings hide {ratio} of the patches, by the last layer's attention from CLS: the student does not "
+                "see the grey ones."
             )
         if any(query is not None for query in self.reader.queries):
-            more.append(
-                "A frame marks the query patch, named by its place in shares of the width and height of the image."
-            )
+            more.append("A frame marks the query patch, named by its position in shares of width and height.")
         if self.reader.rollout:
             more.append(
                 "Rollout (arXiv:2005.00928) multiplies the attention of all layers, each the mean of its heads in "
@@ -180,9 +170,9 @@ class GalleryContents:
             rows.append([*pair.names, f"{found['divergence']:.3g}", around])
         about = [
             f"Jensen-Shannon divergence of the maps in bits, mean over {images} images: 0 for equal maps, {MOST:g} for "
-            "maps that share no patch. A row is a head of this encoder and the head of the other that it is matched "
-            "with: the matches for which the sum of the divergences is the smallest on these very images. Any two "
-            f"heads, matched or not, are {self.matching.any_two:.3g} bits apart."
+            "maps that share no patch. Each row matches a head of this encoder with one of the other; the matches "
+            "minimise the sum of the divergences on these very images. Any two heads, matched or not, are "
+            f"{self.matching.any_two:.3g} bits apart on average."
         ]
         if self.matching.alone:
             heads = "1 head" if self.matching.alone == 1 else f"{self.matching.alone} heads"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sslkit.files import atomic
@@ -15,7 +14,7 @@ from sslkit.plots.attention import slider
 from sslkit.plots.attention.contents import GalleryContents
 from sslkit.plots.attention.maps import MAX_COLUMNS, draw_sheet, percent
 from sslkit.plots.attention.page import ImageSection, TileGroup, render, render_section
-from sslkit.plots.sheet import Tile, heading_tile, key_tile
+from sslkit.plots.sheet import Tile, heading_tile, key_tile, save_sheet
 from sslkit.probes.inspect.attention_maps import ImageAttention, KeptAttention, spoken
 
 LONGEST_ROW = 12  # epochs in one row of a sheet
@@ -34,14 +33,14 @@ def draw_gallery(
 
     Args:
         contents: what is drawn of each image.
-        images: one at least.
+        images: at least one.
         folder: written to.
-        about: lines for the head of the page.
+        about: paragraphs at the top of the page.
         tab: title of the browser tab.
 
     Returns:
-        ``images``, ``heads`` and ``patches``, their numbers (patches of the first image), ``page``, its file name,
-        ``pictures``, sheets with their text alternatives, and ``against``, the divergence from the other encoder.
+        The numbers of ``images``, ``heads`` and ``patches`` (of the first image), the file name of the ``page``, the
+        first sheets as ``pictures``, and ``against``, the divergence from the other encoder.
     """
     matching = contents.matching
     sections, pictures = _draw_images(contents, images, folder)
@@ -60,23 +59,21 @@ def draw_gallery(
 def _draw_images(
     contents: GalleryContents, images: Sequence[ImageAttention], folder: Path
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """Write a sheet each; parts of the page, and the sheets for a report."""
+    """Write a sheet per image; returns the sections of the page, and the sheets for a report."""
     sections, pictures = [], []
     for number, each in enumerate(images):
         name, groups = each.name, contents.groups(number, each)
-        sheet, alt = f"{number:04d}-{_file_name(name)}.png", contents.describe(each)
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "image"  # in any file system and URL
+        sheet, alt = f"{number:04d}-{safe}.png", contents.describe(each)
         columns = max(MAX_COLUMNS, min(len(contents.history), LONGEST_ROW))
-        picture, about = draw_sheet([tiles for g in groups for tiles in _on_sheet(g)], columns), PngInfo()
-        about.add_itxt("Description", alt)
-        with atomic(folder / sheet) as handle:
-            picture.save(handle, "PNG", pnginfo=about)
+        save_sheet(draw_sheet([tiles for g in groups for tiles in _on_sheet(g)], columns), folder / sheet, alt)
         sections.append(render_section(ImageSection(name, sheet, groups, contents.note(each))))
         pictures.append({"file": sheet, "title": f"Attention: {name}", "alt": alt})
     return sections, pictures
 
 
 def _on_sheet(group: TileGroup) -> Sequence[Sequence[Tile]]:
-    """Rows of a sheet, which has no text of its own: headings become rows, and the key to colours a picture."""
+    """Rows of a sheet, which has no text: headings become rows, and the key to colours becomes a picture."""
     if group.folded:
         return []
     return [[heading_tile(group.heading)], [*group.tiles, key_tile(group.key)] if group.key else group.tiles]
@@ -104,12 +101,7 @@ def _save_maps(path: Path, images: Sequence[ImageAttention], history: Sequence[K
 
 
 def _stacked(name: str, values: Sequence[Tensor], together: str | None = None) -> dict[str, np.ndarray]:
-    """One array where all images have the same grid, else one of each image, numbered."""
+    """One array if all images have the same grid, else a numbered array for each image."""
     if len({v.shape for v in values}) == 1:
         return {together or name: torch.stack(list(values)).numpy()}
     return {f"{name}_{number:04d}": v.numpy() for number, v in enumerate(values)}
-
-
-def _file_name(name: str) -> str:
-    """A name that is valid in any file system and URL."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "image"

@@ -1,4 +1,4 @@
-"""All heads in one picture, each in a colour of its own (arXiv:2104.14294, figure 10)."""
+"""All heads in one picture, each in its own colour (arXiv:2104.14294, figure 10)."""
 
 from PIL import Image
 from torch import Tensor
@@ -12,7 +12,7 @@ OPACITY = 0.72
 
 
 def owners(maps: Tensor, masks: Tensor) -> Tensor:
-    """The head that each patch belongs to: of those that keep it, the one with the largest share of its mass there.
+    """The head that each patch belongs to: of the heads that keep it, the one with the largest share of its mass there.
 
     Args:
         maps: (heads, h, w) non-negative.
@@ -27,11 +27,10 @@ def owners(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def coloured_heads(drawn: HeadMaps) -> tuple[Tile, list[tuple[str, str]]]:
-    """The photo in grey, each head's patches in its colour, and the key to the colours.
+    """The photo in grey with each head's patches in its colour.
 
     Returns:
-        The tile; and for each head its name, with the number of its patches, and its colour. The colours repeat after
-        six heads.
+        The tile, and for each head its name with the number of its patches, and its colour.
     """
     belongs, photo = owners(drawn.maps, drawn.head_masks), drawn.photo()
     picture = photo.convert("L").convert("RGB")

@@ -1,7 +1,5 @@
 """The matched heads of two encoders, side by side."""
 
-from collections.abc import Sequence
-
 from PIL import Image
 from torch import Tensor
 
@@ -15,17 +13,11 @@ SEAM = 4  # pixels between the two pictures of a pair
 
 def pair_tiles(matching: HeadMatching, number: int, ours: Tensor, theirs: Tensor, size: tuple[int, int]) -> list[Tile]:
     """Image ``number``: the two means and each matched pair of heads next to each other, ours on the left."""
-    tiles = []
+    tiles, (height, width) = [], size
     for pair in [matching.mean, *matching.pairs]:
         both = [m.mean(0) if head is None else m[head - 1] for m, head in ((ours, pair.head), (theirs, pair.other))]
-        name = f"{pair.names[0]} | {pair.names[1]}"
-        tiles.append(Tile(f"{name}, {pair.divergences[number]:.2g} bits", _side_by_side(both, size)))
+        picture = Image.new("RGB", (2 * width + SEAM, height), PAPER)
+        for left, values in zip((0, width + SEAM), both, strict=True):
+            picture.paste(fit(heat(values), width, height, nearest=True), (left, 0))
+        tiles.append(Tile(f"{' | '.join(pair.names)}, {pair.divergences[number]:.2g} bits", picture))
     return tiles
-
-
-def _side_by_side(maps: Sequence[Tensor], size: tuple[int, int]) -> Image.Image:
-    height, width = size
-    picture = Image.new("RGB", (2 * width + SEAM, height), PAPER)
-    for left, values in zip((0, width + SEAM), maps, strict=True):
-        picture.paste(fit(heat(values), width, height, nearest=True), (left, 0))
-    return picture

@@ -14,49 +14,34 @@ from sslkit.plots.template import render_template, tight
 
 @dataclass(frozen=True)
 class TileGroup:
-    """Pictures that belong together.
-
-    Attributes:
-        heading: what they show.
-        tiles: in order.
-        key: names and colours, where colours stand for something.
-        layout: ``wide`` pictures are twice as wide as others; a ``strip`` is one row, which scrolls.
-        folded: only the heading is shown until it is opened.
-    """
+    """Pictures under one heading."""
 
     heading: str
     tiles: Sequence[Tile]
-    key: Sequence[tuple[str, str]] = ()
-    layout: Literal["grid", "wide", "strip"] = "grid"
-    folded: bool = False
+    key: Sequence[tuple[str, str]] = ()  # what colours mean: names and colours
+    layout: Literal["grid", "wide", "strip"] = "grid"  # wide: pictures of double width; strip: one row, which scrolls
+    folded: bool = False  # only the heading is shown until the reader opens it
 
 
 @dataclass(frozen=True)
 class ImageSection:
-    """One image of the page.
-
-    Attributes:
-        name: its heading.
-        sheet: file name, next to the page, of the same pictures as one PNG.
-        groups: in order.
-        note: a line below the heading.
-    """
+    """One image of the page."""
 
     name: str
-    sheet: str
+    sheet: str  # file name, next to the page, of the same pictures as one PNG
     groups: Sequence[TileGroup]
-    note: str = ""
+    note: str = ""  # a line below the heading
 
 
 def render(title: str, about: Sequence[str], sections: Sequence[str], control: str = "", tab: str = "") -> str:
     """The HTML of the page.
 
     Args:
-        title: its heading.
-        about: paragraphs: what is shown, and how it was made.
-        sections: one per image, each from ``render_section``.
+        title: its heading, and the title of the browser tab unless ``tab`` is given.
+        about: paragraphs that say what is shown and how it was made.
+        sections: from ``render_table`` and ``render_section``.
         control: from ``slider.control``, where the pictures have steps.
-        tab: title of the browser tab; the heading by default.
+        tab: title of the browser tab.
     """
     from markupsafe import Markup
 
@@ -72,7 +57,7 @@ def render(title: str, about: Sequence[str], sections: Sequence[str], control: s
 
 
 def render_section(section: ImageSection) -> str:
-    """One image's part of the page; its pictures are in it, so that tiles need not be kept."""
+    """One image's section of the page, with its pictures inside, so that tiles need not be kept."""
     note = f"<p>{html.escape(tight(section.note))}</p>" if section.note else ""
     parts = [f"<section>\n<h2>{html.escape(section.name)}</h2>{note}"]
     parts += [_group(section.name, group) for group in section.groups]
@@ -81,7 +66,7 @@ def render_section(section: ImageSection) -> str:
 
 
 def render_table(heading: str, about: Sequence[str], header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with its heading and a paragraph each of what it says; the first column names the rows."""
+    """A table with its heading and explanatory paragraphs; the first column names the rows."""
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
     body = "\n".join(
         f'<tr><th scope="row">{html.escape(name)}</th>' + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)

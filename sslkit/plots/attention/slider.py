@@ -1,8 +1,6 @@
-"""The slider of the attention page: it sets the share of the mass that the masks hold.
+"""The slider of the attention page, which sets the share of the mass in the masks; its script is ``slider.js``.
 
-Nothing is computed in the browser. ``first_percent`` says from which whole percent on each patch belongs to the
-mask, so that a mask at p percent is ``steps <= p``: the rule, its ties and its rounding stay those of Python. The
-script is ``templates/slider.js``.
+``first_percent`` gives the percent from which each patch is in the mask: the browser only compares ``steps <= p``.
 """
 
 import base64
@@ -11,16 +9,13 @@ import html
 from sslkit.plots.pictures import SHADE, STRENGTH
 from sslkit.plots.sheet import Tile
 
-# Covers the patches that a mask leaves out, as a CSS colour.
-COVER = f"rgba({SHADE[0]}, {SHADE[1]}, {SHADE[2]}, {STRENGTH})"
+COVER = f"rgba({SHADE[0]}, {SHADE[1]}, {SHADE[2]}, {STRENGTH})"  # of patches outside a mask, as a CSS colour
 
 
 def control(keep: float, shown: str) -> str:
-    """The slider as HTML; it stays hidden where scripts do not run.
+    """The slider as HTML, hidden where scripts do not run; it starts at the share of the mass in the pictures.
 
-    Args:
-        keep: share of the mass in the pictures as they are drawn.
-        shown: the same in words.
+    ``shown`` is that share in words.
     """
     percent = min(max(round(100 * keep), 1), 100)
     return (
@@ -32,7 +27,7 @@ def control(keep: float, shown: str) -> str:
 
 
 def attributes(tile: Tile) -> str:
-    """What the script reads of a figure; empty for a picture that does not move."""
+    """The data attributes of a figure that the script reads; empty for a picture that does not change."""
     if tile.steps is None:
         return ""
     steps = base64.b64encode(tile.steps.contiguous().cpu().numpy().tobytes()).decode()

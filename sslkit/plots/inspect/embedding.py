@@ -1,7 +1,6 @@
 """Maps of features: as figures, and as a page on which every point shows its image.
 
-Classes differ by colour and marker: up to six classes have their own colour and their own marker, up to 36 their own
-pair of both.
+Up to six classes have a colour and a marker of their own, up to 36 a pair of both.
 """
 
 import io
@@ -23,7 +22,7 @@ from sslkit.probes.inspect.embedding import TRUSTED_BY, FeatureMap
 
 TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so that JPEG blends none with its neighbour
 QUALITIES = (80, 65, 50)  # of the JPEG of thumbnails, tried in turn
-BUDGET = 3_000_000  # bytes of thumbnails; a third more of them in the page
+BUDGET = 3_000_000  # bytes of thumbnails; a third more in the page
 PAIRS = len(COLOURS) * len(MARKERS)  # classes that have a pair of colour and marker of their own
 SIZE = (6.6, 6.4)  # inches, of a figure without its legend
 NAME = 40  # letters of a class name in a legend
@@ -33,40 +32,27 @@ UNLABELLED = "unlabelled"
 
 @dataclass(frozen=True)
 class ClassPoints:
-    """The points of one class, and how they look.
-
-    Attributes:
-        name: of the class.
-        points: (m,) int64, their numbers.
-        colour: number in ``COLOURS``; None is grey.
-        marker: number in ``MARKERS``.
-    """
+    """The points of one class, and how they look."""
 
     name: str
-    points: np.ndarray
-    colour: int | None
-    marker: int
+    points: np.ndarray  # (m,) int64, rows of the map
+    colour: int | None  # number in COLOURS; None is grey
+    marker: int  # number in MARKERS
 
 
 @dataclass(frozen=True)
 class ThumbnailSheet:
-    """Thumbnails of all images in one picture, row by row.
-
-    Attributes:
-        jpeg: the encoded picture.
-        tile: side of a thumbnail in pixels.
-        columns: thumbnails in a row.
-    """
+    """Thumbnails of all images in one JPEG, row by row."""
 
     jpeg: bytes
-    tile: int
+    tile: int  # side of a thumbnail, pixels
     columns: int
 
 
 def points_by_class(labels: np.ndarray, names: Sequence[str]) -> list[ClassPoints]:
     """Points by class, in the order of the classes that occur; unlabelled points (-1) come last.
 
-    Colour and marker depend on the number of the class alone, so a class looks the same whatever others occur.
+    Colour and marker depend only on the number of the class, not on which others occur.
     """
     found = []
     present: list[int] = np.unique(labels[labels >= 0]).tolist()
@@ -80,33 +66,28 @@ def points_by_class(labels: np.ndarray, names: Sequence[str]) -> list[ClassPoint
 
 
 def map_figure(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> Figure:
-    """A scatter plot with equal units on both axes; it has a legend if every class has its own look."""
+    """A scatter plot with equal units on both axes, and a legend if no two classes look the same."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     for group in classes:
         colour = GREY if group.colour is None else COLOURS[group.colour]
-        where = drawn.positions[group.points].T
-        axes.scatter(
-            *where, s=16, c=colour, marker=MARKERS[group.marker], linewidths=0, alpha=0.8, label=_short(group.name)
-        )
+        name = group.name if len(group.name) <= NAME else f"{group.name[: NAME - 1]}…"
+        x, y = drawn.positions[group.points].T
+        axes.scatter(x, y, s=16, c=colour, marker=MARKERS[group.marker], linewidths=0, alpha=0.8, label=name)
     axes.set_aspect("equal", adjustable="datalim")
     label(axes, *drawn.axes)
     if len(classes) <= PAIRS:
         figure.set_size_inches(SIZE[0], SIZE[1] + legend(figure, [axes], columns=5))
     else:
-        axes.set_title(f"{len(classes)} classes, some share a look: the page names each point", fontsize=10)
+        axes.set_title(f"{len(classes)} classes, some look the same: the page names each point", fontsize=10)
     return figure
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
 
 
 def alternative(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> str:
     """The text alternative of a map, with its numbers."""
     count = sum(len(group.points) for group in classes)
-    axes = f"axes {drawn.axes[0]} and {drawn.axes[1]}"
-    return f"{drawn.title} map of {count} images of {len(classes)} classes, {axes}. {remarks(drawn)}"
+    axes = " and ".join(drawn.axes)
+    return f"{drawn.title} map of {count} images of {len(classes)} classes, axes {axes}. {remarks(drawn)}"
 
 
 def remarks(drawn: FeatureMap) -> str:
@@ -118,14 +99,11 @@ def remarks(drawn: FeatureMap) -> str:
     if drawn.method == "pca":
         return f"The two axes together show {sum(drawn.facts['explained']):.1f} % of the variance. {trust}"
     kind = f" (perplexity {drawn.facts['perplexity']:g})" if drawn.method == "tsne" else ""
-    return (
-        f"{drawn.title}{kind} keeps neighbours together; distances between clusters and their sizes mean nothing. "
-        f"{trust}"
-    )
+    return f"{drawn.title}{kind} keeps neighbours together; cluster sizes and distances mean nothing. {trust}"
 
 
 def thumbnail_sheet(pictures: Iterable[Image.Image]) -> ThumbnailSheet:
-    """Square pictures as thumbnails in one JPEG, made smaller and coarser until it fits ``BUDGET``."""
+    """Square pictures as thumbnails in one JPEG, smaller and coarser until it fits ``BUDGET``."""
     tiles = [fit(picture.convert("RGB"), TILES[0], TILES[0]) for picture in pictures]
     columns = int(np.ceil(np.sqrt(len(tiles))))
     sheet = Image.new("RGB", (columns * TILES[0], -(-len(tiles) // columns) * TILES[0]))
@@ -154,13 +132,13 @@ def page(
     """The HTML of the page with all maps.
 
     Args:
-        title: its heading.
+        title: its heading, and the title of the browser tab unless ``tab`` is given.
         about: paragraphs below the heading.
         maps: of the same n images.
         classes: their points.
         names: (n,) names of the images.
         thumbnails: of the images, in order; None if there are no images.
-        tab: title of the browser tab; the heading by default.
+        tab: title of the browser tab.
     """
     from markupsafe import Markup
 
@@ -189,7 +167,7 @@ def page(
 
 
 def _map_data(drawn: FeatureMap) -> dict[str, Any]:
-    """Positions, and a square window around them with its ticks, in the same unit on both axes."""
+    """Positions, and a square window around them with its ticks."""
     low, high = drawn.positions.min(0).astype(float), drawn.positions.max(0).astype(float)
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2 * 1.04, 1e-9)
     window = [(float(m - half), float(m + half)) for m in middle]

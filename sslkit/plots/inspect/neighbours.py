@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from sslkit.plots.figure import COLOURS
 from sslkit.plots.inline import picture_uri
-from sslkit.plots.pictures import fit
+from sslkit.plots.pictures import enlarged
 from sslkit.plots.sheet import GAP, PAPER, Tile, compose, shortened
 from sslkit.plots.template import render_template
 
@@ -22,40 +22,24 @@ SHOWN = 20  # classes that fit a confusion matrix
 
 @dataclass(frozen=True)
 class NeighbourImage:
-    """One train image near a query.
-
-    Attributes:
-        name: its class.
-        picture: square, RGB.
-        cosine: similarity of the features.
-        right: whether it has the query's class.
-    """
+    """One train image near a query, with its class; ``right`` if that is the query's."""
 
     name: str
-    picture: Image.Image
-    cosine: float
+    picture: Image.Image  # square, RGB
+    cosine: float  # of the features
     right: bool
 
 
 @dataclass(frozen=True)
 class QueryImage:
-    """One val image.
-
-    Attributes:
-        key: its name in the dataset.
-        name: its class.
-        predicted: the class that k-NN gives it.
-        right: whether the two are the same.
-        picture: square, RGB.
-        neighbours: nearest first.
-    """
+    """One val image by its key in the dataset, with its class and the class that k-NN predicts."""
 
     key: str
     name: str
     predicted: str
-    right: bool
-    picture: Image.Image
-    neighbours: Sequence[NeighbourImage]
+    right: bool  # whether the two classes are the same
+    picture: Image.Image  # square, RGB
+    neighbours: Sequence[NeighbourImage]  # nearest first
 
 
 def framed(picture: Image.Image, right: bool) -> Image.Image:
@@ -67,7 +51,7 @@ def framed(picture: Image.Image, right: bool) -> Image.Image:
         for edge in (0, side - FRAME):
             draw.rectangle((start, edge, start + DASH - 1, edge + FRAME - 1), fill=colour)
             draw.rectangle((edge, start, edge + FRAME - 1, start + DASH - 1), fill=colour)
-    paper.paste(fit(picture, TILE, TILE, nearest=picture.width <= TILE // 2), (FRAME, FRAME))
+    paper.paste(enlarged(picture, TILE), (FRAME, FRAME))
     corner, size = side - FRAME - 20, 20
     draw.rectangle((corner, corner, corner + size, corner + size), fill=colour)
     lines = [(4, 11, 8, 15), (8, 15, 16, 5)] if right else [(5, 5, 15, 15), (5, 15, 15, 5)]
@@ -82,17 +66,16 @@ def neighbours_sheet(queries: Sequence[QueryImage]) -> Image.Image:
     for query in queries:
         # A gap wider than a framed tile, to set the query apart.
         own = Image.new("RGB", (TILE + 2 * FRAME + GAP, TILE + 2 * FRAME), PAPER)
-        own.paste(fit(query.picture, TILE, TILE, nearest=query.picture.width <= TILE // 2), (0, FRAME))
-        titles = (f"{each.cosine:.2f} {each.name}" for each in query.neighbours)
-        tiles = (
-            Tile(shortened(t, TILE), framed(n.picture, n.right)) for t, n in zip(titles, query.neighbours, strict=True)
-        )
-        rows.append([Tile(shortened(query.name, TILE), own), *tiles])
+        own.paste(enlarged(query.picture, TILE), (0, FRAME))
+        row = [Tile(shortened(query.name, TILE), own)]
+        for near in query.neighbours:
+            row.append(Tile(shortened(f"{near.cosine:.2f} {near.name}", TILE), framed(near.picture, near.right)))
+        rows.append(row)
     return compose(rows)
 
 
 def classes_shown(counts: np.ndarray, pairs: Sequence[dict[str, Any]]) -> list[int]:
-    """All classes, or, if there are many, the most confused ones; in order."""
+    """All classes or, if there are many, the most confused ones; in order."""
     if len(counts) <= SHOWN:
         return list(range(len(counts)))
     shown: set[int] = set()
@@ -105,10 +88,7 @@ def classes_shown(counts: np.ndarray, pairs: Sequence[dict[str, Any]]) -> list[i
 def confusion_figure(counts: np.ndarray, classes: Sequence[int], names: Sequence[str]) -> Figure:
     """Confusion matrix: the share of each true class (rows) that is taken for each class (columns), in percent.
 
-    Args:
-        counts: (C, C) of all classes; shares are of all images of the true class.
-        classes: the ones that are drawn.
-        names: of all C classes.
+    Only ``classes`` of the (C, C) ``counts`` are drawn; shares are of all images of the true class.
     """
     share = 100 * counts[classes][:, classes] / np.maximum(counts[classes].sum(1, keepdims=True), 1)
     side = 2.6 + 0.42 * len(classes)
@@ -136,20 +116,19 @@ def page(title: str, about: Sequence[str], queries: Sequence[QueryImage], tab: s
     """The HTML of the page, with its pictures inside.
 
     Args:
-        title: its heading.
+        title: its heading, and the title of the browser tab unless ``tab`` is given.
         about: paragraphs below the heading.
         queries: in order.
-        tab: title of the browser tab; the heading by default.
-        facts: the other values of the template: ``pairs`` with class names, ``matrix`` (an SVG element) and
-            ``matrix_title``.
+        tab: title of the browser tab.
+        facts: the template's ``pairs`` with class names, ``matrix`` (an SVG element) and ``matrix_title``.
     """
     rows = [
         {
-            "query": query,
-            "uri": picture_uri(query.picture),
-            "uris": [picture_uri(each.picture) for each in query.neighbours],
+            "query": each,
+            "uri": picture_uri(each.picture),
+            "uris": [picture_uri(near.picture) for near in each.neighbours],
         }
-        for query in queries
+        for each in queries
     ]
     return render_template("neighbours.html.j2", tab=tab or title, title=title, about=about, rows=rows, **facts)
 

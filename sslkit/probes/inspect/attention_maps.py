@@ -14,11 +14,11 @@ from sslkit.encoder.input_size import input_size
 from sslkit.encoder.layer_attention import attention_maps, attention_rollout
 from sslkit.errors import SslkitError, UsageError
 
-Query = tuple[float, float] | None  # a token: a patch by its place, see ``patch_at``; None is CLS
+Query = tuple[float, float] | None  # a token: a patch by its position, see ``patch_at``; None is CLS
 
 
 def patch_at(query: tuple[float, float], grid: tuple[int, int]) -> int:
-    """The patch, counted row by row, at shares of the width and the height of an image.
+    """The patch, counted row by row, at a position in shares of an image's width and height.
 
     >>> patch_at((0.5, 0.0), (3, 4))
     2
@@ -33,14 +33,14 @@ def spoken(query: Query) -> str:
 
 
 def first_percent(attention: Tensor) -> Tensor:
-    """From which whole percent on each token belongs to the mask: ``threshold`` at every percent in one map.
+    """The whole percent of the mass from which each token is in the mask: ``threshold`` at every percent in one map.
 
     Args:
         attention: (..., N) non-negative.
 
     Returns:
-        (..., N) uint8: ``threshold(attention, p / 100)`` is ``first_percent(attention) <= p`` for p in 1 to 100; a
-        token that never belongs, because nothing attends to it, has 101.
+        (..., N) uint8: ``threshold(attention, p / 100)`` is ``first_percent(attention) <= p`` for p in 1 to 100; 101
+        for a token that nothing attends to.
     """
     masks = torch.stack([threshold(attention, p / 100) for p in range(1, 101)])
     return (101 - masks.sum(0)).to(torch.uint8)
@@ -89,10 +89,9 @@ class AttentionReader:
 
     @property
     def main(self) -> "AttentionReader":
-        """A reader of the main layer from the main query alone: what is drawn head by head."""
-        return replace(
-            self, layers=(self.layers or (self.encoder.depth,))[-1:], queries=self.queries[:1], rollout=False
-        )
+        """A reader of the main layer and the main query only: what is drawn head by head."""
+        layers = (self.layers or (self.encoder.depth,))[-1:]
+        return replace(self, layers=layers, queries=self.queries[:1], rollout=False)
 
     @property
     def masking(self) -> "AttentionReader":
@@ -106,14 +105,14 @@ class AttentionReader:
         return replace(self, layers=(self.encoder.depth,), queries=(None,), rollout=False)
 
     def of(self, encoder: Encoder) -> "AttentionReader":
-        """The same reader for another encoder of the same kind, which is moved to the device, in eval mode."""
+        """The same reader for another encoder of the same kind, moved to the device, in eval mode."""
         return replace(self, frozen=replace(self.frozen, encoder=encoder.to(self.frozen.device).eval()))
 
     def resize(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8 of any size -> (3, h, w) uint8 at the size at which it enters the encoder.
+        """(3, H, W) uint8 of any size -> (3, h, w) uint8 at the encoder's input size.
 
         Raises:
-            SslkitError: the model is no ViT.
+            SslkitError: the model is not a ViT.
         """
         if not self.encoder.vit:
             arch = self.encoder.spec.arch
@@ -133,12 +132,16 @@ class AttentionReader:
             SslkitError: the model has no such layer or no CLS token, or its attention is not finite.
         """
         encoder, layers = self.encoder, self.layers or (self.encoder.depth,)
+        if None in self.queries and not encoder.has_cls:
+            raise SslkitError(
+                f"{encoder.spec.arch} has no CLS token, so CLS attention cannot be read from it; use a ViT with a CLS "
+                "token, or draw the attention of a patch with --query 0.5,0.5"
+            )
         pixels, grid = self.frozen.normalise(resized[None]), self.encoder.grid(*resized.shape[-2:])
         found: list[AttentionMaps] = []
         rolled: list[AttentionMaps] = []
         for query in self.queries:
             token = None if query is None else patch_at(query, grid)
-            self._check_cls(query)
             try:
                 with self.frozen.autocast():
                     maps = attention_maps(encoder, pixels, layers, token)[0]
@@ -156,44 +159,27 @@ class AttentionReader:
         found.sort(key=lambda each: each.layer or 0)  # stable: within a layer the queries keep their order
         return found + rolled
 
-    def _check_cls(self, query: Query) -> None:
-        if query is None and not self.encoder.has_cls:
-            raise SslkitError(
-                f"{self.encoder.spec.arch} has no CLS token, so CLS attention cannot be read from it; use a ViT with a "
-                "CLS token, or draw the attention of a patch with --query 0.5,0.5"
-            )
-
     def main_maps(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 of any size -> (heads, h, w) float32 on the CPU: the main query's maps in the main layer.
 
         Raises:
             SslkitError: the model has no such attention, or it is not finite.
         """
-        resized = self.resize(image)  # first, for it refuses what is not a ViT
+        resized = self.resize(image)  # first, because it refuses what is not a ViT
         return self.main.read(resized)[0].maps
 
 
 @dataclass(frozen=True)
 class ImageAttention:
-    """One image with all the attention that was read of it.
-
-    Attributes:
-        name: what the image is called.
-        image: (3, H, W) uint8, of any size.
-        resized: (3, h, w) uint8, the image as it entered the encoder.
-        main: what is drawn head by head.
-        every: all layers and queries, and rollout; the main maps are among them.
-        masking: (h, w) what AttMask masks by; None where it was not asked for.
-        other: (heads, h, w) main maps of another encoder; None without one.
-    """
+    """One named image with all the attention that was read."""
 
     name: str
-    image: Tensor
-    resized: Tensor
-    main: AttentionMaps
-    every: Sequence[AttentionMaps]
-    masking: Tensor | None = None
-    other: Tensor | None = None
+    image: Tensor  # (3, H, W) uint8, of any size
+    resized: Tensor  # (3, h, w) uint8, as it entered the encoder
+    main: AttentionMaps  # what is drawn head by head
+    every: Sequence[AttentionMaps]  # all layers and queries, the main maps among them, and rollout
+    masking: Tensor | None = None  # (h, w), what AttMask masks by, if requested
+    other: Tensor | None = None  # (heads, h, w), main maps of a second encoder, if there is one
 
 
 def read_images(
@@ -202,13 +188,7 @@ def read_images(
     masking: bool = False,
     other: AttentionReader | None = None,
 ) -> Iterator[ImageAttention]:
-    """The attention to each image, one by one.
-
-    Args:
-        images: names and (3, H, W) uint8 pictures.
-        reader: of the encoder.
-        masking: also read what AttMask masks by.
-        other: reader of a second encoder.
+    """The attention to each named (3, H, W) uint8 image, and if requested what AttMask masks by.
 
     Raises:
         SslkitError: an encoder without such attention.
@@ -223,29 +203,19 @@ def read_images(
 
 @dataclass(frozen=True)
 class KeptAttention:
-    """One encoder that was kept during training, and its attention to every image.
+    """The attention to every image of one encoder that was kept during training."""
 
-    Attributes:
-        epochs: trained until then.
-        means: of each image the (h, w) mean of the heads.
-        masking: of each image the (h, w) map that AttMask masks by; none where it was not asked for.
-    """
-
-    epochs: float
-    means: Sequence[Tensor]
-    masking: Sequence[Tensor]
+    epochs: float  # trained until then
+    means: Sequence[Tensor]  # of each image the (h, w) mean of the heads
+    masking: Sequence[Tensor]  # of each image the (h, w) map that AttMask masks by, if requested
 
 
 def read_kept(
     kept: Iterable[tuple[float, Encoder]], images: Sequence[Tensor], reader: AttentionReader, masking: bool = False
 ) -> list[KeptAttention]:
-    """Every kept encoder's attention to every image.
+    """Every kept encoder's attention to every image, (3, h, w) uint8 resized by ``reader``, that of the final encoder.
 
-    Args:
-        kept: epochs and encoders; only one is in memory at a time if they are made one by one.
-        images: (3, h, w) uint8, resized by ``reader``.
-        reader: of the trained encoder.
-        masking: also read what AttMask masks by.
+    Only one encoder is in memory at a time if ``kept``, epochs and encoders, is a generator.
     """
     found = []
     for epochs, encoder in kept:
@@ -257,6 +227,6 @@ def read_kept(
 
 
 def _masking_mean(reader: AttentionReader, resized: Tensor, main: Tensor) -> Tensor:
-    """(h, w) mean over heads of what AttMask masks by; read again only where the main maps are others."""
+    """(h, w) mean over heads of what AttMask masks by; read again only if the main maps differ from it."""
     same = reader.masking == reader.main
     return (main if same else reader.masking.read(resized)[0].maps).mean(0)

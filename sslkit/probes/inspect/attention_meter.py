@@ -1,7 +1,6 @@
-"""How far each attention head looks, and how evenly.
+"""How far each attention head looks, and how evenly: mean attention distance and entropy.
 
-Of every head of every block: mean attention distance (arXiv:2010.11929, figure 7; arXiv:2108.08810, section 4) and the
-entropy of attention.
+Distance is that of arXiv:2010.11929, figure 7, and arXiv:2108.08810, section 4.
 """
 
 from functools import partial
@@ -20,7 +19,7 @@ class AttentionMeter:
     """Mean attention distance and entropy of every head, measured while images pass through the encoder.
 
     Queries and keys are patches; attention to CLS and registers is left out and each row is normalised to sum to 1, so
-    that models with and without them are comparable. Blocks keep their fused attention: a hook reads their input.
+    that models with and without them are comparable. Blocks keep their fused attention; a hook reads their input.
 
     Args:
         encoder: one whose ``why_no_attention(cls=False)`` is empty; images come at its own size.

@@ -1,8 +1,8 @@
-"""Maps of frozen features: each image is a point in the plane, as close to its neighbours as a plane allows.
+"""Maps of frozen features to the plane: PCA, t-SNE and UMAP.
 
-Rows are L2-normalised first, so that all maps show the geometry k-NN uses, that of cosines. Principal components are a
-linear projection. t-SNE (van der Maaten and Hinton, JMLR 9, 2008) and UMAP (arXiv:1802.03426) keep neighbours together
-and nothing else: the distances between clusters and their sizes mean nothing.
+Rows are L2-normalised first, so that all maps show the geometry k-NN uses, that of cosines. PCA is a linear projection.
+t-SNE (van der Maaten and Hinton, JMLR 9, 2008) and UMAP (arXiv:1802.03426) only keep neighbours together: the distances
+between clusters and their sizes mean nothing.
 """
 
 import importlib.util
@@ -21,27 +21,19 @@ METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 FEWEST = 5  # points of a map
 COMPONENTS = 50  # principal components that t-SNE starts from, as its authors do
 TRUSTED_BY = 10  # neighbours that trustworthiness compares; fewer than half of the points if there are few
-NEIGHBOURS = 15  # that UMAP keeps near each point, its default; all of the others if there are fewer
-ALIKE = 1e-10  # total variance of unit vectors below which there are only rounding errors
+NEIGHBOURS = 15  # that UMAP keeps near each point, its default; all others if there are fewer
+ALIKE = 1e-10  # total variance of unit vectors below which only rounding errors are left
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """One map of n images.
-
-    Attributes:
-        method: a key of ``METHODS``.
-        positions: (n, 2) float32.
-        axes: names of both, with units.
-        trustworthiness: in [0, 1]; 1 if all neighbours on the map are neighbours among the features.
-        facts: further numbers of the method.
-    """
+    """One map of n images, by one of ``METHODS``."""
 
     method: str
-    positions: np.ndarray
-    axes: tuple[str, str]
-    trustworthiness: float
-    facts: dict[str, Any] = field(default_factory=dict)
+    positions: np.ndarray  # (n, 2) float32
+    axes: tuple[str, str]  # names, with units
+    trustworthiness: float  # in [0, 1]; 1 if all neighbours on the map are neighbours among the features
+    facts: dict[str, Any] = field(default_factory=dict)  # further numbers of the method
 
     @property
     def title(self) -> str:
@@ -76,7 +68,7 @@ def unit_rows(features: Features, positions: np.ndarray) -> np.ndarray:
     """(n, D) float32, L2-normalised.
 
     Raises:
-        SslkitError: too few rows, rows with NaN or infinity, or rows that are all alike.
+        SslkitError: too few rows, NaN or infinity, or rows that are all alike.
     """
     if len(positions) < FEWEST:
         raise SslkitError(f"{features.path} has {len(positions)} images: a map requires at least {FEWEST}")
@@ -85,7 +77,7 @@ def unit_rows(features: Features, positions: np.ndarray) -> np.ndarray:
         raise SslkitError(f"{features.path} holds NaN or infinity; check the encoder, then extract again")
     unit = F.normalize(rows)
     if float(unit.double().var(0, correction=0).sum()) < ALIKE:
-        raise SslkitError(f"{features.path}: all features are alike (collapse): there is nothing to map")
+        raise SslkitError(f"{features.path}: all features are alike (collapse), so there is nothing to map")
     return unit.numpy()
 
 
@@ -95,15 +87,17 @@ def embed(rows: np.ndarray, method: str, seed: int, perplexity: float = 30.0) ->
     Args:
         rows: from ``unit_rows``.
         method: a key of ``METHODS``.
-        seed: of the method's random draws; the same rows and seed give the same map.
-        perplexity: of t-SNE, about the number of neighbours that stay near each point.
+        seed: of the method; the same rows and seed give the same map.
+        perplexity: of t-SNE, roughly the number of neighbours that stay near each point.
 
     Raises:
         UsageError: a perplexity that is not below the number of points.
     """
-    made = {"pca": _pca, "tsne": _tsne, "umap": _umap}[method](rows, seed, perplexity)
-    positions, axes, facts = made
-    return FeatureMap(method, positions.astype(np.float32), axes, _trustworthiness(rows, positions), facts)
+    from sklearn.manifold import trustworthiness
+
+    positions, axes, facts = {"pca": _pca, "tsne": _tsne, "umap": _umap}[method](rows, seed, perplexity)
+    trust = float(trustworthiness(rows, positions, n_neighbors=min(TRUSTED_BY, (len(rows) - 1) // 2)))
+    return FeatureMap(method, positions.astype(np.float32), axes, trust, facts)
 
 
 Made = tuple[np.ndarray, tuple[str, str], dict[str, Any]]
@@ -149,9 +143,3 @@ def _umap(rows: np.ndarray, seed: int, _: float) -> Made:
     # One job: with several, the same seed does not give the same map.
     model = umap.UMAP(n_neighbors=neighbours, min_dist=0.1, random_state=seed, n_jobs=1)
     return np.asarray(model.fit_transform(rows)), ("UMAP 1 (no unit)", "UMAP 2 (no unit)"), {"neighbours": neighbours}
-
-
-def _trustworthiness(rows: np.ndarray, positions: np.ndarray) -> float:
-    from sklearn.manifold import trustworthiness
-
-    return float(trustworthiness(rows, positions, n_neighbors=min(TRUSTED_BY, (len(rows) - 1) // 2)))

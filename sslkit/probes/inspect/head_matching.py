@@ -1,9 +1,8 @@
 """The attention heads of two encoders, matched on the same images.
 
 The distance is the Jensen-Shannon divergence (doi:10.1109/18.61115) of two maps as distributions over the patches, in
-bits: 0 for equal maps, 1 for maps that share no patch. Heads have no order: each head is paired with one of the other
-encoder's so that the sum of the divergences, each a mean over the images, is as small as possible (the assignment
-problem).
+bits: 0 for equal maps, 1 for maps that share no patch. Heads have no order, so each is paired with a head of the other
+encoder such that the sum of the divergences, each a mean over the images, is minimal (the assignment problem).
 """
 
 from collections.abc import Sequence
@@ -33,37 +32,25 @@ class HeadPair:
     def as_json(self) -> dict[str, Any]:
         """Mean and 95 % interval over the images, within the range of the divergence; null for a single image."""
         mean, half = interval(self.divergences.tolist())
-        ends: tuple[float | None, float | None] = (None, None)
-        if half is not None:
-            ends = max(mean - half, 0.0), min(mean + half, MOST)
+        low, high = (None, None) if half is None else (max(mean - half, 0.0), min(mean + half, MOST))
         heads = {} if self.head is None else {"head": self.head, "other": self.other}
-        return {**heads, "divergence": mean, "low": ends[0], "high": ends[1]}
+        return {**heads, "divergence": mean, "low": low, "high": high}
 
     @property
     def names(self) -> tuple[str, str]:
         """The two sides in words."""
-        if self.head is None:
-            return "mean", "mean"
-        return f"head {self.head}", f"head {self.other}"
+        return ("mean", "mean") if self.head is None else (f"head {self.head}", f"head {self.other}")
 
 
 @dataclass(frozen=True)
 class HeadMatching:
-    """The matched heads of two encoders on the same images.
+    """The matched heads of two encoders on the same images."""
 
-    Attributes:
-        pairs: matched heads, in the order of the first encoder's.
-        mean: the mean over all heads of each.
-        any_two: mean divergence over all pairs of heads, to compare a match with.
-        resampled: the grids that differed, in words; empty where none did.
-        alone: how many heads of the encoder with more heads have no partner.
-    """
-
-    pairs: list[HeadPair]
-    mean: HeadPair
-    any_two: float
-    resampled: str
-    alone: int = 0
+    pairs: list[HeadPair]  # in the order of the first encoder's heads
+    mean: HeadPair  # of the means over all heads
+    any_two: float  # mean divergence over all pairs of heads, to compare a match with
+    resampled: str  # the grids that differed, in words; empty if none did
+    alone: int = 0  # heads without a partner, of the encoder with more heads
 
     def as_json(self) -> dict[str, Any]:
         """For ``stage.json``."""
@@ -94,12 +81,11 @@ def distributions(maps: Tensor, grid: tuple[int, int]) -> Tensor:
 def match_heads(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> HeadMatching:
     """Match the heads of two encoders.
 
-    The matched divergences are the smallest possible on these images, so they are optimistic; ``any_two`` is the
-    divergence of heads that were not matched.
+    The matched divergences are optimistic, because they are the smallest possible on these images.
 
     Args:
         ours: the (heads, h, w) maps of each image; grids may differ.
-        theirs: likewise, of the same images; where the two grids differ, both are averaged to the coarser one.
+        theirs: likewise, of the same images; if the two grids of an image differ, both are averaged to the coarser one.
     """
     between, means, unequal = [], [], {}
     for a, b in zip(ours, theirs, strict=True):

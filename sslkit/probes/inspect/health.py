@@ -34,26 +34,20 @@ STANDARD_VIEWS = ViewsSection.model_validate(
 
 @dataclass(frozen=True)
 class HealthImages:
-    """The images that features are measured on.
-
-    Attributes:
-        split: that they are part of.
-        rows: (n,) which of its images.
-        views: makes two views of each, for alignment.
-    """
+    """The images that features are measured on."""
 
     split: Split
-    rows: np.ndarray
-    views: ViewMaker
+    rows: np.ndarray  # (n,), which of the split's images
+    views: ViewMaker  # makes two views of each, for alignment
 
 
 def drawn_rows(images: int, count: int, seed: int) -> np.ndarray:
-    """``count`` of the images, or all of fewer: (n,) int64, ascending; a smaller count lies inside a larger one."""
+    """``count`` random images, or all if there are fewer: (n,) int64, ascending; larger counts contain smaller ones."""
     return np.sort(rng.generator(seed, "health/images").permutation(images)[:count])
 
 
 def pair_views(section: ViewsSection, encoder: Encoder, seed: int) -> ViewMaker:
-    """A maker of global crops only, at the section's size or else the encoder's.
+    """A maker of global crops only, at the section's size, by default the encoder's.
 
     Raises:
         UsageError: a size that is not a multiple of the patch size.
@@ -75,9 +69,9 @@ def representation(
         title: of the progress bars; empty shows none.
 
     Returns:
-        ``rankme`` (of the features as they are, as in its paper; at most min(n, D)), ``alignment`` (of two views of
-        each image), ``uniformity``, and ``feature_std`` (of normalised features, times sqrt(D)). NaN where a feature
-        is not finite.
+        ``rankme`` (of unnormalised features, as in its paper; at most min(n, D)), ``alignment`` (of two views of each
+        image), ``uniformity``, and ``feature_std`` (of normalised features, times sqrt(D)); NaN if a feature is not
+        finite.
     """
     with meter or nullcontext():
         parts = [_features(frozen, pixels) for _, pixels in crops(images.split, images.rows, frozen, title)]
@@ -101,7 +95,7 @@ def _features(frozen: FrozenEncoder, images: Tensor) -> Tensor:
 
 def view_pairs(images: HealthImages, frozen: FrozenEncoder, title: str = "") -> Iterator[Tensor]:
     """Two views of each image, batch by batch, drawn by (seed, row): (2, B, 3, S, S), normalised for the encoder."""
-    # Views come normalised by ImageNet's statistics; encoders that were trained with others get their own.
+    # Views come normalised by ImageNet's statistics; convert them to those of the encoder.
     scale = [was / std for was, std in zip(IMAGENET_STD, frozen.std, strict=True)]
     shift = [(was - mean) / std for was, mean, std in zip(IMAGENET_MEAN, frozen.mean, frozen.std, strict=True)]
     factor, summand = (torch.tensor(values, device=frozen.device)[:, None, None] for values in (scale, shift))

@@ -1,4 +1,4 @@
-"""Who is near whom among frozen features, and which classes are taken for which."""
+"""Nearest neighbours among frozen features, and the classes that are confused."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -15,16 +15,16 @@ Only = Literal["right", "wrong", "any"]
 
 
 def nearest(train: Features, val: Features, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest labelled train images of some val images, by an exact search.
+    """The k nearest labelled train images of some val images, by an exact search.
 
     Args:
-        train: R labelled rows.
-        val: the rows that are asked about.
-        positions: (Q,) which of val's labelled rows.
+        train: labelled rows.
+        val: labelled rows.
+        positions: (Q,), which of val's labelled rows.
         k: neighbours of each.
 
     Returns:
-        (Q, k) float32 cosines in falling order, and (Q, k) int64 positions among train's labelled rows.
+        (Q, k) float32 cosines, descending, and (Q, k) int64 positions among train's labelled rows.
 
     Raises:
         SslkitError: one class only, NaN, different widths.
@@ -37,14 +37,13 @@ def nearest(train: Features, val: Features, positions: np.ndarray, k: int) -> tu
 
 
 def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: Only | None, seed: int) -> np.ndarray:
-    """Images to look at, as many of each class as of any other where there are enough.
+    """Images to look at, balanced over classes as far as possible.
 
     Args:
         labels: (N,) int64 true classes.
-        predicted: (N,) int64 what a classifier says.
-        count: how many; all that qualify where there are fewer.
-        only: those that are classified right, or wrong, or without regard to it; None takes halves: every second one
-            is wrong, as long as there are such.
+        predicted: (N,) int64 classes by a classifier.
+        count: how many; all that qualify if there are fewer.
+        only: images that are classified right, or wrong, or any; None alternates between wrong and right ones.
         seed: of the choice.
 
     Returns:
@@ -54,10 +53,7 @@ def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: 
         SslkitError: no image qualifies.
     """
     right = labels == predicted
-    if only == "any":
-        pools = [np.ones_like(right)]
-    else:
-        pools = [right] if only == "right" else [~right] if only == "wrong" else [~right, right]
+    pools = {"any": [np.ones_like(right)], "right": [right], "wrong": [~right], None: [~right, right]}[only]
     streams = [_stream(labels, np.flatnonzero(pool), seed, number) for number, pool in enumerate(pools)]
     chosen: list[int] = []
     while streams and len(chosen) < count:
@@ -67,13 +63,13 @@ def choose_queries(labels: np.ndarray, predicted: np.ndarray, count: int, only: 
             chosen.append(position)
             streams.append(stream)
     if not chosen:
-        raise SslkitError(f"--only {only}: k-NN has no {only} image among the {len(labels)} of val; try --only any")
+        raise SslkitError(f"--only {only}: none of the {len(labels)} val images is {only} by k-NN; try --only any")
     return np.array(sorted(chosen, key=lambda i: (labels[i], i)), np.int64)
 
 
 def _stream(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) -> Iterator[int]:
-    """One image of each class in a drawn order of the classes, then a second one of each, ..."""
-    # Wrong and right images begin at different classes, so that a few queries show many.
+    """One image of each class, in a random order of the classes, then a second one of each, ..."""
+    # Wrong and right images start at different classes, so that even a few queries show many classes.
     classes = rng.generator(seed, "queries-classes").permutation(np.unique(labels))
     classes = np.roll(classes, -pool * (len(classes) // 2))
     found = dict(by_class(labels[candidates]))
@@ -86,14 +82,11 @@ def _stream(labels: np.ndarray, candidates: np.ndarray, seed: int, pool: int) ->
 
 
 def most_confused(counts: np.ndarray, top: int) -> list[dict[str, Any]]:
-    """The most frequent mistakes: true and predicted class, their count, and its share of the true class in percent.
-
-    Equal counts come in the order of the classes.
-    """
+    """The ``top`` most frequent mistakes, ties in the order of the classes; shares of the true class in percent."""
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:top]
-    pairs = [(int(i // len(wrong)), int(i % len(wrong))) for i in order]
+    pairs = [divmod(i, len(wrong)) for i in order.tolist()]
     return [
         {
             "true": true,

@@ -3,8 +3,16 @@
 import numpy as np
 import torch
 
-from sslkit.plots.attention.maps import HeadMaps, draw_sheet, head_tiles, heat, nearly_uniform, percent, summary_tiles
-from sslkit.plots.attention.timeline import masking_tiles
+from sslkit.plots.attention.maps import (
+    HeadMaps,
+    draw_sheet,
+    head_tiles,
+    heat,
+    masking_tiles,
+    nearly_uniform,
+    percent,
+    summary_tiles,
+)
 from sslkit.probes.inspect.attention_maps import KeptAttention
 
 
@@ -29,7 +37,7 @@ def test_a_sheet_names_every_head_and_keeps_the_proportion() -> None:
     assert draw_sheet([tiles]).height > 2 * 88  # seven heads take two rows
 
 
-def test_flat_maps_are_called_so():
+def test_flat_maps_are_nearly_uniform():
     flat = torch.full((3, 4), 0.01)
     assert nearly_uniform(flat)
     flat[0, 0] = 0.01 * 11 * (1.51 / 12) / (1 - 1.51 / 12)
@@ -37,7 +45,7 @@ def test_flat_maps_are_called_so():
     assert [percent(v) for v in (1.0, 0.996, 0.6, 0.0123)] == ["100 %", "100 %", "60 %", "1.2 %"]
 
 
-def test_a_timeline_covers_what_attmask_would_hide() -> None:
+def test_a_timeline_shades_what_attmask_would_hide() -> None:
     masking = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0))
     history = [KeptAttention(float(epoch), [masking[epoch]], [masking[epoch]]) for epoch in range(2)]
     drawn = HeadMaps("x", photo(32, 32), torch.ones(3, 4, 4))
