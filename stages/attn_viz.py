@@ -1,14 +1,14 @@
-"""``sslkit attn-viz``: what the encoder attends to, head by head, on val images or your own photos."""
+"""``sslkit attn-viz``: attention of the encoder, head by head, on val images or your own photos."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sslkit.errors import SslkitError, UsageError
-from stages.contract.layout import Result, Run
+from stages.contract.layout import Result
 from stages.contract.output import show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
@@ -24,20 +24,20 @@ from stages.options.images import ImageOptions
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.encoder.encoder import Encoder
     from sslkit.probes.inspect.attention_maps import AttentionReader
 
 DEFAULT_RATIO = 0.5
+RATIO_HELP = "With --masks: share of the patches that they hide; default 0.5."
 # The first line of the page, by where the encoder comes from.
 ABOUT = {
     "run": "The encoder trained in the run {run}.",
     "file": "The encoder in {weights}.",
     "timm": "timm's weights of {arch}.",
-    "random": "A randomly initialised encoder: nothing that is shown here was learned.",
+    "random": "A randomly initialised encoder: none of this was learned.",
 }
 STAGE = Stage(
     name="attn-viz",
-    help="Draw attention maps, and what masks hide.",
+    help="Draw attention maps and masks.",
     order=60,
     folder="attention",
     title="attention",
@@ -48,26 +48,23 @@ STAGE = Stage(
 @STAGE.command
 @dataclass(kw_only=True)
 class DrawAttention(AttentionOptions, ImageOptions, EncoderOptions, ResultOptions):
-    """Draw attention maps: every head, their mean, the mask with 60 % of the mass, and one page of all.
+    """Draw attention maps on one page: every head, their mean, and the mask that holds 60 % of the mass.
 
-    Your own photos (--images) are drawn next to those of val, in attention-NAME, named after their folder.
+    Your own photos (--images) go to attention-NAME, named after their folder.
     """
 
     image_size: PhotoSizeOption = None
     mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in the mask.")] = 0.6
     masks: Annotated[bool, typer.Option("--masks", help="Draw what each masking strategy would hide.")] = False
-    mask_ratio: Annotated[
-        float | None,
-        typer.Option("--mask-ratio", min=0.0, max=1.0, help="With --masks: share they hide; default 0.5."),
-    ] = None
+    mask_ratio: Annotated[float | None, typer.Option("--mask-ratio", min=0.0, max=1.0, help=RATIO_HELP)] = None
 
     def execute(self) -> None:
-        """Draw, and print the page's path."""
+        """Draw the maps, and print the page's path."""
         if self.mask_ratio is not None and not self.masks:
-            raise UsageError("--mask-ratio goes with --masks")
+            raise UsageError("--mask-ratio requires --masks")
         run = self.open_run()
         self.no_pixels("has no attention to draw")
-        # Built at its own size: positions are then resampled once, to each image's grid, and not twice.
+        # At its own size, so that positions are resampled only once, to each image's grid.
         source = resolve(run, self)
         request = read_request(run, source, self)
         drawn = images_to_draw(run, self.images, self.count)
@@ -99,14 +96,6 @@ class DrawAttention(AttentionOptions, ImageOptions, EncoderOptions, ResultOption
         show(results, _lines(results, request.name), self.json)
 
 
-@dataclass(frozen=True)
-class OpenReaders:
-    """Readers of the attention of the encoder, and of the one it is compared with; None without one."""
-
-    own: "AttentionReader"
-    other: "AttentionReader | None"
-
-
 def _open(
     drawn: ImagesToDraw,
     source: EncoderSource,
@@ -114,43 +103,41 @@ def _open(
     config: Result,
     device: "torch.device",
     image_size: int | None,
-) -> OpenReaders:
-    """Open the encoders, and read the attention to one image.
+) -> "tuple[AttentionReader, AttentionReader | None]":
+    """Readers of the encoder's attention and of the one to compare with, tried on an image of one patch.
 
     Raises:
         SslkitError: no image, weights that do not fit, or an encoder without such attention.
     """
+    import torch
+
+    from sslkit.probes.inspect.attention_maps import AttentionReader
+
     drawn.expect_one()
 
-    def reader(source: EncoderSource, size: int) -> "AttentionReader":
-        from dataclasses import replace
-
-        from sslkit.probes.inspect.attention_maps import AttentionReader
-
-        frozen = replace(build(source, device, config["precision"]), size=size)
-        opened = AttentionReader(frozen, request.layers, request.queries or (None,), request.rollout)
-        _try(opened, config["mask_ratio"] is not None)
+    def reader(source: EncoderSource, size: int) -> AttentionReader:
+        frozen = build(source, device, config["precision"])
+        opened = AttentionReader(
+            replace(frozen, size=size), request.layers, request.queries or (None,), request.rollout
+        )
+        small = replace(opened, frozen=replace(frozen, size=1))
+        small.main_maps(torch.zeros(3, 1, 1, dtype=torch.uint8))
+        if config["mask_ratio"] is not None:
+            _ = small.masking  # refuses models without CLS
         return opened
 
     own, against = reader(source, config["image_size"]), request.against
-    # The other encoder sees the images at its own size, unless --image-size is for both.
-    return OpenReaders(own, reader(against, image_size or against.image_size) if against is not None else None)
-
-
-def _try(reader: "AttentionReader", masks: bool) -> None:
-    """Read the attention to an image of one patch: an encoder that has none is found before anything is written."""
-    from dataclasses import replace
-
-    import torch
-
-    small = replace(reader, frozen=replace(reader.frozen, size=1))
-    small.main_maps(torch.zeros(3, 1, 1, dtype=torch.uint8))
-    if masks:
-        _ = reader.masking
+    # The other encoder sees the images at its own size, unless --image-size sets that of both.
+    return own, reader(against, image_size or against.image_size) if against is not None else None
 
 
 def _draw(
-    drawn: ImagesToDraw, request: AttentionRequest, readers: OpenReaders, config: Result, about: str, folder: Path
+    drawn: ImagesToDraw,
+    request: AttentionRequest,
+    readers: "tuple[AttentionReader, AttentionReader | None]",
+    config: Result,
+    about: str,
+    folder: Path,
 ) -> Result:
     """Read the attention to every image, and draw it."""
     from sslkit.plots.attention.contents import GalleryContents
@@ -158,27 +145,21 @@ def _draw(
     from sslkit.plots.attention.maps import shrunk
     from sslkit.probes.inspect.attention_maps import read_images, read_kept
     from sslkit.probes.inspect.head_matching import match_heads
+    from sslkit.weights.read import load_encoder
 
-    reader, masks = readers.own, config["mask_ratio"] is not None
+    (reader, other), masks = readers, config["mask_ratio"] is not None
     pictures = remark_on_sizes(drawn.read(), config["image_size"], reader.encoder.patch_size)
-    images = [shrunk(each) for each in read_images(pictures, reader, masks, readers.other)]
+    images = [shrunk(each) for each in read_images(pictures, reader, masks, other)]
     if not images:
-        raise SslkitError("no images: name photos with --images, or prepare data with a val split")
-    kept = _load_kept(drawn.run, request)
+        raise SslkitError("no images to draw: name photos with --images, or prepare data with a val split")
+    # A generator, so that only one encoder is in memory at a time.
+    kept = ((epochs, load_encoder(path, drawn.run.encoder_info)) for epochs, path in request.kept)
     history = read_kept(kept, [each.resized for each in images], reader, masks)
     theirs = [each.other for each in images if each.other is not None]
     matching = match_heads([each.main.maps for each in images], theirs) if theirs else None
     contents = GalleryContents(reader, config["mass"], config["mask_ratio"], history, request.name, matching)
     what = f"attention, {drawn.name}" if drawn.name else "attention"
     return draw_gallery(contents, images, folder, [about], f"{drawn.run.title}: {what} · sslkit")
-
-
-def _load_kept(run: Run, request: AttentionRequest) -> Iterator[tuple[float, "Encoder"]]:
-    """Epochs and encoders; only one encoder is in memory at a time."""
-    from sslkit.weights.read import load_encoder
-
-    for epochs, path in request.kept:
-        yield epochs, load_encoder(path, run.encoder_info)
 
 
 def _lines(results: Result, other: str) -> list[str]:

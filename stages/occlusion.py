@@ -1,4 +1,4 @@
-"""``sslkit occlusion``: accuracy of the linear probe as more and more patches go missing."""
+"""``sslkit occlusion``: accuracy of the linear probe as patches are dropped."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from sslkit.probes.classify.linear_classifier import LinearClassifier
 
 DEFAULT_SHARES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
+SHARES_HELP = "Shares of the patches, separated by commas; 0 is always added."
 DROPS = {"pixels": "patches set to the mean colour", "tokens": "patches kept out of the blocks"}
 DROP_HELP = (
     "pixels: the patch becomes the mean colour (any model); tokens: it never enters the blocks (ViTs); writes "
     "occlusion-tokens/."
 )
-
-
 STAGE = Stage(
     name="occlusion",
     help="Evaluate the linear probe with patches missing.",
@@ -50,17 +49,14 @@ class Occlusion(EncoderOptions, ResultOptions):
     """
 
     drop: Annotated[str, typer.Option("--drop", metavar="pixels|tokens", help=DROP_HELP)] = "pixels"
-    shares: Annotated[
-        str,
-        typer.Option("--shares", metavar="LIST", help="Shares of the patches, separated by commas; 0 is always added."),
-    ] = DEFAULT_SHARES
+    shares: Annotated[str, typer.Option("--shares", metavar="LIST", help=SHARES_HELP)] = DEFAULT_SHARES
     draws: Annotated[int, typer.Option("--draws", min=1, help="Random orders per image.")] = 3
     count: Annotated[
         int, typer.Option("--count", min=1, help="Images of val, balanced over classes; all if fewer.")
     ] = 1000
 
     def execute(self) -> None:
-        """Measure, and print the results."""
+        """Print the accuracy for each share of dropped patches."""
         if self.drop not in DROPS:
             raise UsageError(f"--drop {self.drop}: must be pixels or tokens")
         wanted = parse_shares(self.shares)
@@ -122,10 +118,10 @@ def _source(run: Run, options: EncoderOptions) -> EncoderSource:
     """
     if changed := changed_inputs(run, "linear"):
         raise SslkitError(
-            f"{', '.join(changed)} changed since the linear head was trained: redo `sslkit linear {run.path} --force`"
+            f"{', '.join(changed)} changed since the linear head was trained: run `sslkit linear {run.path} --force`"
         )
     record = run.record("extract")
-    if record is None:  # another program's features: comparing linear_top1 with intact_top1 shows whether they fit
+    if record is None:  # another program's features: linear_top1 and intact_top1 show whether the encoder fits
         return resolve(run, options)
     made = record["config"]
     advice = f"{run.features} was made by `{record['command']}`: name its encoder by the same options"
@@ -175,11 +171,11 @@ def _occlude(
         say(f"random patches only: {why}, so there is no attention to rank patches by")
     has = masked(split, rows)
     if has.any() and not has.all():
-        say(f"no orders by the object: {int((~has).sum())} of the {len(has)} images have no object mask")
+        say(f"objects are not dropped: {int((~has).sum())} of the {len(has)} images have no object mask")
     settings = OcclusionSettings(config["shares"], config["draws"], config["drop"], config["seed"])
     hits = classify(batches_of(split, rows, probe, "occlusion"), probe, settings)
     patches = (probe.frozen.size // probe.patch_size) ** 2
-    curves = {kind: _with_draws(curve(right, settings.shares, patches)) for kind, right in hits.items()}
+    curves = {kind: curve(right, settings.shares, patches) for kind, right in hits.items()}
     areas = {kind: area(settings.shares, [row["top1"] for row in points]) for kind, points in curves.items()}
     chance = 100 / len(probe.weight)
     results: Result = {
@@ -197,13 +193,6 @@ def _occlude(
     results["pictures"] = [draw_occlusion(curves, areas, chance, folder / "occlusion.png")]
     write_json(folder / "results.json", results)
     return results
-
-
-def _with_draws(rows: list[Result]) -> list[Result]:
-    """The rows with the half width of the 95 % interval over draws; None for a single draw."""
-    from sslkit.statistics.intervals import interval
-
-    return [{**row, "draws_interval": interval(row["draws"])[1]} for row in rows]
 
 
 def _lines(results: Result) -> list[str]:

@@ -1,4 +1,4 @@
-"""``sslkit reconstruct``: what a masked autoencoder paints where it is shown nothing."""
+"""``sslkit reconstruct``: the reconstructions of a masked autoencoder, and their error."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,49 +15,40 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.images import ImagesToDraw, class_of, images_to_draw, in_turns
 from stages.inputs.photo_folders import places
-from stages.options.basic import (
-    DataOptions,
-    Device,
-    DeviceOption,
-    Precision,
-    PrecisionOption,
-    ResultOptions,
-    SeedOption,
-)
+from stages.options import basic
 from stages.options.images import ImageOptions
 
 if TYPE_CHECKING:
     import torch
 
-    from sslkit.data.shards import Split
     from sslkit.methods.mae import MaskedAutoencoder
     from sslkit.probes.inspect.reconstruction import InputImage, Reconstructions
     from sslkit.recipe.schema import Recipe
 
-EVALUATED = 256  # val images that the error is a mean of: the few that are drawn would say little
+EVALUATED = 256  # val images for the mean error: the few that are drawn would say little
 BATCH = 32
+# By whether the method normalises its targets.
+UNITS = {True: "patches minus their mean, divided by their standard deviation", False: "ImageNet-normalised pixels"}
 SHEET, ARRAYS, RESULTS = "reconstructions.png", "reconstructions.npz", "results.json"
+RATIO_HELP = "Share of the patches to remove; default: the recipe's."
 STAGE = Stage(name="reconstruct", help="Draw what an MAE reconstructs.", order=110, folder="reconstruct")
 
 
 @STAGE.command
 @dataclass(kw_only=True)
-class Reconstruct(ImageOptions, DataOptions, ResultOptions):
-    """Draw what an MAE sees, its reconstruction, and the original; the error is a mean over 256 images of val.
+class Reconstruct(ImageOptions, basic.DataOptions, basic.ResultOptions):
+    """Draw what an MAE sees, its reconstruction, and the original; the error is a mean over 256 val images.
 
-    Your own photos (--images) are drawn next to those of val, in reconstruct-NAME, named after their folder.
+    Your own photos (--images) go to reconstruct-NAME, named after their folder.
     """
 
-    ratio: Annotated[
-        float | None,
-        typer.Option("--ratio", min=0.0, max=1.0, help="Share of the patches to remove; default: the recipe's."),
-    ] = None
-    device: DeviceOption = Device.auto
-    precision: PrecisionOption = Precision.auto
-    seed: SeedOption = 0
+    ratio: Annotated[float | None, typer.Option("--ratio", min=0.0, max=1.0, help=RATIO_HELP)] = None
+    device: basic.DeviceOption = basic.Device.auto
+    precision: basic.PrecisionOption = basic.Precision.auto
+    seed: basic.SeedOption = 0
 
     def execute(self) -> None:
-        """Draw, and print the error."""
+        """Draw the reconstructions, and print the error."""
         run = transferred(self.run, self.data)
         recipe = viewing_recipe(run, self.ratio, self.seed)
         inputs = {"recipe": run.recipe, "checkpoint": run.trained.need(run.checkpoint)}
@@ -75,7 +66,7 @@ class Reconstruct(ImageOptions, DataOptions, ResultOptions):
             STAGE,
             variant=variant,
             prepare=lambda: _open(drawn, recipe, device, config),
-            work=lambda folder, method: _work(drawn, recipe, method, config, folder),
+            work=lambda folder, method: _draw(drawn, recipe, method, config, folder),
             config=config,
             inputs={**inputs, **drawn.inputs},
             how={"device": str(device), **places(images=self.images)},
@@ -83,7 +74,7 @@ class Reconstruct(ImageOptions, DataOptions, ResultOptions):
         )
         sheet = run.folder(STAGE.id(variant)) / SHEET
         lines = [
-            f"error {results['error']:.3f} ({results['unit']}), mean of {results['judged']} images; "
+            f"error {results['error']:.3f} ({results['unit']}), mean over {results['judged']} images; "
             f"patches of one colour: {results['flat_error']:.3f}",
             f"{results['images']} images, {100 * results['removed']:.0f} % removed: {sheet}",
         ]
@@ -107,23 +98,13 @@ def _open(drawn: ImagesToDraw, recipe: "Recipe", device: "torch.device", config:
     return method
 
 
-def _work(drawn: ImagesToDraw, recipe: "Recipe", method: "MaskedAutoencoder", config: Result, folder: Path) -> Result:
-    drawn.run.remember_data()
-    return _draw(method, _inputs(drawn, _size(recipe)), config, folder)
-
-
 def _size(recipe: "Recipe") -> int:
     """Side of the crops, in pixels."""
     return recipe.views.global_.size or recipe.encoder.image_size
 
 
 def viewing_recipe(run: Run, ratio: float | None, seed: int) -> "Recipe":
-    """The run's recipe with one mask ratio, the seed of the masks, and nothing dropped.
-
-    Args:
-        run: with the training run.
-        ratio: share of the patches to remove; None takes the middle of the recipe's range.
-        seed: of the masks.
+    """The run's recipe with one mask ratio, by default the middle of its range, a seed for the masks, and no drop path.
 
     Raises:
         SslkitError: there is no training run, or its method has no decoder.
@@ -181,7 +162,7 @@ def open_mae(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedAutoe
 
 
 def _inputs(drawn: ImagesToDraw, size: int) -> "Iterator[InputImage]":
-    """Crops of the photos; or of as many val images as the error is a mean of, with their object masks."""
+    """Crops of the photos, or of val images for the pictures and the error, with their object masks."""
     from sslkit.data.evaluation_crop import evaluation_crop
     from sslkit.data.shards import open_split
     from sslkit.probes.inspect.reconstruction import InputImage
@@ -192,37 +173,35 @@ def _inputs(drawn: ImagesToDraw, size: int) -> "Iterator[InputImage]":
         return
     split = open_split(drawn.run.data, "val")
     for index in in_turns(split.labels.tolist())[: max(drawn.count, EVALUATED)]:
+        mask = split.object_mask(index)
+        mask = None if mask is None else evaluation_crop(mask[None], size)[0]
         name = class_of(split, index) or split.keys[index]
-        yield InputImage(name, evaluation_crop(split.image(index), size), index, _object_mask(split, index, size))
+        yield InputImage(name, evaluation_crop(split.image(index), size), index, mask)
 
 
-def _object_mask(split: "Split", index: int, size: int) -> "torch.Tensor | None":
-    from sslkit.data.evaluation_crop import evaluation_crop
-
-    mask = split.object_mask(index)
-    return None if mask is None else evaluation_crop(mask[None], size)[0]
-
-
-def _draw(method: "MaskedAutoencoder", images: "Iterator[InputImage]", config: Result, folder: Path) -> Result:
-    """Reconstruct in batches; the first images are drawn, and the error is a mean over all of them."""
+def _draw(drawn: ImagesToDraw, recipe: "Recipe", method: "MaskedAutoencoder", config: Result, folder: Path) -> Result:
+    """Reconstruct in batches; the first images are drawn, and the error is a mean over all images."""
     import numpy as np
 
     from sslkit.files import atomic, write_json
     from sslkit.plots.inspect.reconstruction import as_arrays, draw_reconstructions
     from sslkit.probes.inspect.reconstruction import joined, reconstruct
 
-    kept: list[tuple[list[str], Reconstructions]] = []
+    drawn.run.remember_data()
+    images = _inputs(drawn, _size(recipe))
+    names: list[str] = []
+    kept: list[Reconstructions] = []
     errors, flat = [], []
     while batch := list(itertools.islice(images, BATCH)):
         painted = reconstruct(method, batch, config["precision"])
         errors.append(painted.errors)
         flat.append(painted.flat_errors)
-        if sum(len(names) for names, _ in kept) < config["count"]:
-            kept.append(([each.name for each in batch], painted))
+        if len(names) < config["count"]:
+            names += [each.name for each in batch]
+            kept.append(painted)
     if not errors:
-        raise SslkitError("no images: prepare data with a val split, or name photos with --images")
-    names = [name for some, _ in kept for name in some][: config["count"]]
-    first = joined([painted for _, painted in kept], config["count"])
+        raise SslkitError("no images to draw: prepare data with a val split, or name photos with --images")
+    names, first = names[: config["count"]], joined(kept, config["count"])
     facts: Result = {
         "images": len(names),
         "judged": sum(map(len, errors)),
@@ -230,7 +209,7 @@ def _draw(method: "MaskedAutoencoder", images: "Iterator[InputImage]", config: R
         "error": float(np.concatenate(errors).mean()),
         "flat_error": float(np.concatenate(flat).mean()),
         "normalised": method.config.normalise,
-        "unit": _unit(method),
+        "unit": f"squared error of {UNITS[method.config.normalise]}",
     }
     height, width = first.originals.shape[-2:]
     draw_reconstructions(names, first, method.student.grid(height, width), _legend(facts), folder / SHEET)
@@ -242,20 +221,11 @@ def _draw(method: "MaskedAutoencoder", images: "Iterator[InputImage]", config: R
     return results
 
 
-def _unit(method: "MaskedAutoencoder") -> str:
-    kind = (
-        "patches minus their mean, divided by their standard deviation"
-        if method.config.normalise
-        else "ImageNet-normalised pixels"
-    )
-    return f"squared error of {kind}"
-
-
 def _legend(facts: Result) -> list[str]:
     lines = [
         f"Grey: the {100 * facts['removed']:.0f} % of the patches that the encoder does not see. Error: mean over the "
         f"pixels of the removed patches, {facts['unit']}.",
-        f"Mean of {facts['judged']} images: {facts['error']:.3f}; patches of one colour would have "
+        f"Mean over {facts['judged']} images: {facts['error']:.3f}; for patches of one colour it would be "
         f"{facts['flat_error']:.3f}.",
     ]
     if facts["normalised"]:

@@ -59,7 +59,7 @@ def read_request(run: Run, source: EncoderSource, options: AttentionOptions) -> 
         SslkitError: the run kept no encoders, or the other run has none.
     """
     if options.every is not None and not options.timeline:
-        raise UsageError("--every goes with --timeline")
+        raise UsageError("--every requires --timeline")
     every = (options.every or 1) if options.timeline else None
     kept = _kept(run, source, every) if every is not None else []
     other = _other(options.against) if options.against is not None else None

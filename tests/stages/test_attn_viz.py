@@ -58,7 +58,7 @@ def names(run: Run, stage: str = "attn-viz") -> list[str]:
         return arrays["names"].tolist()
 
 
-def test_val_images_come_class_by_turn(run: Run) -> None:
+def test_val_images_come_from_all_classes_in_turns(run: Run) -> None:
     results = attn_viz(run, "--count", "3", "--masks")
     assert (results["images"], results["heads"]) == (3, 3)
     assert Path(results["page"]).is_file()
@@ -110,11 +110,11 @@ def test_other_weights(run: Run, tmp_path: Path) -> None:
         assert not np.allclose(arrays["maps"], own)
 
 
-def test_like_another_run_is_as_random_as_its_own_kind(run: Run, tmp_path: Path) -> None:
+def test_random_weights_like_another_run_are_the_same_as_its_own(run: Run, tmp_path: Path) -> None:
     attn_viz(run, "--count", "1", "--weights", "random", "--seed", "5")
     with np.load(run.folder("attn-viz") / "maps.npz") as arrays:
         own = arrays["maps"]
-    # A baseline has neither an encoder nor data of its own.
+    # A baseline has neither its own encoder nor its own data.
     baseline = Run(tmp_path / "baseline")
     attn_viz(baseline, "--count", "1", "--weights", "random", "--seed", "5", "--like", str(run.path))
     with np.load(baseline.folder("attn-viz") / "maps.npz") as arrays:
@@ -132,7 +132,7 @@ def test_like_another_run_is_as_random_as_its_own_kind(run: Run, tmp_path: Path)
         ("run", {"arch": "vit_x"}, "sslkit pretrain"),
     ],
 )
-def test_features_without_an_encoder_say_how_it_is_drawn(
+def test_the_refusal_names_the_options_of_the_encoder_of_the_features(
     tmp_path: Path, weights: str, spec: dict | None, message: str
 ) -> None:
     run = Run(tmp_path / "baseline")
@@ -144,12 +144,13 @@ def test_features_without_an_encoder_say_how_it_is_drawn(
     assert ("sslkit pretrain" in str(caught.value)) == (weights == "run")
 
 
-def test_another_size_than_asked_for_is_remarked(sslkit, run: Run, tmp_path: Path, capsys) -> None:
+def test_a_size_that_is_not_the_requested_one_is_noted(sslkit, run: Run, tmp_path: Path, capsys) -> None:
     words = ["attn-viz", run.path, "--force", "--images", png(tmp_path / "one.png", 40, 40)]
     code, _, err = sslkit(*words, "--image-size", 30)
-    assert code == 0 and err.splitlines() == ["--image-size 30 becomes 28: patches are 4 pixels wide"]
+    assert code == 0
+    assert err.splitlines() == ["--image-size 30 becomes 28: patches are 4 pixels wide"]
     assert sslkit(*words, "--image-size", 28)[2] == ""
-    # 1200 x 8 patches are more than 8192; not encoded here, for they take a second. Said once for each size.
+    # 1200 x 8 patches are more than 8192; not encoded here, because that takes a second. Noted once for each size.
     long = torch.zeros(3, 20, 3000, dtype=torch.uint8)
     pictures = [("a", long), ("b", long), ("c", torch.zeros(3, 32, 32, dtype=torch.uint8))]
     assert [name for name, _ in remark_on_sizes(iter(pictures), 32, 4)] == ["a", "b", "c"]
@@ -191,7 +192,7 @@ def test_without_an_encoder_or_data_the_missing_stage_is_named(run: Run) -> None
         attn_viz(run)
 
 
-def test_photos_that_cannot_be_read_leave_nothing(sslkit, run: Run, tmp_path: Path) -> None:
+def test_photos_that_cannot_be_read_leave_no_results(sslkit, run: Run, tmp_path: Path) -> None:
     for name in ("a.jpg", "b.png"):
         (tmp_path / "album").mkdir(exist_ok=True)
         (tmp_path / "album" / name).write_text("words")
@@ -202,25 +203,28 @@ def test_photos_that_cannot_be_read_leave_nothing(sslkit, run: Run, tmp_path: Pa
     )
     assert (code, err) == (1, f"sslkit: {message}\n")
     code, _, err = sslkit("attn-viz", run.path, "--weights", "random", "--arch", "resnet10t")
-    assert code == 1 and "is not a ViT" in err
+    assert code == 1
+    assert "is not a ViT" in err
     assert [path for path in sorted(run.path.rglob("*")) if path.name != ".lock"] == before
 
 
-def test_photos_are_called_by_a_folder_that_says_something(sslkit, run: Run, tmp_path: Path) -> None:
+def test_results_on_photos_are_named_after_a_meaningful_folder(sslkit, run: Run, tmp_path: Path) -> None:
     words = ["attn-viz", run.path, "--images"]
     png(tmp_path / "one" / "pets" / "images" / "a.png", 32, 32)
     code, out, err = sslkit(*words, tmp_path / "one" / "pets" / "images")
     assert code == 0, err
     assert "attention-pets" in out
-    # The same photos elsewhere are no others; other ones of the same name are refused.
+    # The same photos elsewhere are the same input; others in a folder of the same name are refused.
     png(tmp_path / "two" / "pets" / "a.png", 32, 32)
     assert "up to date" in sslkit(*words, tmp_path / "two" / "pets")[2]
     png(tmp_path / "three" / "pets" / "a.png", 40, 40)
     code, _, err = sslkit(*words, tmp_path / "three" / "pets")
-    assert code == 1 and err.count("\n") == 1 and "would have the same name: rename" in err
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "would have the same name: rename" in err
     assert sslkit(*words, tmp_path / "three" / "pets", "--force")[0] == 0
 
 
 def test_a_mask_ratio_without_masks_is_refused(run: Run) -> None:
-    with pytest.raises(UsageError, match="--mask-ratio goes with --masks"):
+    with pytest.raises(UsageError, match="--mask-ratio requires --masks"):
         attn_viz(run, "--mask-ratio", "0.3")

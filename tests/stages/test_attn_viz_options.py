@@ -116,7 +116,8 @@ def test_the_same_run_against_itself_is_no_bit_apart(draw, run):
     against = draw("--against", run)["against"]
     assert [(pair["head"], pair["other"]) for pair in against["heads"]] == [(1, 1), (2, 2), (3, 3)]
     assert all(pair["divergence"] == 0 and pair["high"] == 0 for pair in [against["mean"], *against["heads"]])
-    assert against["unit"] == "bits" and against["resampled"] is None
+    assert against["unit"] == "bits"
+    assert against["resampled"] is None
 
 
 def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
@@ -126,18 +127,21 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
     save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
     results = draw("--against", other.path)
     against = results["against"]
-    assert against["resampled"] == "4 x 4 and 8 x 8 patches to 4 x 4" and len(against["heads"]) == 3
+    assert against["resampled"] == "4 x 4 and 8 x 8 patches to 4 x 4"
+    assert len(against["heads"]) == 3
     assert against["mean"]["low"] <= against["mean"]["divergence"] <= against["mean"]["high"]
     assert arrays(run)["against_map"].shape == (2, 4, 8, 8)
     page = Path(results["page"]).read_text()
     assert "matched heads: this encoder on the left, other on the right" in page
     assert "1 head of the encoder with more heads found no partner" in page
     code, out, _ = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
-    assert code == 0 and "averaged to one grid: 4 x 4 and 8 x 8 patches to 4 x 4" in out
+    assert code == 0
+    assert "averaged to one grid: 4 x 4 and 8 x 8 patches to 4 x 4" in out
     # Its weights are an input: others are not the same result.
     save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
     code, _, err = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
-    assert code == 1 and "the input against weights changed" in err
+    assert code == 1
+    assert "the input against weights changed" in err
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
         (["--query", "1.5,0"], 2, "--query 1.5,0: cls, or shares of width and height from 0 to 1"),
         (["--query", "nan,0"], 2, "--query nan,0: cls, or shares"),
         (["--query", "corner"], 2, "--query corner: cls, or shares"),
-        (["--every", "2"], 2, "--every goes with --timeline"),
+        (["--every", "2"], 2, "--every requires --timeline"),
         (["--timeline", "--weights", "random"], 2, "--timeline shows the run's own training"),
         (["--against", "/nowhere"], 1, "--against /nowhere has no trained encoder: run `sslkit pretrain /nowhere`"),
         (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is not a ViT"),
@@ -159,7 +163,9 @@ def test_mistakes_are_named_before_anything_is_thrown_away(sslkit, run, words, c
     (run / "attention").mkdir()
     (run / "attention" / "mine.txt").write_text("kept")
     found, _, err = sslkit("attn-viz", run, "--force", *words)
-    assert found == code and message in err and err.count("\n") == 1
+    assert found == code
+    assert message in err
+    assert err.count("\n") == 1
     assert (run / "attention" / "mine.txt").exists()
 
 
@@ -171,7 +177,8 @@ def test_a_baseline_names_the_run_that_it_is_like(sslkit, run, tmp_path, monkeyp
     write_json(baseline.own_data / "reference.json", {"run": "../run"})
     monkeypatch.chdir(tmp_path)
     code, _, err = sslkit("attn-viz", "random")
-    assert code == 1 and err.rstrip().endswith("--weights random --like run --seed 3")
+    assert code == 1
+    assert err.rstrip().endswith("--weights random --like run --seed 3")
     # A run with other encoders on the same data is not named.
     write_json(baseline.features / "stage.json", {"config": {**config, "encoder": {**spec, "depth": 9}}, "inputs": {}})
     assert "--like A_PRETRAINED_RUN" in sslkit("attn-viz", "random")[2]
@@ -180,7 +187,9 @@ def test_a_baseline_names_the_run_that_it_is_like(sslkit, run, tmp_path, monkeyp
 def test_a_run_that_kept_nothing_is_told_how(sslkit, run):
     shutil.rmtree(run / "pretrain" / "kept")
     code, _, err = sslkit("attn-viz", run, "--timeline")
-    assert code == 1 and "kept no encoders" in err and "--keep-every EPOCHS" in err
+    assert code == 1
+    assert "kept no encoders" in err
+    assert "--keep-every EPOCHS" in err
 
 
 def test_a_layer_that_only_the_other_lacks(sslkit, run, tmp_path):
@@ -188,7 +197,8 @@ def test_a_layer_that_only_the_other_lacks(sslkit, run, tmp_path):
     spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=1, heads=3)
     save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
     code, _, err = sslkit("attn-viz", run, "--layers", "2", "--against", other.path)
-    assert code == 2 and "the encoder of --against has only 1" in err
+    assert code == 2
+    assert "the encoder of --against has only 1" in err
 
 
 def test_photos_stand_beside_val(sslkit, draw, run, tmp_path):
@@ -201,7 +211,8 @@ def test_photos_stand_beside_val(sslkit, draw, run, tmp_path):
     code, out, err = sslkit(*words)
     assert code == 0, err
     page = run / "attention-my-photos" / "index.html"
-    assert str(page) in out and "<title>run: attention, my photos · sslkit</title>" in page.read_text()
+    assert str(page) in out
+    assert "<title>run: attention, my photos · sslkit</title>" in page.read_text()
     assert "<title>run: attention · sslkit</title>" in Path(of_val).read_text()
     assert Run(run).stages()[-2:] == ["attn-viz", "attn-viz:my-photos"]
     assert "up to date" in sslkit(*words)[2]
@@ -225,11 +236,16 @@ def test_a_model_without_cls_shows_what_patches_attend_to(sslkit, tmp_path):
         "vit_wee_patch16_reg1_gap_256",
     ]
     code, _, err = sslkit(*words, "--image-size", 32, *FAST)
-    assert code == 1 and "has no CLS token" in err and "--query 0.5,0.5" in err
+    assert code == 1
+    assert "has no CLS token" in err
+    assert "--query 0.5,0.5" in err
     code, out, _ = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", *FAST)
-    assert code == 0 and "1 images" in out
+    assert code == 0
+    assert "1 images" in out
     code, _, err = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", "--masks", "--force", *FAST)
-    assert code == 1 and "no CLS token" in err and "--masks" in err
+    assert code == 1
+    assert "no CLS token" in err
+    assert "--masks" in err
 
 
 def test_the_results_name_pictures_for_a_report(draw, run):

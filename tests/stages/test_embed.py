@@ -37,18 +37,21 @@ def test_positions_are_those_of_their_rows(run, look):
     with np.load(run.folder("embed") / "positions.npz") as arrays:
         kept = dict(arrays)
     labels, cls = (np.load(run.feature("val", name)) for name in ("labels", "cls"))
-    assert np.array_equal(kept["labels"], labels[kept["rows"]]) and len(kept["rows"]) == results["images"] == 40
+    assert np.array_equal(kept["labels"], labels[kept["rows"]])
+    assert len(kept["rows"]) == results["images"] == 40
     unit = torch.nn.functional.normalize(torch.from_numpy(cls[kept["rows"]])).numpy()
     np.testing.assert_allclose(np.abs(kept["pca"]), np.abs(PCA(2).fit_transform(unit)), atol=1e-4)
     assert 0.5 < results["maps"]["pca"]["trustworthiness"] <= 1
-    assert [p["file"] for p in results["pictures"]] == ["pca.png"] and "40 images" in results["pictures"][0]["alt"]
+    assert [p["file"] for p in results["pictures"]] == ["pca.png"]
+    assert "40 images" in results["pictures"][0]["alt"]
     assert look()["up_to_date"]
 
 
 def test_other_settings_are_refused_and_train_can_be_seen(run, look, sslkit):
     look()
     code, _, err = sslkit("embed", run.path, "--data", run.data.parent, "--count", 40, "--method", "pca", "--seed", 3)
-    assert code == 1 and "seed was 0, now 3" in err
+    assert code == 1
+    assert "seed was 0, now 3" in err
     assert look("--split", "train", "--force")["split"] == "train"
     # Methods are given more than once, or with commas.
     twice = look("--method", "tsne,pca", "--perplexity", 5, "--count", 12, "--force")
@@ -65,7 +68,8 @@ def test_features_of_another_program_and_without_labels(sslkit, tmp_path, browse
     split = random.normal(size=(12, 4)).astype(np.float32), np.where(np.arange(12) < 4, 3, -1)
     run = write_features(tmp_path / "other", split, split)
     code, out, err = sslkit("embed", run, "--method", "tsne", "--perplexity", 4)
-    assert code == 0 and "12 images, 2 classes" in out
+    assert code == 0
+    assert "12 images, 2 classes" in out
     missing = f"{run}/data/manifest.json is missing, so the map has no images"
     assert err == f"{missing}; name the run that holds them with --data RUN\n"
     page = browser.new_page()
@@ -73,8 +77,10 @@ def test_features_of_another_program_and_without_labels(sslkit, tmp_path, browse
     page.goto((run / "embed" / "index.html").as_uri())
     page.locator(".map").focus()
     page.keyboard.press("ArrowLeft")
-    assert page.locator(".tip b").inner_text() in ("class 3", "unlabelled") and errors == []
-    assert not page.locator(".thumb").count() and not page.locator(".methods").is_visible()
+    assert page.locator(".tip b").inner_text() in ("class 3", "unlabelled")
+    assert errors == []
+    assert not page.locator(".thumb").count()
+    assert not page.locator(".methods").is_visible()
     page.close()
 
 
@@ -83,7 +89,8 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
         run.folder("embed").mkdir(exist_ok=True)
         (run.folder("embed") / "older").write_text("")
         code, _, err = sslkit("embed", *words)
-        assert code and err.count("\n") == 1
+        assert code
+        assert err.count("\n") == 1
         assert [path.name for path in run.folder("embed").iterdir()] == ["older"]  # and nothing came or went
         return err
 
@@ -150,7 +157,8 @@ def test_arrow_keys_move_and_escape_leaves(page):
         page.keyboard.press("ArrowRight")
         seen.append(told(page)[1])
     x = [data["maps"][0]["x"][data["names"].index(name)] for name in seen]
-    assert x == sorted(x) and x[0] < x[-1] == max(data["maps"][0]["x"])
+    assert x == sorted(x)
+    assert x[0] < x[-1] == max(data["maps"][0]["x"])
     assert seen[-1] in page.locator("#said").text_content()
     page.keyboard.press("Escape")
     assert not page.locator(".tip").is_visible()

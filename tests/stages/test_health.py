@@ -29,19 +29,25 @@ def test_the_stage_writes_numbers_curves_and_pictures_and_is_up_to_date(run, sha
     assert results == json.loads(run.results("health").read_text())
     distance, entropy = (np.array(results["per_head"][name]) for name in ("distance", "entropy"))
     assert distance.shape == entropy.shape == (2, 3)
-    assert (entropy > 0).all() and (entropy <= results["ln_patches"] + 1e-6).all()
+    assert (entropy > 0).all()
+    assert (entropy <= results["ln_patches"] + 1e-6).all()
     assert results["ln_patches"] == pytest.approx(math.log(16))
     assert (results["images"], results["timeline_images"], results["width"]) == (16, 8, 24)
     timeline = results["timeline"]
     assert [row["epoch"] for row in timeline] == [epoch for epoch, _ in run.kept_encoders()]
     assert timeline[0]["rankme"] != timeline[-1]["rankme"]
     for picture in results["pictures"]:
-        assert (run.folder("health") / picture["file"]).read_bytes()[1:4] == b"PNG" and len(picture["alt"]) > 40
+        assert (run.folder("health") / picture["file"]).read_bytes()[1:4] == b"PNG"
+        assert len(picture["alt"]) > 40
     assert len(results["pictures"]) == 3
     code, out, err = sslkit(*words)
-    assert code == 0 and "up to date" in err and "RankMe" in out and "layer" in out
+    assert code == 0
+    assert "up to date" in err
+    assert "RankMe" in out
+    assert "layer" in out
     code, _, err = sslkit(*words, "--seed", 1)
-    assert code == 1 and "--force redoes it" in err
+    assert code == 1
+    assert "--force redoes it" in err
     # The last encoder kept is the run's own: measured on the same images, it gives the same numbers.
     code, out, _ = sslkit(*words[:3], shapes_run, "--count", 8, *COMMON[2:], "--json", "--force")
     assert code == 0
@@ -61,7 +67,9 @@ def test_a_single_image_is_refused_and_older_results_stay(run, shapes_run, sslki
     run.folder("health").mkdir()
     (run.folder("health") / "older").write_text("")
     code, _, err = sslkit("health", run.path, "--data", shapes_run, *COMMON, "--force")
-    assert code == 1 and "needs 2 or more" in err and err.count("\n") == 1
+    assert code == 1
+    assert "needs 2 or more" in err
+    assert err.count("\n") == 1
     assert [path.name for path in run.folder("health").iterdir()] == ["older"]
 
 
@@ -73,13 +81,21 @@ def test_nothing_kept_and_no_vit_are_told_and_left_out(run, shapes_run, sslkit):
     shutil.rmtree(run.pretrain / "kept")
     code, out, err = sslkit("health", run.path, "--data", shapes_run, *COMMON, "--views", "recipe", "--json")
     results = json.loads(out)
-    assert code == 0 and results["timeline"] == [] and "--keep-every" in err and results["views"] == "recipe"
-    assert run.results("health:recipe-views").exists() and not run.results("health").exists()
+    assert code == 0
+    assert results["timeline"] == []
+    assert "--keep-every" in err
+    assert results["views"] == "recipe"
+    assert run.results("health:recipe-views").exists()
+    assert not run.results("health").exists()
     words = ("--weights", "random", "--arch", "resnet18", "--data", shapes_run, "--json")
     code, out, err = sslkit("health", run.path.parent / "resnet", *words, *COMMON)
     results = json.loads(out)
-    assert code == 0 and "not a ViT" in err and "keep-every" not in err
-    assert "per_head" not in results and results["pictures"] == [] and results["width"] == 512
+    assert code == 0
+    assert "not a ViT" in err
+    assert "keep-every" not in err
+    assert "per_head" not in results
+    assert results["pictures"] == []
+    assert results["width"] == 512
 
 
 @pytest.mark.parametrize(
@@ -92,5 +108,7 @@ def test_nothing_kept_and_no_vit_are_told_and_left_out(run, shapes_run, sslkit):
 )
 def test_what_cannot_be_measured_is_one_line(tmp_path, shapes_run, sslkit, words, said):
     code, _, err = sslkit("health", tmp_path / "new", "--data", shapes_run, *words)
-    assert code in (1, 2) and said in err and err.count("\n") == 1
+    assert code in (1, 2)
+    assert said in err
+    assert err.count("\n") == 1
     assert not (tmp_path / "new" / "health").exists()

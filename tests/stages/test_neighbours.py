@@ -40,7 +40,8 @@ def test_results_are_those_of_features_and_predictions(run, look):
         order = np.argsort(-(unit @ val[row["row"]]), kind="stable")[:3]
         assert [near["row"] for near in row["neighbours"]] == order.tolist()
         assert row["predicted"] == predicted[row["row"]]
-    assert results["queries"] == 5 and len(results["pictures"]) == 2
+    assert results["queries"] == 5
+    assert len(results["pictures"]) == 2
     classes = open_split(run.data, "val").classes
     assert {results["pairs"][0]["true"], results["pairs"][0]["predicted"]} <= set(classes)
     assert look("--count", 5, "--k", 3)["up_to_date"]
@@ -58,7 +59,8 @@ def test_without_knn_it_is_computed_and_the_same(run, look):
 def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
     def fails(*words: object) -> str:
         code, _, err = sslkit("neighbours", *words)
-        assert code and err.count("\n") == 1
+        assert code
+        assert err.count("\n") == 1
         return err
 
     random = np.random.default_rng(0)
@@ -80,7 +82,8 @@ def test_the_page_opens_and_says_it_in_words_too(run, look, browser, scheme):
     page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     errors = page_errors(page)
     page.goto(page_file.as_uri())
-    assert page.locator(".near img").count() == 6 and page.locator(".own").count() == 3
+    assert page.locator(".near img").count() == 6
+    assert page.locator(".own").count() == 3
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for item in page.locator(".near li").all():
@@ -88,6 +91,7 @@ def test_the_page_opens_and_says_it_in_words_too(run, look, browser, scheme):
     ground, ink = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('svg text')).fill]"
     )
-    assert (ground == "rgb(255, 255, 255)") == (scheme == "light") and ink != "rgb(0, 0, 0)"
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    assert ink != "rgb(0, 0, 0)"
     assert errors == []
     page.close()

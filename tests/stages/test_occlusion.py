@@ -12,9 +12,7 @@ from conftest import spawn
 
 from sslkit.data.shards import Split, open_split
 from sslkit.errors import UsageError
-from sslkit.probes.inspect.occlusion import (
-    balanced_rows,
-)
+from sslkit.probes.inspect.occlusion import balanced_rows
 from stages.contract.layout import Run
 from stages.contract.stale import changed_inputs
 from stages.occlusion import parse_shares
@@ -62,10 +60,12 @@ def test_the_stage_writes_curves_and_a_picture_and_is_up_to_date(run, shapes_run
     head = safetensors.torch.load_file(run.linear_head)
     features, labels = (np.load(run.feature("val", name)) for name in ("cls", "labels"))
     predicted = (torch.from_numpy(features[rows]) @ head["weight"].T + head["bias"]).argmax(1).numpy()
-    assert results["images"] == 40 and results["intact_top1"] == 100 * (predicted == labels[rows]).sum() / 40
+    assert results["images"] == 40
+    assert results["intact_top1"] == 100 * (predicted == labels[rows]).sum() / 40
     assert list(results["curves"]) == ["random", "salient", "background", "object", "off-object"]
     for kind, rows in results["curves"].items():
-        assert [row["share"] for row in rows] == [0, 0.25, 0.75] and [row["dropped"] for row in rows] == [0, 4, 12]
+        assert [row["share"] for row in rows] == [0, 0.25, 0.75]
+        assert [row["dropped"] for row in rows] == [0, 4, 12]
         assert rows[0]["top1"] == results["intact_top1"]
         assert all(row["interval"][0] <= row["top1"] <= row["interval"][1] for row in rows)
         assert len(rows[0]["draws"]) == (2 if kind == "random" else 1)
@@ -74,11 +74,15 @@ def test_the_stage_writes_curves_and_a_picture_and_is_up_to_date(run, shapes_run
             (0.25 * (rows[0]["top1"] + rows[1]["top1"]) + 0.5 * (rows[1]["top1"] + rows[2]["top1"])) / 1.5
         )
     (picture,) = results["pictures"]
-    assert (run.folder("occlusion") / picture["file"]).exists() and "Intact" in picture["alt"]
+    assert (run.folder("occlusion") / picture["file"]).exists()
+    assert "Intact" in picture["alt"]
     code, out, err = sslkit(*words)
-    assert code == 0 and "up to date" in err and "dropped" in out
+    assert code == 0
+    assert "up to date" in err
+    assert "dropped" in out
     code, _, err = sslkit(*words, "--count", 20)
-    assert code == 1 and "--force redoes it" in err
+    assert code == 1
+    assert "--force redoes it" in err
     assert sslkit(*words, "--count", 20, "--force")[0] == 0
     assert json.loads(run.results("occlusion").read_text())["images"] == 20
 
@@ -87,23 +91,29 @@ def test_tokens_are_a_variant_and_other_curves(run, shapes_run, sslkit):
     words = ("occlusion", run.path, "--data", shapes_run, *COMMON, *SOME, "--drop", "tokens", "--json")
     code, out, err = sslkit(*words)
     assert code == 0, err
-    assert json.loads(out)["drop"] == "tokens" and run.results("occlusion:tokens").exists()
+    assert json.loads(out)["drop"] == "tokens"
+    assert run.results("occlusion:tokens").exists()
     assert not run.results("occlusion").exists()
-    # A head that reads several blocks cannot be evaluated so; what was there stays.
+    # A head on several blocks cannot be evaluated with tokens dropped; older results are kept.
     results = json.loads(run.results("linear").read_text())
     run.results("linear").write_text(json.dumps({**results, "features": "CLS of last 2"}))
     head = safetensors.torch.load_file(run.linear_head)
     head["weight"] = head["weight"].repeat(1, 2)
     safetensors.torch.save_file(head, run.linear_head)
     code, _, err = sslkit(*words, "--force")
-    assert code == 2 and "several blocks" in err and run.results("occlusion:tokens").exists()
+    assert code == 2
+    assert "several blocks" in err
+    assert run.results("occlusion:tokens").exists()
 
 
 def test_another_seed_is_another_setting_and_another_encoder_makes_it_stale(run, shapes_run, sslkit):
     words = ("occlusion", run.path, "--data", shapes_run, *COMMON, *SOME)
-    assert sslkit(*words)[0] == 0 and changed_inputs(run, "occlusion") == []
+    assert sslkit(*words)[0] == 0
+    assert changed_inputs(run, "occlusion") == []
     code, _, err = sslkit(*words, "--seed", 1)
-    assert code == 1 and "seed was 0, now 1" in err and err.count("\n") == 1
+    assert code == 1
+    assert "seed was 0, now 1" in err
+    assert err.count("\n") == 1
     run.features_info.write_text(run.features_info.read_text() + " ")
     assert changed_inputs(run, "occlusion") == ["features"]
     weights = safetensors.torch.load_file(run.encoder)
@@ -111,11 +121,12 @@ def test_another_seed_is_another_setting_and_another_encoder_makes_it_stale(run,
     assert changed_inputs(run, "occlusion") == ["weights", "features"]
 
 
-def test_where_some_images_have_no_mask_objects_are_left_out_and_that_is_said(run, shapes_run, sslkit, monkeypatch):
+def test_objects_are_not_dropped_if_some_images_have_no_mask(run, shapes_run, sslkit, monkeypatch):
     honest = Split.having
     monkeypatch.setattr(Split, "having", lambda split, name: honest(split, name)[3:])
     code, out, err = sslkit("occlusion", run.path, "--data", shapes_run, *COMMON[:-1], 5000, "--shares", 0.5, "--json")
-    assert code == 0 and "no orders by the object: 3 of the 1000 images have no object mask" in err
+    assert code == 0
+    assert "objects are not dropped: 3 of the 1000 images have no object mask" in err
     assert list(json.loads(out)["curves"]) == ["random", "salient", "background"]
 
 
@@ -129,11 +140,15 @@ def test_where_some_images_have_no_mask_objects_are_left_out_and_that_is_said(ru
 )
 def test_another_encoder_than_the_features_is_refused(run, shapes_run, sslkit, words, said):
     code, _, err = sslkit("occlusion", run.path, "--data", shapes_run, *COMMON, *words)
-    assert code in (1, 2) and said in err and err.count("\n") == 1
+    assert code in (1, 2)
+    assert said in err
+    assert err.count("\n") == 1
     assert not run.folder("occlusion").exists()
 
 
-def test_without_a_linear_probe_the_stage_says_what_makes_one(run, shapes_run, sslkit):
+def test_without_a_linear_probe_the_message_names_its_command(run, shapes_run, sslkit):
     shutil.rmtree(run.folder("linear"))
     code, _, err = sslkit("occlusion", run.path, "--data", shapes_run, *COMMON)
-    assert code == 1 and "run `sslkit linear" in err and err.count("\n") == 1
+    assert code == 1
+    assert "run `sslkit linear" in err
+    assert err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`sslkit reconstruct`: what is visible stays, what is painted is the model's, and the error is the training's."""
+"""`sslkit reconstruct`: visible patches are kept, removed ones are predicted, and the error is the training loss."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ RECIPES = Path(stage.__file__).parent / "recipes"
 
 @pytest.fixture
 def trained(tiny_scale: Path, shapes_run: Path, tmp_path: Path):
-    """Writes what pretrain leaves of an MAE that was never trained; settings -> run."""
+    """Writes the recipe and checkpoint of a randomly initialised MAE; settings -> run."""
 
     def write(*settings: str, base: str = "mae") -> Run:
         run = Run(tmp_path / "run")
@@ -55,14 +55,14 @@ def look(sslkit, shapes_run: Path, tmp_path: Path):
     return call
 
 
-def test_the_way_back_from_normalised_patches():
+def test_denormalised_inverts_normalised():
     patches = torch.rand(2, 5, 48, generator=torch.Generator().manual_seed(0)) * 9 - 3
     patches[0, 0] = 0.25  # of one colour: nothing to divide by
     torch.testing.assert_close(denormalised(normalised(patches), patches), patches)
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_the_error_is_the_trainings_loss_and_visible_patches_stay(trained, look, normalise):
+def test_the_error_is_the_training_loss_and_visible_patches_are_kept(trained, look, normalise):
     run = trained(f"method.normalise={str(normalise).lower()}")
     results, arrays = look("--count", 3)
     split = open_split(run.data, "val")
@@ -72,7 +72,8 @@ def test_the_error_is_the_trainings_loss_and_visible_patches_stay(trained, look,
     original, painted = (patchify(torch.from_numpy(arrays[name]), 8) for name in ("original", "painted"))
     mask = torch.from_numpy(arrays["mask"])
     assert mask.sum(1).tolist() == [12, 12, 12]
-    assert torch.equal(original[~mask], painted[~mask]) and not torch.equal(original[mask], painted[mask])
+    assert torch.equal(original[~mask], painted[~mask])
+    assert not torch.equal(original[mask], painted[mask])
     # The method's own loss, on the same crops and masks.
     recipe = stage.viewing_recipe(run, None, 0)
     method = stage.open_mae(run, recipe, torch.device("cpu"))
@@ -81,20 +82,21 @@ def test_the_error_is_the_trainings_loss_and_visible_patches_stay(trained, look,
         assert results["error"] == pytest.approx(float(method(as_batch(shown), Moment(0, 1, 1.0)).loss), rel=1e-5)
     assert arrays["error"][0] == pytest.approx(reconstruct(method, shown[:1]).errors[0], rel=1e-5)
     (picture,) = results["pictures"]
-    assert f"Mean of {len(rows)} images" in picture["alt"]
+    assert f"Mean over {len(rows)} images" in picture["alt"]
     assert ("come from the original" in picture["alt"]) == normalise
     with Image.open(run.folder("reconstruct") / picture["file"]) as sheet:
         assert sheet.width > 1000
 
 
-def test_images_come_class_by_turn_each_with_its_own_number(trained, look):
+def test_images_come_from_all_classes_in_turns(trained, look):
     trained()
     _, arrays = look("--count", 40)
     names = arrays["names"].tolist()
-    assert len(set(names[:10])) == 10 and names[:10] == names[10:20]
+    assert len(set(names[:10])) == 10
+    assert names[:10] == names[10:20]
 
 
-def test_a_raw_target_is_compared_with_the_mean_of_what_is_visible(trained):
+def test_without_normalised_targets_the_baseline_is_the_mean_visible_colour(trained):
     run = trained("method.normalise=false")
     recipe = stage.viewing_recipe(run, None, 0)
     method = stage.open_mae(run, recipe, torch.device("cpu"))
@@ -115,7 +117,8 @@ def test_ratio_and_seed(trained, look, sslkit, tmp_path):
     assert results["removed"] == 0.5
     assert look("--ratio", 0.5)[0]["up_to_date"]
     code, _, err = sslkit("reconstruct", tmp_path / "run", "--seed", 1, "--device", "cpu", "--precision", "fp32")
-    assert code == 1 and "ratio was 0.5, now 0.75; seed was 0, now 1" in err
+    assert code == 1
+    assert "ratio was 0.5, now 0.75; seed was 0, now 1" in err
     _, again = look("--ratio", 0.5, "--force")
     assert np.array_equal(first["painted"], again["painted"])  # no path is dropped
     _, other = look("--ratio", 0.5, "--seed", 1, "--force")
@@ -130,11 +133,11 @@ def test_own_photos_need_no_data(trained, sslkit, tmp_path):
     code, out, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "album", "--device", "cpu")
     assert code == 0, err
     assert "1 images, 75 % removed" in out
-    # They have a folder of their own: what was painted of val stays.
+    # In their own folder, so that those of val are kept.
     assert (tmp_path / "run" / "reconstruct-album" / "reconstructions.png").exists()
 
 
-def test_photos_that_cannot_be_read_leave_nothing(trained, sslkit, tmp_path):
+def test_photos_that_cannot_be_read_leave_no_results(trained, sslkit, tmp_path):
     run = trained()
     (tmp_path / "album" / "images").mkdir(parents=True)
     for name in ("a.png", "b.png"):
@@ -147,10 +150,11 @@ def test_photos_that_cannot_be_read_leave_nothing(trained, sslkit, tmp_path):
     assert not list(run.path.glob("reconstruct*"))
     Image.new("RGB", (40, 40)).save(tmp_path / "album" / "images" / "a.png")
     code, out, _ = sslkit("reconstruct", run.path, "--images", tmp_path / "album" / "images", "--device", "cpu")
-    assert code == 0 and "reconstruct-album" in out
+    assert code == 0
+    assert "reconstruct-album" in out
 
 
-def test_masks_that_look_for_objects_get_them(trained, look, sslkit, tmp_path):
+def test_masks_that_use_the_true_object_get_it(trained, look, sslkit, tmp_path):
     run = trained("mask.strategy=oracle", "mask.ratio=[0.25,0.25]")
     _, arrays = look("--count", 1)
     split = open_split(run.data, "val")
@@ -162,13 +166,16 @@ def test_masks_that_look_for_objects_get_them(trained, look, sslkit, tmp_path):
     assert cover[mask].min() >= cover[~mask].max() - 1e-6 or cover[mask].mean() > cover[~mask].mean()
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     code, _, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "a.png", "--force")
-    assert code == 2 and err.count("\n") == 1 and "needs images with true object masks" in err
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "needs images with true object masks" in err
 
 
-def test_what_cannot_be_painted_is_one_line(trained, sslkit, shapes_run, tmp_path):
+def test_what_cannot_be_reconstructed_is_one_line(trained, sslkit, shapes_run, tmp_path):
     def fails(*words: object) -> str:
         code, _, err = sslkit("reconstruct", tmp_path / "run", "--data", shapes_run, "--device", "cpu", *words)
-        assert code and err.count("\n") == 1
+        assert code
+        assert err.count("\n") == 1
         return err
 
     assert "sslkit pretrain" in fails()

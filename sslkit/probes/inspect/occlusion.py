@@ -1,8 +1,8 @@
 """Accuracy of a linear probe on images with patches missing (Naseer et al., arXiv:2105.10497, section 3.1).
 
-Patches are dropped in an order: random, salient first (most attended by CLS, mean of the last block's heads), or
-background first (least attended). Salience is that of the intact image, computed once. Where the data has masks of
-objects, object patches first and true background first show what perfect attention would do.
+Patches are dropped in random order, salient first (most attended by CLS, mean of the last block's heads, in the intact
+image), or background first (least attended). If the data has masks of objects, object patches first and true background
+first show what perfect attention would do.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,44 +22,27 @@ from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear_classifier import Drop, LinearClassifier
 from sslkit.probes.features.crops import crops
 from sslkit.probes.features.features import ranks_of_truth
-from sslkit.statistics.intervals import wilson
-
-SHARES = tuple(tenth / 10 for tenth in range(10))
+from sslkit.statistics.intervals import interval, wilson
 
 
 @dataclass(frozen=True)
 class OcclusionSettings:
-    """Which patches are dropped, and how.
+    """Which patches are dropped, and how."""
 
-    Attributes:
-        shares: of the patches, in [0, 1), ascending, the first 0.
-        draws: of the random order.
-        drop: ``pixels``: the patch becomes the mean colour, 0 after normalisation. ``tokens``: it never enters the
-            blocks.
-        seed: of the random orders.
-    """
-
-    shares: Sequence[float] = SHARES
-    draws: int = 3
-    drop: Drop = "pixels"
-    seed: int = 0
+    shares: Sequence[float]  # of the patches, in [0, 1), ascending, the first 0
+    draws: int = 3  # random orders per image
+    drop: Drop = "pixels"  # pixels: a patch becomes the mean colour, 0 after normalisation; tokens: it is never encoded
+    seed: int = 0  # of the random orders
 
 
 @dataclass(frozen=True)
 class OcclusionBatch:
-    """A batch of images to evaluate.
+    """A batch of images to evaluate."""
 
-    Attributes:
-        rows: (B,) numbers of the images, by which random orders are keyed.
-        images: (B, 3, S, S) normalised.
-        labels: (B,) int64 on the host.
-        objects: (B, N) share of each patch that lies on the object; None without masks.
-    """
-
-    rows: np.ndarray
-    images: Tensor
-    labels: Tensor
-    objects: Tensor | None = None
+    rows: np.ndarray  # (B,), numbers of the images, which key the random orders
+    images: Tensor  # (B, 3, S, S) normalised
+    labels: Tensor  # (B,) int64 on the host
+    objects: Tensor | None = None  # (B, N), how much of each patch the object covers; None without masks
 
 
 class OccludableClassifier(Protocol):
@@ -77,11 +60,11 @@ class OccludableClassifier(Protocol):
 
 
 def batches_of(split: Split, rows: np.ndarray, probe: LinearClassifier, title: str = "") -> Iterator[OcclusionBatch]:
-    """The images to evaluate, batch by batch.
+    """The images to evaluate, batch by batch, with their objects if every one has a mask.
 
     Args:
-        split: that they are part of; masks of objects are used if every image has one.
-        rows: (n,) which of its images; all are labelled.
+        split: that they are part of.
+        rows: (n,), which of its images; all are labelled.
         probe: the classifier.
         title: of the progress bar; empty shows none.
     """
@@ -103,15 +86,10 @@ def masked(split: Split, rows: np.ndarray) -> np.ndarray:
 def classify(
     batches: Iterable[OcclusionBatch], model: OccludableClassifier, settings: OcclusionSettings
 ) -> dict[str, np.ndarray]:
-    """Which images are classified correctly, for each kind of order, draw and share.
-
-    Args:
-        batches: the images.
-        model: the classifier.
-        settings: what is dropped.
+    """Which images are classified correctly.
 
     Returns:
-        By kind (draws, shares, images) bool; kinds other than ``random`` have one draw.
+        (draws, shares, images) bool for each kind of order; only ``random`` has more than one draw.
     """
     found: dict[str, list[np.ndarray]] = {}
     for part in batches:
@@ -125,25 +103,18 @@ def classify(
 def _orders(part: OcclusionBatch, model: OccludableClassifier, settings: OcclusionSettings) -> dict[str, list[Tensor]]:
     """Orders (B, N) in which patches are dropped, by kind."""
     rows, columns = (side // model.patch_size for side in part.images.shape[-2:])
-    random = [
-        torch.stack(
-            [
-                torch.from_numpy(rng.generator(settings.seed, "occlusion", draw, row).permutation(rows * columns))
-                for row in part.rows.tolist()
-            ]
-        )
-        for draw in range(settings.draws)
-    ]
+    random = []
+    for draw in range(settings.draws):
+        streams = (rng.generator(settings.seed, "occlusion", draw, row) for row in part.rows.tolist())
+        random.append(torch.from_numpy(np.stack([stream.permutation(rows * columns) for stream in streams])))
     orders = {"random": random}
     salience = model.salience(part.images)
     if salience is not None:
         orders |= {"salient": [_ranked(salience)], "background": [_ranked(-salience)]}
     if part.objects is not None:
-        # Many patches lie wholly on the object: ties are broken at random.
-        orders |= {
-            "object": [_ranked(part.objects, random[0])],
-            "off-object": [_ranked(-part.objects, random[0])],
-        }
+        # Many patches are entirely on the object: ties are broken at random.
+        own, other = _ranked(part.objects, random[0]), _ranked(-part.objects, random[0])
+        orders |= {"object": [own], "off-object": [other]}
     return orders
 
 
@@ -167,14 +138,13 @@ def _hits(
             keep = order[:, count:].sort(-1).values.to(part.images.device)
             rows.append(_correct(model.logits(part.images, keep), part.labels))
         else:
-            rows.append(
-                _correct(model.logits(without(part.images, order[:, :count], model.patch_size), None), part.labels)
-            )
+            images = without(part.images, order[:, :count], model.patch_size)
+            rows.append(_correct(model.logits(images, None), part.labels))
     return np.stack(rows)
 
 
 def dropped(share: float, patches: int) -> int:
-    """How many patches a share amounts to; at least one patch stays."""
+    """How many patches a share amounts to; at least one patch is kept."""
     return min(round(share * patches), patches - 1)
 
 
@@ -201,8 +171,8 @@ def balanced_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     Args:
         labels: (N,) int64, -1 = unlabelled.
-        count: how many.
-        seed: of each class's order; a smaller count lies inside a larger one.
+        count: how many; with the same seed, larger counts contain smaller ones.
+        seed: of each class's order.
 
     Returns:
         (n,) int64, ascending.
@@ -232,20 +202,15 @@ def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[
 
     Returns:
         For each share a dict of share, dropped (patches), top1 (percent, mean of the draws), interval (95 %, over
-        images: Wilson's for one draw, conservative for several) and draws (percent, one each).
+        images: Wilson's for one draw, conservative for several), draws (percent, one each), and draws_interval (half
+        the width of the 95 % interval over draws; None for a single one).
     """
     rows = []
     for index, share in enumerate(shares):
         draws = 100 * hits[:, index].sum(1) / hits.shape[2]
-        rows.append(
-            {
-                "share": share,
-                "dropped": dropped(share, patches),
-                "top1": float(draws.mean()),
-                "interval": list(wilson(100 * float(hits[:, index].mean()), hits.shape[2])),
-                "draws": draws.tolist(),
-            }
-        )
+        top1, over_images = float(draws.mean()), list(wilson(100 * float(hits[:, index].mean()), hits.shape[2]))
+        row = {"share": share, "dropped": dropped(share, patches), "top1": top1, "interval": over_images}
+        rows.append({**row, "draws": draws.tolist(), "draws_interval": interval(draws.tolist())[1]})
     return rows
 
 

@@ -1,6 +1,6 @@
-"""What a masked autoencoder paints where nothing is shown, and how far it is from the original (arXiv:2111.06377).
+"""What a masked autoencoder predicts for removed patches, and its error (arXiv:2111.06377).
 
-A model of normalised pixels knows the pattern of a patch, but neither its brightness nor its contrast: for viewing,
+A model of normalised pixels predicts the pattern of a patch, but neither its brightness nor its contrast: for viewing,
 both are taken from the original.
 """
 
@@ -21,19 +21,12 @@ from sslkit.schedules import Moment
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image as it enters the model.
-
-    Attributes:
-        name: its title.
-        pixels: (3, S, S) uint8, at the size the model was trained at.
-        sample: its number, which keys the random draws of its mask.
-        object_mask: (S, S) uint8, 255 on the object; only maskings that use the true object need one.
-    """
+    """An image, with its title, as it enters the model."""
 
     name: str
-    pixels: Tensor
-    sample: int
-    object_mask: Tensor | None = None
+    pixels: Tensor  # (3, S, S) uint8, at the size of training
+    sample: int  # its number, which keys the random draws of its mask
+    object_mask: Tensor | None = None  # (S, S) uint8, 255 on the object; only for maskings that use the true object
 
 
 @dataclass(frozen=True)
@@ -43,10 +36,9 @@ class Reconstructions:
     Attributes:
         originals: (B, 3, S, S) uint8.
         masks: (B, N) bool, True = removed.
-        pictures: (B, 3, S, S) uint8, the originals with the prediction in place of the removed patches.
-        errors: (B,) float64, mean squared error per pixel and channel of the removed patches, in the units of the
-            training target.
-        flat_errors: (B,) float64, the same for patches of one colour: what a model that knows no pattern would reach.
+        pictures: (B, 3, S, S) uint8, the originals with predictions instead of the removed patches.
+        errors: (B,) float64, mean squared error per pixel and channel of the removed patches, in units of the target.
+        flat_errors: (B,) float64, the error of patches of one colour, a baseline that knows no pattern.
     """
 
     originals: Tensor
@@ -71,23 +63,22 @@ def joined(parts: Sequence[Reconstructions], count: int) -> Reconstructions:
 def reconstruct(
     method: MaskedAutoencoder, images: Sequence[InputImage], precision: Precision = "fp32"
 ) -> Reconstructions:
-    """Mask images and let the model paint what is missing.
+    """Mask B images and let the model, in eval mode, predict the removed patches; errors are computed in float32.
 
-    Args:
-        method: in eval mode, on its device; its recipe says how masks are drawn, and with which seed.
-        images: B of them.
-        precision: of the matrix products; errors are computed in float32.
+    The method's recipe determines how masks are drawn, and with which seed.
     """
     device = next(method.parameters()).device
     batch = as_batch(images).to(device)
     with autocast(device, precision):
         crops, masks, painted = method.reconstruct(batch, Moment(0, 1, 1.0))
     patches, found = (patchify(pixels.float(), method.student.patch_size) for pixels in (crops, painted))
+    # Differences of ImageNet-normalised pixels become differences of what the model was trained on.
+    scale = moments(patches)[1] if method.config.normalise else 1.0
     return Reconstructions(
         originals=torch.stack([each.pixels for each in images]),
         masks=masks.cpu(),
         pictures=unnormalise(painted).cpu(),
-        errors=_on_removed(_in_target_units(found - patches, patches, method.config.normalise), masks),
+        errors=_on_removed((found - patches) / scale, masks),
         flat_errors=_on_removed(_flat_difference(patches, masks, method.config.normalise), masks),
     )
 
@@ -104,13 +95,8 @@ def as_batch(images: Sequence[InputImage]) -> Batch:
     )
 
 
-def _in_target_units(difference: Tensor, patches: Tensor, normalise: bool) -> Tensor:
-    """Differences of ImageNet-normalised pixels -> differences of what the model was trained on."""
-    return difference / moments(patches)[1] if normalise else difference
-
-
 def _flat_difference(patches: Tensor, masks: Tensor, normalise: bool) -> Tensor:
-    """(B, N, P x P x 3): from each patch's own mean if targets are normalised, else from the mean visible colour."""
+    """(B, N, P x P x 3) from each patch's own mean if targets are normalised, else from the mean visible colour."""
     if normalise:
         return normalised(patches)
     pixels = patches.unflatten(-1, (-1, 3))

@@ -109,9 +109,11 @@ def test_a_page_has_its_landmark_its_language_and_a_title_of_its_own(outline: Ou
     assert re.fullmatch(r"a: \w+ · sslkit", outline.words[tags.index("title")])
     # Whatever can be read or used is in the landmark, but for a link that leads there and lists of links.
     within = [(tag, path) for tag, _, path in outline.found if tag in ("h1", "h2", "h3", "p", "img", "input", "table")]
-    assert all("main" in path or "dialog" in path for tag, path in within if tag != "p") and within
+    assert all("main" in path or "dialog" in path for tag, path in within if tag != "p")
+    assert within
     levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
-    assert levels[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_every_control_is_named_and_in_the_order_of_the_page(outline: Outline) -> None:
@@ -141,7 +143,8 @@ def test_paper_is_white_and_cuts_no_figure(browser, tmp_path: Path, name: str, s
     ground, ink = opened.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
-    assert ground == "rgb(255, 255, 255)" and sum(map(int, re.findall(r"\d+", ink))) < 120
+    assert ground == "rgb(255, 255, 255)"
+    assert sum(map(int, re.findall(r"\d+", ink))) < 120
     whole = "[...document.querySelectorAll('figure, tr')].every(each => getComputedStyle(each).breakInside === 'avoid')"
     assert opened.evaluate(whole)
     opened.close()
@@ -153,7 +156,8 @@ def palettes() -> list[dict[str, str]]:
     found = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", text, re.S)
     ]
-    assert len(found) == 3 and len({tuple(sorted(each)) for each in found}) == 1  # each names all of them
+    assert len(found) == 3
+    assert len({tuple(sorted(each)) for each in found}) == 1  # each names all of them
     return found
 
 
@@ -179,12 +183,14 @@ def test_words_stand_out_from_their_ground(number: int) -> None:
     pairs += [(kind, ground) for kind in ("good", "warn", "bad") for ground in ("paper", f"{kind}-ground")]
     weak = {pair: round(ratio, 2) for pair in pairs if (ratio := contrast(*(colours[name] for name in pair))) < 4.5}
     lines = {name for name in colours if name.startswith("series") and contrast(colours[name], colours["paper"]) < 3}
-    assert weak == {} and lines == set()
+    assert weak == {}
+    assert lines == set()
 
 
 def test_what_is_wrong_is_told_in_words() -> None:
     text = reported()
-    assert "<b>Failed:</b> knn: it broke." in text and text.count("<code>sslkit knn a</code>") == 2
+    assert "<b>Failed:</b> knn: it broke." in text
+    assert text.count("<code>sslkit knn a</code>") == 2
     assert text.count(">stale</span>") == 4  # its tile, and the three tables
 
 
@@ -192,5 +198,6 @@ def test_maps_and_small_pictures_are_kept_to_the_bit() -> None:
     grey = Image.linear_gradient("L").convert("RGB")  # 256 colours
     kinds = [picture_uri(each)[5:15] for each in (grey, PICTURE, PICTURE.resize((64, 64)))]
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 70, 3), dtype=np.uint8))
-    assert kinds == ["image/png;"] * 3 and picture_uri(photo).startswith("data:image/jpeg;base64,")
+    assert kinds == ["image/png;"] * 3
+    assert picture_uri(photo).startswith("data:image/jpeg;base64,")
     assert picture_uri(photo.resize((64, 64))).startswith("data:image/png;base64,")

@@ -32,4 +32,5 @@ def test_each_head_has_its_colour_and_its_name():
         wanted = [0.72 * int(COLOURS[head][i : i + 2], 16) for i in (1, 3, 5)]
         assert np.abs(seen - wanted).max() <= 2
     assert (pixels[66, 3 * 44 + 22] == 0).all()  # nobody's patch stays as it was, in grey
-    assert "after 6 heads the colours repeat" in key_heading(7, "60 %") and "repeat" not in key_heading(6, "60 %")
+    assert "after 6 heads the colours repeat" in key_heading(7, "60 %")
+    assert "repeat" not in key_heading(6, "60 %")

@@ -47,7 +47,8 @@ def test_the_figure_shows_every_point_where_it_is(blobs):
     axes = figure.axes[0]
     for group, points in zip(classes, axes.collections, strict=True):
         np.testing.assert_allclose(points.get_offsets(), drawn.positions[group.points])
-    assert axes.get_xlabel() == drawn.axes[0] and len(figure.legends[0].get_texts()) == 3
+    assert axes.get_xlabel() == drawn.axes[0]
+    assert len(figure.legends[0].get_texts()) == 3
     many = points_by_class(np.arange(60), [f"c{i}" for i in range(60)])
     assert not map_figure(drawn, many).legends
 
@@ -61,7 +62,10 @@ def test_the_legend_is_within_the_figure(name, columns):
     figure.draw_without_rendering()
     (legend,) = figure.legends
     box, axes = legend.get_window_extent(), figure.axes[0].get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 < axes.y0
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
+    assert box.y1 < axes.y0
     assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
     assert axes.height > 0.8 * 6.4 * figure.dpi  # the legend takes nothing from the map
 
@@ -78,4 +82,5 @@ def test_thumbnails_lie_row_by_row_and_fit(monkeypatch):
     full = len(thumbnail_sheet(map(Image.fromarray, noise)).jpeg)
     monkeypatch.setattr(plots, "BUDGET", full // 2)
     small = thumbnail_sheet(map(Image.fromarray, noise))
-    assert len(small.jpeg) <= full // 2 and small.tile == 32
+    assert len(small.jpeg) <= full // 2
+    assert small.tile == 32

@@ -69,7 +69,8 @@ def test_one_map_of_steps_is_the_mask_at_every_percent():
     steps = first_percent(maps)
     for percent in range(1, 101):
         assert torch.equal(steps <= percent, threshold(maps, percent / 100))
-    assert steps.dtype == torch.uint8 and steps.max() == 101  # what has no mass is never kept
+    assert steps.dtype == torch.uint8
+    assert steps.max() == 101  # what has no mass is never kept
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def test_attention_that_is_alike_everywhere_and_attention_to_itself():
     alike, itself = torch.full((20, 20), 1 / 20), torch.eye(20)
     assert attention_distance(alike, distances) == pytest.approx(distances.mean().item())
     assert attention_entropy(alike) == pytest.approx(math.log(20))
-    assert attention_distance(itself, distances) == 0 and attention_entropy(itself) == 0
+    assert attention_distance(itself, distances) == 0
+    assert attention_entropy(itself) == 0
 
 
 def naive_heads(model: Encoder, images: torch.Tensor) -> dict[str, np.ndarray]:
@@ -74,7 +75,8 @@ def naive_heads(model: Encoder, images: torch.Tensor) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("arch", ARCHS)  # CLS alone, CLS with registers, neither
 def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
     model, images = encoder(arch), torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    assert model.model.blocks[0].attn.qkv.out_features == 72 and model.grid(32, 32) == (4, 4)
+    assert model.model.blocks[0].attn.qkv.out_features == 72
+    assert model.grid(32, 32) == (4, 4)
     wanted = naive_heads(model, images)
     for floats in (1, 1 << 25):
         monkeypatch.setattr(attention_meter, "ATTENTION_FLOATS", floats)
@@ -95,4 +97,5 @@ def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
 )
 def test_models_whose_heads_cannot_be_read_say_why(arch, why):
     found = Encoder(EncoderSpec(arch, image_size=32)).why_no_attention(cls=False)
-    assert why in found and bool(found) == bool(why)
+    assert why in found
+    assert bool(found) == bool(why)

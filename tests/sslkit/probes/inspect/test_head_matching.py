@@ -39,7 +39,9 @@ def test_permuted_heads_are_found_again():
     found = match_heads(ours, [each[order] for each in ours])
     assert [(pair.head, pair.other) for pair in found.pairs] == [(h + 1, order.index(h) + 1) for h in range(5)]
     assert all(pair.divergences.tolist() == [0, 0, 0] for pair in found.pairs)
-    assert found.mean.divergences.max() < 1e-6 and found.any_two > 0.1 and found.resampled == ""
+    assert found.mean.divergences.max() < 1e-6
+    assert found.any_two > 0.1
+    assert found.resampled == ""
 
 
 def test_matching_goes_by_the_sum_and_not_by_the_nearest_first():
@@ -54,9 +56,11 @@ def test_numbers_of_a_pair_and_their_interval():
     ours, theirs = ([maps(2, 3, 3, seed + shift) for seed in range(4)] for shift in (0, 10))
     found = match_heads(ours, theirs)
     told = found.as_json()
-    assert told["unit"] == "bits" and told["resampled"] is None
+    assert told["unit"] == "bits"
+    assert told["resampled"] is None
     for pair, row in zip(found.pairs, told["heads"], strict=True):
-        assert pair.head and pair.other
+        assert pair.head
+        assert pair.other
         values = []
         for a, b in zip(ours, theirs, strict=True):
             p, q = a[pair.head - 1].flatten().double(), b[pair.other - 1].flatten().double()
@@ -86,10 +90,12 @@ def test_grids_that_differ_meet_at_the_coarser_one():
     for found in (match_heads(coarse, fine), match_heads(fine, coarse)):
         assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 1), (2, 2), (3, 3)]
         assert all(pair.divergences.max() < 1e-7 for pair in found.pairs)
-        assert found.resampled.endswith("patches to 2 x 3") and found.resampled.count(";") == 0
+        assert found.resampled.endswith("patches to 2 x 3")
+        assert found.resampled.count(";") == 0
 
 
 def test_a_head_too_many_stays_alone():
     ours = [maps(3, 4, 4, 0)]
     found = match_heads(ours, [ours[0][[2, 0]]])
-    assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (3, 1)] and found.alone == 1
+    assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (3, 1)]
+    assert found.alone == 1

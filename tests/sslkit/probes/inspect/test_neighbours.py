@@ -1,4 +1,4 @@
-"""Neighbours are those of brute force, confusions are counted as by a loop, and queries are chosen fairly."""
+"""Neighbours agree with brute force, confusions with a loop, and queries are balanced over classes."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def drawn() -> tuple[np.ndarray, np.ndarray]:
     return labels, np.where(random.random(60) < 0.34, (labels + random.integers(1, 3, 60)) % 3, labels)
 
 
-def test_neighbours_are_those_of_brute_force():
+def test_neighbours_agree_with_brute_force():
     random = np.random.default_rng(0)
     train, val = (random.normal(size=(n, 5)).astype(np.float32) for n in (30, 8))
     train_labels, val_labels = random.integers(-1, 3, 30), random.integers(-1, 3, 8)
@@ -41,7 +41,7 @@ def test_neighbours_are_those_of_brute_force():
         nearest(bank, queries, np.array([0]), 31)
 
 
-def test_confusions_are_counted_as_by_a_loop(drawn):
+def test_confusions_agree_with_a_loop(drawn):
     labels, predicted = drawn
     counts = confusion(labels, predicted, 3)
     expected = np.zeros((3, 3), int)
@@ -49,9 +49,11 @@ def test_confusions_are_counted_as_by_a_loop(drawn):
         expected[true, other] += 1
     assert np.array_equal(counts, expected)
     pairs = most_confused(counts, 10)
-    assert len(pairs) == 6 and [p["count"] for p in pairs] == sorted((p["count"] for p in pairs), reverse=True)
+    assert len(pairs) == 6
+    assert [p["count"] for p in pairs] == sorted((p["count"] for p in pairs), reverse=True)
     for pair in pairs:
-        assert pair["true"] != pair["predicted"] and pair["count"] == expected[pair["true"], pair["predicted"]]
+        assert pair["true"] != pair["predicted"]
+        assert pair["count"] == expected[pair["true"], pair["predicted"]]
         assert pair["share"] == pytest.approx(100 * pair["count"] / (labels == pair["true"]).sum())
     assert most_confused(np.diag([3, 4]), 5) == []
 
@@ -64,7 +66,8 @@ def test_queries_are_half_wrong_and_of_all_classes(drawn):
     labels, predicted = drawn
     right = labels == predicted
     chosen = choose_queries(labels, predicted, 12, None, 0)
-    assert right[chosen].sum() == 6 and len(set(chosen.tolist())) == 12
+    assert right[chosen].sum() == 6
+    assert len(set(chosen.tolist())) == 12
     assert np.bincount(labels[chosen]).tolist() == [4, 4, 4]
     assert right[choose_queries(labels, predicted, 9, "right", 0)].all()
     assert not right[choose_queries(labels, predicted, 9, "wrong", 0)].any()
@@ -72,7 +75,7 @@ def test_queries_are_half_wrong_and_of_all_classes(drawn):
     assert np.array_equal(chosen, choose_queries(labels, predicted, 12, None, 0))
     assert not np.array_equal(chosen, choose_queries(labels, predicted, 12, None, 1))
     assert len(choose_queries(labels, labels, 4, None, 0)) == 4  # nothing is wrong: all of them are right
-    with pytest.raises(SslkitError, match="no wrong image among the 60 of val; try --only any"):
+    with pytest.raises(SslkitError, match="none of the 60 val images is wrong by k-NN; try --only any"):
         choose_queries(labels, labels, 4, "wrong", 0)
 
 

@@ -1,4 +1,4 @@
-"""Occlusion: which patches go first, what is left of the images, and the accuracy of what is left."""
+"""Occlusion: which patches are dropped first, what is left of the images, and the accuracy on it."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ COUNT = 16  # patches of 8 pixels in an image of 32
 
 
 class OnePatch:
-    """Right while it sees one patch of each image, which is its most attended one."""
+    """Right as long as it sees one patch of each image, which is also the most attended one."""
 
     patch_size = 8
 
@@ -94,7 +94,7 @@ def test_true_objects_go_first_or_last():
     hits = classify([part(4, objects=objects)], OnePatch(6), OcclusionSettings([0.0, 2 / 16, 13 / 16, 14 / 16]))
     assert not hits["object"][0, 1:].any()
     assert hits["off-object"][0, :3].all()
-    # A patch that the object covers in part stands between the object's and the others.
+    # A patch that the object partly covers comes between the object's patches and the others.
     hits = classify([part(4, objects=objects)], OnePatch(5), OcclusionSettings([0.0, 2 / 16, 13 / 16, 14 / 16]))
     assert hits["object"][0].all(1).tolist() == [True, True, False, False]
     assert hits["off-object"][0].all(1).tolist() == [True, True, True, False]
@@ -123,19 +123,23 @@ def test_rows_of_a_curve_and_its_area():
     first, last = curve(hits, [0.0, 0.5], 16)
     assert (first["top1"], first["dropped"], first["draws"]) == (100, 0, [100, 100])
     assert (last["top1"], last["dropped"], last["draws"]) == (37.5, 8, [50, 25])
-    assert area([0.0, 0.5], [100.0, 37.5]) == 68.75 and area([0.0], [7.0]) == 7.0
+    assert area([0.0, 0.5], [100.0, 37.5]) == 68.75
+    assert area([0.0], [7.0]) == 7.0
     assert area([0.0, 0.1, 0.9], [100.0, 0.0, 0.0]) == pytest.approx(5 / 0.9)
 
 
-def test_images_are_taken_class_by_class_and_fewer_lie_inside_more():
+def test_images_are_balanced_over_classes_and_larger_counts_contain_smaller_ones():
     labels = np.array([0] * 30 + [1] * 10 + [2] * 4 + [-1] * 5)
     some, more = balanced_rows(labels, 9, 0), balanced_rows(labels, 24, 0)
-    assert np.bincount(labels[some]).tolist() == [3, 3, 3] and np.bincount(labels[more]).tolist() == [10, 10, 4]
-    assert set(some) < set(more) and sorted(more) == list(more)
-    assert len(balanced_rows(labels, 1000, 0)) == 44 and list(some) != list(balanced_rows(labels, 9, 1))
+    assert np.bincount(labels[some]).tolist() == [3, 3, 3]
+    assert np.bincount(labels[more]).tolist() == [10, 10, 4]
+    assert set(some) < set(more)
+    assert sorted(more) == list(more)
+    assert len(balanced_rows(labels, 1000, 0)) == 44
+    assert list(some) != list(balanced_rows(labels, 9, 1))
     with pytest.raises(SslkitError, match="no labels"):
         balanced_rows(np.full(3, -1), 2, 0)
-    # Naively: by turns, in each turn by class.
+    # Naively: in turns, each turn by class.
     drawn = {c: rng.generator(5, "occlusion/images", c).permutation(np.flatnonzero(labels == c)) for c in range(3)}
     turns = sorted((turn, c, row) for c, rows in drawn.items() for turn, row in enumerate(rows.tolist()))
     assert balanced_rows(labels, 17, 5).tolist() == sorted(row for _, _, row in turns[:17])
