@@ -1,4 +1,4 @@
-"""``sslkit embed``: a map of the features on which every point shows its image."""
+"""``sslkit embed``: maps of the features on which every point shows its image."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -41,16 +41,14 @@ class Embed(DataOptions, ResultOptions):
 
     split: Annotated[MappedSplit, typer.Option("--split", help="val or train.")] = MappedSplit.val
     count: Annotated[int, typer.Option("--count", min=5, max=MOST, help="Images, drawn with --seed.")] = 2000
-    method: Annotated[
-        list[str] | None, typer.Option("--method", metavar="NAME", help=METHOD_HELP, show_default=False)
-    ] = None
+    method: Annotated[list[str] | None, typer.Option("--method", metavar="NAME", help=METHOD_HELP)] = None
     perplexity: Annotated[
         float, typer.Option("--perplexity", min=1.0, help="Of t-SNE: about how many neighbours stay near a point.")
     ] = 30.0
     seed: SeedOption = 0
 
     def execute(self) -> None:
-        """Map the features, and print how far each map can be trusted."""
+        """Map the features, and print the trustworthiness of each map."""
         run = transferred(self.run, self.data)
         inputs = _inputs(run, self.split.value)
 
@@ -76,7 +74,7 @@ class Embed(DataOptions, ResultOptions):
 
 
 def _inputs(run: Run, split: str) -> dict[str, Path]:
-    """The features, and the images where there are any; features of another program need none."""
+    """The features, and the images if there are any; features of another program may have none."""
     files = {f"{split}/{name}": run.need(run.feature(split, name)) for name in ("cls", "labels")}
     inputs = {"features": run.features_info} if run.features_info.exists() else files
     return {**inputs, "data": run.manifest} if run.manifest.exists() else inputs
@@ -84,29 +82,21 @@ def _inputs(run: Run, split: str) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class RowsToMap:
-    """The rows of a split that are mapped.
+    """The rows of a split that are mapped."""
 
-    Attributes:
-        unit: (n, D) L2-normalised features.
-        rows: (n,) their rows in the split.
-        labels: (n,) classes, -1 = unlabelled.
-        classes: names of all classes.
-        images: of the split; None where there are none.
-    """
-
-    unit: "np.ndarray"
-    rows: "np.ndarray"
-    labels: "np.ndarray"
+    unit: "np.ndarray"  # (n, D) L2-normalised features
+    rows: "np.ndarray"  # (n,), in the split
+    labels: "np.ndarray"  # (n,) classes, -1 = unlabelled
     classes: list[str]
-    images: "Split | None"
+    images: "Split | None"  # of the split, if there are any
 
 
 def _open(run: Run, config: Result) -> RowsToMap:
     """Read the features.
 
     Raises:
-        SslkitError: features that cannot be mapped (too few, all alike, NaN or infinity), a perplexity too large for
-            so few points, or images that are not those of the features.
+        SslkitError: features that cannot be mapped (too few, all alike, NaN or infinity), or other images.
+        UsageError: a perplexity too large for the number of points.
     """
     from sslkit.probes.features.features import open_features
     from sslkit.probes.inspect.embedding import check_perplexity, sampled, unit_rows
@@ -163,12 +153,7 @@ def _draw(folder: Path, drawn: "FeatureMap", classes: "list[ClassPoints]") -> Re
 
 
 def _write_page(
-    run: Run,
-    folder: Path,
-    maps: "list[FeatureMap]",
-    classes: "list[ClassPoints]",
-    data: RowsToMap,
-    config: Result,
+    run: Run, folder: Path, maps: "list[FeatureMap]", classes: "list[ClassPoints]", data: RowsToMap, config: Result
 ) -> None:
     from sslkit.files import atomic
     from sslkit.plots.inspect.embedding import page, thumbnail_sheet
@@ -177,10 +162,7 @@ def _write_page(
     images, rows = data.images, data.rows.tolist()
     names = [images.keys[row] if images else f"row {row}" for row in rows]
     thumbnails = thumbnail_sheet(square(images.image(row), 48) for row in rows) if images else None
-    about = [
-        f"{len(rows)} {config['split']} images by their frozen features, L2-normalised, so that distances are those of "
-        "cosines."
-    ]
+    about = [f"{len(rows)} {config['split']} images by their frozen features, L2-normalised as for cosine similarity."]
     title = f"Map of features: {run.path.resolve().name}"
     with atomic(folder / PAGE) as handle:
         text = page(title, about, maps, classes, names, thumbnails, f"{run.title}: map of features · sslkit")

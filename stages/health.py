@@ -1,4 +1,4 @@
-"""``sslkit health``: collapse and quality of a representation, without labels, and what its heads do."""
+"""``sslkit health``: collapse and quality of a representation, and how far its heads look, without labels."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 VIEWS = ("standard", "recipe")
 VIEWS_HELP = (
-    "Pairs for alignment: standard (crop, flip, colours; comparable between runs) or recipe (those the run was trained "
-    "on). recipe writes health-recipe-views/."
+    "Pairs for alignment: standard (crop, flip, colours; comparable between runs) or recipe (the run's own; writes "
+    "health-recipe-views/)."
 )
 MEASURES = ("rankme", "alignment", "uniformity", "feature_std")
 
@@ -49,17 +49,15 @@ class Health(EncoderOptions, ResultOptions):
     views: Annotated[str, typer.Option("--views", metavar="|".join(VIEWS), help=VIEWS_HELP)] = "standard"
 
     def execute(self) -> None:
-        """Measure, and print the results."""
+        """Print the measures of the encoder, of its heads, and of those kept during training."""
         here = self.open_run()
         if self.views not in VIEWS:
             raise UsageError(f"--views {self.views}: must be {' or '.join(VIEWS)}")
-        self.no_pixels("has no encoder to look at")
+        self.no_pixels("has no encoder to measure")
         source = resolve(here, self)
         kept = here.kept_encoders() if source.kind == "run" else []
-        inputs = {
-            "data": here.need(here.manifest),
-            **source.files,
-            **{f"kept {epochs:g}": path for epochs, path in kept},
+        inputs = {"data": here.need(here.manifest), **source.files} | {
+            f"kept {epochs:g}": path for epochs, path in kept
         }
         if self.views == "recipe":
             inputs["recipe"] = here.need(here.recipe)
@@ -100,7 +98,7 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Frozen
     section = read_recipe([run.recipe]).views if config["views"] == "recipe" else STANDARD_VIEWS
     split = open_split(run.data, "val")
     if len(split) < 2:
-        raise SslkitError(f"val of {run.data} has {len(split)} images: health compares images and needs 2 or more")
+        raise SslkitError(f"val of {run.data} has {len(split)} images: health compares images and requires 2 or more")
     rows = drawn_rows(len(split), config["count"], config["seed"])
     return frozen, HealthImages(split, rows, pair_views(section, frozen.encoder, config["seed"]))
 
@@ -121,7 +119,7 @@ def _measure(folder: Path, run: Run, config: Result, frozen: "FrozenEncoder", im
     results: Result = {**measured, "images": len(images.rows), "width": frozen.encoder.width}
     results |= {"views": config["views"], "pictures": []}
     if meter is None:
-        say(f"no attention distance and entropy: {why}")
+        say(f"attention distance and entropy are not measured: {why}")
     else:
         results |= _heads(meter, folder, results["pictures"])
     if config["weights"] != "run":
@@ -147,7 +145,7 @@ def _timeline(
 
     kept = run.kept_encoders()
     if not kept:
-        say("no curve over training: `sslkit pretrain --keep-every EPOCHS` keeps the encoders for it")
+        say("no curves over training: they require `sslkit pretrain --keep-every EPOCHS`")
         return {"timeline": []}
     images = replace(images, rows=drawn_rows(len(images.split), config["timeline_count"], config["seed"]))
     rows: list[Result] = []
@@ -186,10 +184,9 @@ def _lines(results: Result) -> list[str]:
         ]
         lines += table([["layer", "distance (px)", "entropy (nats)"], *rows])
     if results["timeline"]:
-        rows = [[f"{row['epoch']:g}", *(_shown(row[key]) for key in MEASURES)] for row in results["timeline"]]
+        rows = [
+            [f"{row['epoch']:g}", *("-" if row[key] is None else f"{row[key]:.3f}" for key in MEASURES)]
+            for row in results["timeline"]
+        ]
         lines += [f"over training, {results['timeline_images']} images:", *table([["epoch", *MEASURES], *rows])]
     return lines
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""``sslkit neighbours``: val images with their nearest train images, and the classes that are confused."""
+"""``sslkit neighbours``: val images next to their nearest train images, and the classes that are confused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,14 @@ from stages.inputs.features import SPLITS, feature_files, open_splits
 from stages.options.basic import DataOptions, ResultOptions, SeedOption
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy import ndarray
 
     from sslkit.data.shards import Split
     from sslkit.plots.inspect.neighbours import QueryImage
     from sslkit.probes.features.features import Features
 
 TOP = 10  # pairs of classes in the table
+DEFAULT_KNN: Result = {"k": "sweep", "temperature": 0.07}  # without the run's own k-NN
 PAGE, SHEET, MATRIX, RESULTS = "index.html", "neighbours.png", "confusion.png", "results.json"
 STAGE = Stage(name="neighbours", help="Draw images next to their nearest neighbours.", order=120, folder="neighbours")
 
@@ -52,16 +53,22 @@ class Neighbours(DataOptions, ResultOptions):
     seed: SeedOption = 0
 
     def execute(self) -> None:
-        """Draw, and print the classes that are confused most."""
+        """Draw the neighbours, and print the most confused classes."""
         run = transferred(self.run, self.data)
         inputs = feature_files(run, ["cls"])
         if not run.manifest.exists():
             raise SslkitError(
-                f"{run.path} has features but no images ({run.manifest} is missing), and neighbours shows pictures: "
-                "name the run that holds the images, in the order of the features, with --data RUN"
+                f"{run.path} has features but no images to show ({run.manifest} is missing): name the run that holds "
+                "the images, in the order of the features, with --data RUN"
             )
         only = self.only.value if self.only else None
-        config: Result = {"count": self.count, "k": self.k, "only": only, "seed": self.seed, "knn": _knn_config(run)}
+        config: Result = {
+            "count": self.count,
+            "k": self.k,
+            "only": only,
+            "seed": self.seed,
+            "knn": _knn_config(run) or DEFAULT_KNN,
+        }
         results = perform(
             run,
             STAGE,
@@ -80,26 +87,21 @@ class Neighbours(DataOptions, ResultOptions):
         show({**results, "page": str(page)}, [*lines, str(page)], self.json)
 
 
-def _knn_config(run: Run) -> Result:
-    """The settings of the run's own k-NN, or else the defaults."""
+def _knn_config(run: Run) -> Result | None:
+    """The settings of the run's own k-NN, if it was done on these very features."""
     record = run.record("knn")
-    return record["config"] if record and _has_knn(run) else {"k": "sweep", "temperature": 0.07}
+    if record is None or record["status"] != "done" or not run.predictions("knn").exists() or changed_inputs(run, "knn"):
+        return None
+    return record["config"]
 
 
-def _has_knn(run: Run) -> bool:
-    """Whether k-NN was done on these very features."""
-    record = run.record("knn")
-    there = record is not None and record["status"] == "done" and run.predictions("knn").exists()
-    return there and not changed_inputs(run, "knn")
-
-
-def _predictions(run: Run, train: "Features", val: "Features") -> "np.ndarray":
-    """(R,) classes by k-NN of val's labelled rows: read, or computed if k-NN has not run on these features."""
+def _predictions(run: Run, train: "Features", val: "Features") -> "ndarray":
+    """(R,) classes by k-NN of val's labelled rows: read, or computed if k-NN was not done on these features."""
     import numpy as np
 
     from sslkit.probes.classify.knn import SWEEP, knn
 
-    if _has_knn(run):
+    if _knn_config(run) is not None:
         with np.load(run.predictions("knn")) as arrays:
             if np.array_equal(arrays["rows"], val.rows):
                 return arrays["predicted"]
@@ -142,13 +144,9 @@ def _work(run: Run, folder: Path, images: "dict[str, Split]", config: Result) ->
 
 
 def _rows(
-    splits: "tuple[Features, Features]",
-    chosen: "np.ndarray",
-    predicted: "np.ndarray",
-    cosine: "np.ndarray",
-    found: "np.ndarray",
+    splits: "tuple[Features, Features]", chosen: "ndarray", predicted: "ndarray", cosine: "ndarray", found: "ndarray"
 ) -> list[Result]:
-    """What is shown, by row and class: the chosen val images, each with its neighbours among train."""
+    """The rows and classes of the chosen val images, each with its nearest train images."""
     train, val = splits
     return [
         {
@@ -182,7 +180,7 @@ def _query(row: Result, images: "dict[str, Split]", names: list[str]) -> "QueryI
     )
 
 
-def _draw_matrix(folder: Path, counts: "np.ndarray", names: list[str]) -> dict[str, Any]:
+def _draw_matrix(folder: Path, counts: "ndarray", names: list[str]) -> dict[str, Any]:
     """Write ``confusion.png``; its entry among the stage's pictures, and the same as an SVG for the page."""
     from markupsafe import Markup
 
@@ -208,7 +206,7 @@ def _about(facts: Result, temperature: float) -> Sequence[str]:
         f"Each val image is shown next to its {facts['k']} nearest labelled train images, by the cosine of frozen "
         f"features (the number). {facts['neighbours_right']:.1f} % of these neighbours have its class. Blue solid "
         "frame and tick: the same class. Orange dashed frame and cross: another class.",
-        f"Predicted classes are those of the run's k-NN (temperature {temperature:g}), which is right for "
+        f"Predicted classes are those of the run's k-NN (temperature {temperature:g}), which is right on "
         f"{facts['knn_top1']:.1f} % of val.",
     ]
 

@@ -1,4 +1,4 @@
-"""What ``attn-viz`` draws besides the last layer's attention from CLS: its options, checked before any work."""
+"""What ``attn-viz`` draws in addition to the last layer's attention from CLS, read from its options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,30 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionRequest:
-    """What is drawn besides the last layer's attention from CLS; None or empty where it was not asked for.
+    """What is drawn in addition to the last layer's attention from CLS; None or empty if not requested."""
 
-    Attributes:
-        layers: counted from 1, ascending.
-        queries: shares of width and height, or None for CLS.
-        rollout: whether rollout through all layers is drawn.
-        kept: epochs and weights of the encoders of a timeline.
-        every: only every so many of the kept encoders; None without a timeline.
-        against: the other run's encoder.
-        name: of the other run.
-        files: all weights that are read, by name.
-    """
-
-    layers: tuple[int, ...] = ()
-    queries: tuple["Query", ...] = ()
-    rollout: bool = False
-    kept: Sequence[tuple[float, Path]] = ()
-    every: int | None = None
-    against: EncoderSource | None = None
-    name: str = ""
-    files: Mapping[str, Path] = field(default_factory=dict)
+    layers: tuple[int, ...] = ()  # counted from 1, ascending
+    queries: tuple["Query", ...] = ()  # positions in shares of width and height, or None for CLS
+    rollout: bool = False  # through all layers
+    kept: Sequence[tuple[float, Path]] = ()  # epochs and weights of the encoders of a timeline
+    every: int | None = None  # keeps every n-th of them; None without a timeline
+    against: EncoderSource | None = None  # the other run's encoder
+    name: str = ""  # of the other run
+    files: Mapping[str, Path] = field(default_factory=dict)  # all weights that are read, by name
 
     def config(self) -> Result:
-        """What the pictures depend on."""
+        """The settings that the pictures depend on."""
         return {
             "layers": list(self.layers) or None,
             "query": list(self.queries) or None,
@@ -52,10 +41,10 @@ class AttentionRequest:
 
 
 def read_request(run: Run, source: EncoderSource, options: AttentionOptions) -> AttentionRequest:
-    """What the options ask for.
+    """The request of the options.
 
     Raises:
-        UsageError: there is no such layer or patch, or options do not go together.
+        UsageError: there is no such layer or patch, or one option requires another.
         SslkitError: the run kept no encoders, or the other run has none.
     """
     if options.every is not None and not options.timeline:
@@ -79,7 +68,7 @@ def read_request(run: Run, source: EncoderSource, options: AttentionOptions) -> 
 
 
 def read_query(text: str) -> "Query":
-    """``cls``, or shares of width and height.
+    """``cls``, or a position in shares of width and height.
 
     >>> read_query("cls"), read_query("0.5,0.25")
     (None, (0.5, 0.25))
@@ -91,7 +80,7 @@ def read_query(text: str) -> "Query":
     except ValueError:
         x = y = -1.0
     if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise UsageError(f"--query {text}: cls, or shares of width and height from 0 to 1, such as 0.5,0.25")
+        raise UsageError(f"--query {text}: must be cls, or shares of width and height from 0 to 1, such as 0.5,0.25")
     return x, y
 
 
@@ -104,18 +93,18 @@ def _layers(text: str, source: EncoderSource, other: EncoderSource | None) -> tu
     try:
         named = sorted({int(part) for part in text.split(",")})
     except ValueError:
-        raise UsageError(f"--layers {text}: numbers such as 1,6,12, or all") from None
+        raise UsageError(f"--layers {text}: must be numbers such as 1,6,12, or all") from None
     depths = [encoder.depth] + ([outline(other).depth] if other is not None else [])
-    strange = [layer for layer in named if not 1 <= layer <= depths[0]]
-    if strange:
-        raise UsageError(f"--layers {text}: {encoder.spec.arch} has layers 1 to {depths[0]}, not {strange[0]}")
+    unknown = [layer for layer in named if not 1 <= layer <= depths[0]]
+    if unknown:
+        raise UsageError(f"--layers {text}: {encoder.spec.arch} has layers 1 to {depths[0]}, not {unknown[0]}")
     if named[-1] > depths[-1]:
         raise UsageError(f"--layers {text}: the encoder of --against has only {depths[-1]}")
     return tuple(named)
 
 
 def outline(source: EncoderSource) -> "Encoder":
-    """The encoder without weights, for its sizes; made in a fraction of a second."""
+    """The encoder without weights, which is quick to build and has the same sizes."""
     import torch
 
     from sslkit.encoder.encoder import Encoder

@@ -14,7 +14,7 @@ def images_of(run: Run, name: str) -> "Split":
     """The images that a split's features were made of.
 
     Raises:
-        SslkitError: they are other images, as far as their number and their labels show.
+        SslkitError: the number of images or their labels differ.
     """
     import numpy as np
 
@@ -23,7 +23,7 @@ def images_of(run: Run, name: str) -> "Split":
     split, labels = open_split(run.data, name), np.load(run.feature(name, "labels"))
     if len(split) != len(labels):
         raise SslkitError(
-            f"{run.features / name} has {len(labels)} rows and {run.data} has {len(split)} {name} images: extract again"
+            f"{run.features / name} has {len(labels)} rows but {run.data} has {len(split)} {name} images: extract again"
         )
     if ((split.labels != labels) & (split.labels >= 0) & (labels >= 0)).any():
         raise SslkitError(f"{run.features / name} has other labels than the {name} images of {run.data}: extract again")
@@ -31,6 +31,6 @@ def images_of(run: Run, name: str) -> "Split":
 
 
 def class_names(classes: list[str], *features: "Features") -> list[str]:
-    """Names of all classes that occur in the labels; features may have more than the images' list."""
-    most = max(int(each.labels.max()) for each in features) + 1
-    return [*classes, *(f"class {number}" for number in range(len(classes), most))]
+    """Names of all classes in the labels; features may have more classes than the data's list."""
+    count = max(int(each.labels.max()) for each in features) + 1
+    return [*classes, *(f"class {number}" for number in range(len(classes), count))]

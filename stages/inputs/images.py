@@ -23,18 +23,11 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 @dataclass(frozen=True)
 class ImagesToDraw:
-    """The images that a stage draws.
-
-    Attributes:
-        run: whose val they are from, and whose stage draws them.
-        folder: of the photos, or a single photo; None for val.
-        photos: files by name, sorted; none for val.
-        count: how many.
-    """
+    """The images that a stage of a run draws."""
 
     run: Run
-    folder: Path | None
-    photos: Mapping[str, Path]
+    folder: Path | None  # of the photos, or a single photo; None for val
+    photos: Mapping[str, Path]  # by name, sorted; none for val
     count: int
 
     @property
@@ -46,12 +39,12 @@ class ImagesToDraw:
 
     @property
     def config(self) -> Result:
-        """Which images they are, apart from the content of the files."""
+        """The settings that select the images."""
         return {"images": "val" if self.folder is None else "photos", "count": self.count}
 
     @property
     def name(self) -> str:
-        """What the photos are called: the name of their folder (see ``folder_name``) or file; empty for val."""
+        """The name of the photos' folder (see ``folder_name``) or of the single file; empty for val."""
         if self.folder is None:
             return ""
         return self.folder.stem if self.folder.suffix.lower() in PHOTO_SUFFIXES else folder_name(self.folder)
@@ -59,23 +52,20 @@ class ImagesToDraw:
     def variant(self, stage: Stage, force: bool) -> str:
         """The variant of a stage that draws photos, named after their folder; empty for val.
 
-        Args:
-            stage: the stage's declaration.
-            force: replace the results on another folder of the same name.
-
         Raises:
-            SslkitError: there are such results, and they are not to be replaced.
+            SslkitError: there are results on other photos of the same name, and ``force`` is not set.
         """
         if self.folder is None:
             return ""
+
+        def same(record: Result) -> bool:
+            now = {name: found["sha256"] for name, found in fingerprints(self.inputs, self.run.path).items()}
+            return now == {name: was["sha256"] for name, was in record["inputs"].items() if name.startswith("photo ")}
+
         variant = as_variant(self.name)
         if not force:
-            expect_same(self.run, stage.id(variant), self.folder, self._are_those_of)
+            expect_same(self.run, stage.id(variant), self.folder, same)
         return variant
-
-    def _are_those_of(self, record: Result) -> bool:
-        now = {name: found["sha256"] for name, found in fingerprints(self.inputs, self.run.path).items()}
-        return now == {name: was["sha256"] for name, was in record["inputs"].items() if name.startswith("photo ")}
 
     def expect_one(self) -> None:
         """Check that there is at least one image.
@@ -99,16 +89,12 @@ class ImagesToDraw:
         raise SslkitError(f"none of the {len(self.photos)} photos in {self.folder} can be read; the first is {first}")
 
     def read(self) -> "Iterator[tuple[str, Tensor]]":
-        """Names and (3, H, W) uint8 pictures; those of val have their class in the name.
-
-        A photo that cannot be read is skipped.
-        """
+        """Names, for val with the class, and (3, H, W) uint8 images; photos that cannot be read are skipped."""
         if self.folder is None:
             yield from val_images(self.run, self.count)
         for name, path in self.photos.items():
             read = _read(path)
             if isinstance(read, str):
-                # One bad photo among many is no reason to show none.
                 say(f"skipped {path}: {read}")
             else:
                 yield name, read
@@ -160,32 +146,27 @@ def _read(path: Path) -> "Tensor | str":
 def remark_on_sizes(
     pictures: "Iterator[tuple[str, Tensor]]", shorter: int, patch: int
 ) -> "Iterator[tuple[str, Tensor]]":
-    """The same pictures, with a remark for each size that is not the one that was asked for.
+    """The same named (3, H, W) images, with a note for each size that is not the requested one.
 
-    Args:
-        pictures: names and (3, H, W) images.
-        shorter: the shorter side that was asked for, pixels.
-        patch: the encoder's patch size, pixels.
+    ``shorter``, the requested shorter side, and ``patch``, the encoder's patch size, are in pixels.
     """
     from sslkit.encoder.input_size import MAX_TOKENS, input_size
 
     whole = max(shorter // patch, 1) * patch
     if whole != shorter:
         say(f"--image-size {shorter} becomes {whole}: patches are {patch} pixels wide")
-    told = set()
+    noted = set()
     for name, image in pictures:
         size = input_size(image.shape[1], image.shape[2], shorter, patch)
-        if min(size) < whole and size not in told:
-            told.add(size)
+        if min(size) < whole and size not in noted:
+            noted.add(size)
             scaled = f"{name} is scaled to {size[1]} x {size[0]} pixels, below {whole}"
             say(f"{scaled}: an image has at most {MAX_TOKENS} patches")
         yield name, image
 
 
 def in_turns(labels: list[int]) -> list[int]:
-    """Positions of images in turns: the first of each class, then the second of each, ...; -1 is a class as well.
-
-    Prepared data is sorted by class.
+    """Positions of images in turns: the first of each class, then the second of each, ...; -1 counts as a class.
 
     >>> in_turns([0, 0, 0, 1, 1])
     [0, 3, 1, 4, 2]
@@ -204,7 +185,7 @@ def class_of(split: "Split", index: int) -> str:
 
 
 def val_images(run: Run, count: int) -> "Iterator[tuple[str, Tensor]]":
-    """Keys, with the class where there is one, and images of val, class by class in turns."""
+    """Keys, with the class of labelled images, and images of val, in turns over the classes."""
     from sslkit.data.shards import open_split
 
     split = open_split(run.data, "val")

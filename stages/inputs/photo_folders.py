@@ -1,4 +1,4 @@
-"""Folders of photos: what the results on them are called, and whether other photos have the same name."""
+"""Folders of photos: names for the results on them, and a check that two folders do not share one."""
 
 import re
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from pathlib import Path
 from sslkit.errors import SslkitError
 from stages.contract.layout import Result, Run
 
-PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names that say nothing
+PLAIN = {"images", "imgs", "img", "image", "photos", "pictures", "jpegimages"}  # folder names without information
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a folder, or of its parent if the name says nothing.
+    """The name of a folder, or of its parent if the folder is just called ``images`` or similar.
 
     >>> folder_name(Path("/data/ecssd-200/images")), folder_name(Path("/data/My album"))
     ('ecssd-200', 'My album')
@@ -21,7 +21,7 @@ def folder_name(folder: Path) -> str:
 
 
 def as_variant(name: str) -> str:
-    """A name as it can be part of a folder's name.
+    """A name in characters that are safe in a folder's name.
 
     >>> as_variant("My album")
     'My-album'
@@ -33,7 +33,7 @@ def expect_same(run: Run, stage: str, images: Path, same: Callable[[Result], boo
     """Check that a stage's results are on these photos, not on others from a folder of the same name.
 
     Args:
-        run: whose results.
+        run: the run.
         stage: its id, with the variant named after the folder.
         images: where the photos are now.
         same: whether the photos of an older ``stage.json`` are the same, wherever they were.
@@ -46,8 +46,8 @@ def expect_same(run: Run, stage: str, images: Path, same: Callable[[Result], boo
     if record is None or was is None or Path(was).resolve() == images.resolve() or same(record):
         return
     raise SslkitError(
-        f"{run.folder(stage)} holds results on the photos in {was}, and {images} would have the same name: rename "
-        "one of the two folders, or replace the results with --force"
+        f"{run.folder(stage)} has results on the photos in {was}, and those on {images} would have the same name: "
+        "rename one of the two folders, or replace the results with --force"
     )
 
 

@@ -1,4 +1,4 @@
-"""The options of ``attn-viz`` that ask for more than the last layer's attention from CLS."""
+"""Options of ``attn-viz`` for more than the last layer's attention from CLS."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,7 @@ class AttentionOptions:
     """Layers, tokens, rollout, a timeline, and a second encoder."""
 
     layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers", metavar="N,N|all", help="Layers, counted from 1; default: the last.", show_default=False
-        ),
+        str | None, typer.Option("--layers", metavar="N,N|all", help="Layers, counted from 1; default: the last.")
     ] = None
     query: Annotated[
         list[str] | None,
@@ -23,7 +20,6 @@ class AttentionOptions:
             "--query",
             metavar="cls|X,Y",
             help="Whose attention: CLS, or the patch at these shares of width and height, 0 to 1; repeatable.",
-            show_default=False,
         ),
     ] = None
     rollout: Annotated[
@@ -31,13 +27,13 @@ class AttentionOptions:
     ] = False
     timeline: Annotated[
         bool,
-        typer.Option("--timeline", help="Also draw the maps of the kept encoders, with --masks AttMask's masks too."),
+        typer.Option("--timeline", help="Also draw the maps of the kept encoders; with --masks, AttMask's masks too."),
     ] = False
     every: Annotated[
         int | None,
-        typer.Option("--every", min=1, help="With --timeline: only every N-th kept encoder, counted from the last."),
+        typer.Option("--every", min=1, help="With --timeline: every N-th kept encoder, counted back from the last."),
     ] = None
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="RUN", help="Compare with another run's encoder, head by matched head."),
+        typer.Option("--against", metavar="RUN", help="Compare with another run's encoder; heads are matched."),
     ] = None

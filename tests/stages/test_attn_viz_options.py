@@ -1,4 +1,4 @@
-"""`sslkit attn-viz` with what is drawn beside the last layer: layers, queries, rollout, timelines, another run."""
+"""`sslkit attn-viz` with more than the last layer: layers, queries, rollout, timelines, another run."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ FAST = ["--precision", "fp32", "--device", "cpu"]
 
 @pytest.fixture
 def run(trained_run, shapes_run, tmp_path) -> Path:
-    """A copy of a trained run, which finds its data beside it."""
+    """A copy of a trained run with a reference to its data."""
     shutil.copytree(trained_run, tmp_path / "run")
     (tmp_path / "run" / "data" / "reference.json").write_text(json.dumps({"run": str(shapes_run)}))
     return tmp_path / "run"
@@ -112,7 +112,7 @@ def test_the_timeline_is_each_kept_encoder_s_mean_and_its_masks(draw, run):
     assert "hidden by AttMask" not in Path(results["page"]).read_text()
 
 
-def test_the_same_run_against_itself_is_no_bit_apart(draw, run):
+def test_a_run_against_itself_has_no_divergence(draw, run):
     against = draw("--against", run)["against"]
     assert [(pair["head"], pair["other"]) for pair in against["heads"]] == [(1, 1), (2, 2), (3, 3)]
     assert all(pair["divergence"] == 0 and pair["high"] == 0 for pair in [against["mean"], *against["heads"]])
@@ -137,7 +137,7 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
     code, out, _ = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
     assert code == 0
     assert "averaged to one grid: 4 x 4 and 8 x 8 patches to 4 x 4" in out
-    # Its weights are an input: others are not the same result.
+    # Its weights are an input: other weights are refused.
     save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")
     code, _, err = sslkit("attn-viz", run, "--count", 2, "--against", other.path, *FAST)
     assert code == 1
@@ -149,17 +149,17 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
     [
         (["--layers", "0"], 2, "--layers 0: vit_tiny_patch16_224 has layers 1 to 2, not 0"),
         (["--layers", "1,99"], 2, "has layers 1 to 2, not 99"),
-        (["--layers", "first"], 2, "--layers first: numbers such as 1,6,12, or all"),
-        (["--query", "1.5,0"], 2, "--query 1.5,0: cls, or shares of width and height from 0 to 1"),
-        (["--query", "nan,0"], 2, "--query nan,0: cls, or shares"),
-        (["--query", "corner"], 2, "--query corner: cls, or shares"),
+        (["--layers", "first"], 2, "--layers first: must be numbers such as 1,6,12, or all"),
+        (["--query", "1.5,0"], 2, "--query 1.5,0: must be cls, or shares of width and height from 0 to 1"),
+        (["--query", "nan,0"], 2, "--query nan,0: must be cls, or shares"),
+        (["--query", "corner"], 2, "--query corner: must be cls, or shares"),
         (["--every", "2"], 2, "--every requires --timeline"),
         (["--timeline", "--weights", "random"], 2, "--timeline shows the run's own training"),
         (["--against", "/nowhere"], 1, "--against /nowhere has no trained encoder: run `sslkit pretrain /nowhere`"),
         (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is not a ViT"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_thrown_away(sslkit, run, words, code, message):
+def test_mistakes_are_reported_before_anything_is_deleted(sslkit, run, words, code, message):
     (run / "attention").mkdir()
     (run / "attention" / "mine.txt").write_text("kept")
     found, _, err = sslkit("attn-viz", run, "--force", *words)
@@ -169,7 +169,7 @@ def test_mistakes_are_named_before_anything_is_thrown_away(sslkit, run, words, c
     assert (run / "attention" / "mine.txt").exists()
 
 
-def test_a_baseline_names_the_run_that_it_is_like(sslkit, run, tmp_path, monkeypatch):
+def test_the_message_for_a_baseline_names_the_run_for_like(sslkit, run, tmp_path, monkeypatch):
     baseline = Run(tmp_path / "random")
     spec = {**json.loads(Run(run).encoder_info.read_text())["spec"], "drop_path": 0.0}
     config = {"weights": "random", "encoder": spec, "seed": 3}
@@ -184,7 +184,7 @@ def test_a_baseline_names_the_run_that_it_is_like(sslkit, run, tmp_path, monkeyp
     assert "--like A_PRETRAINED_RUN" in sslkit("attn-viz", "random")[2]
 
 
-def test_a_run_that_kept_nothing_is_told_how(sslkit, run):
+def test_the_message_for_a_run_without_kept_encoders_names_the_option(sslkit, run):
     shutil.rmtree(run / "pretrain" / "kept")
     code, _, err = sslkit("attn-viz", run, "--timeline")
     assert code == 1
@@ -201,7 +201,7 @@ def test_a_layer_that_only_the_other_lacks(sslkit, run, tmp_path):
     assert "the encoder of --against has only 1" in err
 
 
-def test_photos_stand_beside_val(sslkit, draw, run, tmp_path):
+def test_results_on_photos_are_kept_next_to_those_on_val(sslkit, draw, run, tmp_path):
     from PIL import Image
 
     of_val = draw(count=1)["page"]

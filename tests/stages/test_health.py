@@ -55,7 +55,7 @@ def test_the_stage_writes_numbers_curves_and_pictures_and_is_up_to_date(run, sha
     assert {key: again[key] for key in measures(again)} == measures(again["timeline"][-1])
 
 
-def test_a_single_image_is_refused_and_older_results_stay(run, shapes_run, sslkit, monkeypatch):
+def test_a_single_image_is_refused_and_older_results_are_kept(run, shapes_run, sslkit, monkeypatch):
     honest = shards.open_split
 
     def one(folder: Path, name: str) -> shards.Split:
@@ -68,7 +68,7 @@ def test_a_single_image_is_refused_and_older_results_stay(run, shapes_run, sslki
     (run.folder("health") / "older").write_text("")
     code, _, err = sslkit("health", run.path, "--data", shapes_run, *COMMON, "--force")
     assert code == 1
-    assert "needs 2 or more" in err
+    assert "requires 2 or more" in err
     assert err.count("\n") == 1
     assert [path.name for path in run.folder("health").iterdir()] == ["older"]
 
@@ -77,7 +77,7 @@ def measures(row: dict) -> dict:
     return {key: row[key] for key in ("rankme", "alignment", "uniformity", "feature_std")}
 
 
-def test_nothing_kept_and_no_vit_are_told_and_left_out(run, shapes_run, sslkit):
+def test_curves_and_heads_that_cannot_be_measured_are_noted(run, shapes_run, sslkit):
     shutil.rmtree(run.pretrain / "kept")
     code, out, err = sslkit("health", run.path, "--data", shapes_run, *COMMON, "--views", "recipe", "--json")
     results = json.loads(out)

@@ -4,13 +4,13 @@
   const board = document.querySelector(".board"), area = document.querySelector(".map"), svg = area.querySelector("svg");
   const grid = svg.querySelector(".grid"), layer = svg.querySelector(".points"), ring = svg.querySelector(".ring");
   const tip = area.querySelector(".tip"), said = document.getElementById("said"), note = document.querySelector(".note");
-  const THUMB = 96, REACH = 24;  // pixels: a thumbnail's side on the page, and how far off a pointer finds a point
+  const THUMB = 96, REACH = 24;  // pixels: side of a thumbnail, and the distance within which a pointer finds a point
   const MARKS = [
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "M-3.6 -3.6h7.2v7.2h-7.2z", "M0 -4.8L4.6 3.4H-4.6z",
     "M0 -5L5 0L0 5L-5 0z", "M0 4.8L4.6 -3.4H-4.6z", "M-1.6 -4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z",
   ];
   const count = data.names.length;
-  const alone = new Set();  // classes that are shown alone; none is all
+  const alone = new Set();  // the only classes that are shown; empty shows all
   let map = data.maps[0], at = -1, places = [];
 
   const make = (parent, name, attributes, text) => {
@@ -75,7 +75,7 @@
       thumb.style.backgroundSize = `${columns * THUMB}px auto`;
       thumb.style.backgroundPosition = `-${(i % columns) * THUMB}px -${Math.floor(i / columns) * THUMB}px`;
     }
-    // Beside the point, on the side that has room.
+    // Next to the point, on the side with room.
     const { offsetWidth: width, offsetHeight: height } = tip, size = area.clientWidth;
     const across = x + 14 + width <= size ? x + 14 : Math.max(0, x - 14 - width);
     const down = Math.min(Math.max(0, y - height / 2), Math.max(0, size - height));
@@ -86,7 +86,7 @@
     said.textContent = at < 0 ? "" : `${data.classes[data.class[at]].name}, ${data.names[at]}`;
   }
 
-  // The shown point for which `cost` is least; Infinity is never taken.
+  // The shown point of least `cost`; Infinity is never chosen.
   function best(cost) {
     let found = -1, least = Infinity;
     for (let i = 0; i < count; i++) {
@@ -105,7 +105,7 @@
     });
   }
 
-  // From one point to the nearest in a direction: what lies straight ahead counts as nearer than what lies aside.
+  // From one point to the nearest in a direction; points off to the side count as farther than those straight ahead.
   function step(dx, dy) {
     if (at < 0) return best((x, y) => Math.hypot(x - area.clientWidth / 2, y - area.clientWidth / 2));
     const [fromX, fromY] = places[at];
@@ -128,7 +128,7 @@
     }
   });
   area.addEventListener("focus", () => {
-    // By the keyboard only: a click has a point of its own.
+    // Only by keyboard: a click selects a point itself.
     if (area.matches(":focus-visible") && at < 0) {
       show(step(0, 0));
       say();

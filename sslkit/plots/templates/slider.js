@@ -21,7 +21,7 @@
   function draw(figure, percent) {
     const canvas = figure.canvas ??= replace(figure), pen = canvas.getContext("2d");
     const { steps, columns } = figure, rows = steps.length / columns;
-    // A pixel shows the patch that its middle lies in.
+    // A pixel shows the patch that contains its centre.
     const edge = (patch, patches, pixels) => Math.ceil(patch * pixels / patches - 0.5);
     pen.fillStyle = "#fff";
     pen.fillRect(0, 0, canvas.width, canvas.height);
