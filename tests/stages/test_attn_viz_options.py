@@ -57,7 +57,7 @@ def images(run: Path, count: int = 2) -> list[torch.Tensor]:
     return [image for _, image in val_images(Run(run), count)]
 
 
-def test_layers_and_queries_are_what_the_encoder_attends_to(draw, run):
+def test_maps_of_layers_and_queries_are_the_encoders_attention(draw, run):
     results = draw("--layers", "all", "--query", "cls", "--query", "1,0.3")
     found = arrays(run)
     assert found["layers"].tolist() == [1, 1, 2, 2]
@@ -95,7 +95,7 @@ def test_rollout_is_written_and_drawn(draw, run):
     assert "rollout through 2 layers" in Path(results["page"]).read_text()
 
 
-def test_the_timeline_is_each_kept_encoder_s_mean_and_its_masks(draw, run):
+def test_the_timeline_shows_the_mean_and_masks_of_each_kept_encoder(draw, run):
     kept = Run(run).kept_encoders()
     assert len(kept) == 3
     results = draw("--timeline", "--masks")
@@ -192,7 +192,7 @@ def test_the_message_for_a_run_without_kept_encoders_names_the_option(sslkit, ru
     assert "--keep-every EPOCHS" in err
 
 
-def test_a_layer_that_only_the_other_lacks(sslkit, run, tmp_path):
+def test_a_layer_that_only_the_other_encoder_lacks(sslkit, run, tmp_path):
     other = Run(tmp_path / "other")
     spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=1, heads=3)
     save_encoder(Encoder(spec), other.encoder, other.encoder_info, "teacher")

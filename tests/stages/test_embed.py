@@ -32,7 +32,7 @@ def look(run, sslkit):
     return call
 
 
-def test_positions_are_those_of_their_rows(run, look):
+def test_positions_agree_with_pca_of_their_rows(run, look):
     results = look()
     with np.load(run.folder("embed") / "positions.npz") as arrays:
         kept = dict(arrays)
@@ -47,13 +47,13 @@ def test_positions_are_those_of_their_rows(run, look):
     assert look()["up_to_date"]
 
 
-def test_other_settings_are_refused_and_train_can_be_seen(run, look, sslkit):
+def test_other_settings_are_refused_and_train_can_be_mapped(run, look, sslkit):
     look()
     code, _, err = sslkit("embed", run.path, "--data", run.data.parent, "--count", 40, "--method", "pca", "--seed", 3)
     assert code == 1
     assert "seed was 0, now 3" in err
     assert look("--split", "train", "--force")["split"] == "train"
-    # Methods are given more than once, or with commas.
+    # Methods may be repeated, or separated by commas.
     twice = look("--method", "tsne,pca", "--perplexity", 5, "--count", 12, "--force")
     assert list(twice["maps"]) == ["pca", "tsne"]
     look("--split", "train", "--force")
@@ -91,7 +91,7 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
         code, _, err = sslkit("embed", *words)
         assert code
         assert err.count("\n") == 1
-        assert [path.name for path in run.folder("embed").iterdir()] == ["older"]  # and nothing came or went
+        assert [path.name for path in run.folder("embed").iterdir()] == ["older"]  # nothing was added or removed
         return err
 
     data = [run.path, "--data", shapes_run, "--force"]
@@ -125,7 +125,7 @@ def centre(page, i: int) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def told(page) -> tuple[str, str]:
+def tip_text(page) -> tuple[str, str]:
     tip = page.locator(".tip")
     return tip.locator("b").text_content(), tip.locator("small").text_content()
 
@@ -134,10 +134,10 @@ def test_hover_shows_the_image_and_its_class(page):
     data = json.loads(page.locator("#data").text_content())
     assert page.locator(".points path").count() == 40
     assert not page.locator(".tip").is_visible()
-    # The outermost point: none lies on it.
+    # The outermost point: no other covers it.
     i = int(np.argmax(data["maps"][0]["x"]))
     page.mouse.move(*centre(page, i))
-    assert told(page) == (data["classes"][data["class"][i]]["name"], data["names"][i])
+    assert tip_text(page) == (data["classes"][data["class"][i]]["name"], data["names"][i])
     style = page.locator(".thumb").evaluate("e => [getComputedStyle(e).backgroundImage, e.style.backgroundPosition]")
     assert style[0].startswith('url("data:image/jpeg')
     columns = data["sprite"]["columns"]
@@ -151,11 +151,11 @@ def test_arrow_keys_move_and_escape_leaves(page):
     page.keyboard.press("Tab")
     assert page.locator(".map").evaluate("e => e === document.activeElement")
     assert page.locator(".tip").is_visible()
-    seen = [told(page)[1]]
+    seen = [tip_text(page)[1]]
     data = json.loads(page.locator("#data").text_content())
     for _ in range(40):
         page.keyboard.press("ArrowRight")
-        seen.append(told(page)[1])
+        seen.append(tip_text(page)[1])
     x = [data["maps"][0]["x"][data["names"].index(name)] for name in seen]
     assert x == sorted(x)
     assert x[0] < x[-1] == max(data["maps"][0]["x"])
@@ -173,10 +173,10 @@ def test_a_class_alone(page):
     off = page.locator(".points path").evaluate_all("all => all.map(e => e.classList.contains('off'))")
     assert off == [number != 1 for number in data["class"]]
     assert button.get_attribute("aria-pressed") == "true"
-    # What is faded is not found by the pointer.
+    # The pointer does not find faded points.
     i = next(i for i in np.argsort(data["maps"][0]["x"])[::-1].tolist() if off[i])
     page.mouse.move(*centre(page, i))
-    assert not page.locator(".tip").is_visible() or told(page)[0] == data["classes"][1]["name"]
+    assert not page.locator(".tip").is_visible() or tip_text(page)[0] == data["classes"][1]["name"]
     page.locator(".legend .all").click()
     assert page.locator(".points .off").count() == 0
 

@@ -48,7 +48,7 @@ def test_the_stage_writes_numbers_curves_and_pictures_and_is_up_to_date(run, sha
     code, _, err = sslkit(*words, "--seed", 1)
     assert code == 1
     assert "--force redoes it" in err
-    # The last encoder kept is the run's own: measured on the same images, it gives the same numbers.
+    # The last kept encoder is the run's own: measured on the same images, it has the same numbers.
     code, out, _ = sslkit(*words[:3], shapes_run, "--count", 8, *COMMON[2:], "--json", "--force")
     assert code == 0
     again = json.loads(out)
@@ -99,16 +99,16 @@ def test_curves_and_heads_that_cannot_be_measured_are_noted(run, shapes_run, ssl
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--weights", "pixels"), "no encoder"),
         (("--views", "odd"), "must be standard or recipe"),
         ((), "pretrain"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(tmp_path, shapes_run, sslkit, words, said):
+def test_what_cannot_be_measured_is_one_line(tmp_path, shapes_run, sslkit, words, message):
     code, _, err = sslkit("health", tmp_path / "new", "--data", shapes_run, *words)
     assert code in (1, 2)
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "new" / "health").exists()

@@ -1,4 +1,4 @@
-"""`sslkit neighbours`: results are those of features and predictions, and a page shows them."""
+"""`sslkit neighbours`: results agree with features and predictions, and a page shows them."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def look(run, sslkit):
     return call
 
 
-def test_results_are_those_of_features_and_predictions(run, look):
+def test_results_agree_with_features_and_predictions(run, look):
     results = look("--count", 5, "--k", 3)
     kept = json.loads(run.results("neighbours").read_text())
     train, val = (np.load(run.feature(name, "cls")) for name in ("train", "val"))
@@ -50,7 +50,7 @@ def test_results_are_those_of_features_and_predictions(run, look):
 def test_without_knn_it_is_computed_and_the_same(run, look):
     first = look("--only", "wrong", "--count", 4)
     shutil.rmtree(run.folder("knn"))
-    # What k-NN by default would say is what it said: nothing has changed.
+    # k-NN with default settings predicts the same, so nothing has changed.
     assert look("--only", "wrong", "--count", 4)["up_to_date"]
     again = look("--only", "wrong", "--count", 4, "--force")
     assert again["pairs"] == first["pairs"]
@@ -77,7 +77,7 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_opens_and_says_it_in_words_too(run, look, browser, scheme):
+def test_the_page_opens_and_marks_classes_in_words_too(run, look, browser, scheme):
     page_file = Path(look("--count", 3, "--k", 2)["page"])
     page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     errors = page_errors(page)

@@ -42,7 +42,7 @@ COMMON = ("--device", "cpu", "--precision", "fp32", "--draws", 2, "--count", 40)
 SOME = ("--shares", "0.25,0.75")
 
 
-def test_intact_images_are_classified_as_their_features_were(run, shapes_run, sslkit):
+def test_intact_images_are_classified_as_by_the_linear_probe(run, shapes_run, sslkit):
     code, out, err = sslkit("occlusion", run.path, "--data", shapes_run, *COMMON[:-1], 5000, "--shares", 0, "--json")
     assert code == 0, err
     results = json.loads(out)
@@ -87,7 +87,7 @@ def test_the_stage_writes_curves_and_a_picture_and_is_up_to_date(run, shapes_run
     assert json.loads(run.results("occlusion").read_text())["images"] == 20
 
 
-def test_tokens_are_a_variant_and_other_curves(run, shapes_run, sslkit):
+def test_dropping_tokens_is_a_variant(run, shapes_run, sslkit):
     words = ("occlusion", run.path, "--data", shapes_run, *COMMON, *SOME, "--drop", "tokens", "--json")
     code, out, err = sslkit(*words)
     assert code == 0, err
@@ -131,17 +131,17 @@ def test_objects_are_not_dropped_if_some_images_have_no_mask(run, shapes_run, ss
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--drop", "blocks"), "must be pixels or tokens"),
         (("--weights", "random"), "was made by"),
         (("--weights", "random", "--arch", "resnet18"), "was made by"),
     ],
 )
-def test_another_encoder_than_the_features_is_refused(run, shapes_run, sslkit, words, said):
+def test_another_encoder_than_the_features_is_refused(run, shapes_run, sslkit, words, message):
     code, _, err = sslkit("occlusion", run.path, "--data", shapes_run, *COMMON, *words)
     assert code in (1, 2)
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
     assert not run.folder("occlusion").exists()
 

@@ -21,6 +21,7 @@ from sslkit.methods.mae import (
     Decoder,
     DecoderSection,
     MaskedAutoencoder,
+    denormalised,
     loss,
     normalised,
     patchify,
@@ -363,3 +364,9 @@ def test_pretrain_extract_knn(sslkit, shapes_run, tiny_scale, tmp_path):
     model = timm.create_model(info["arch"], **info["timm_kwargs"])
     model.load_state_dict(safetensors.torch.load_file(run / "pretrain" / "encoder.safetensors"))
     torch.testing.assert_close(model.pos_embed[0, 1:], sincos_positions((4, 4), 24))
+
+
+def test_denormalised_inverts_normalised():
+    patches = torch.rand(2, 5, 48, generator=torch.Generator().manual_seed(0)) * 9 - 3
+    patches[0, 0] = 0.25  # of one colour: the deviation is 0
+    torch.testing.assert_close(denormalised(normalised(patches), patches), patches)

@@ -1,4 +1,4 @@
-"""Figures as SVG: two in one page share no id, follow the page's colours, and are read aloud."""
+"""Figures as SVG: two in one page share no id, follow the page's colours, and have a text alternative."""
 
 import re
 from xml.etree import ElementTree
@@ -22,7 +22,7 @@ def figure() -> Figure:
     return figure
 
 
-def test_ids_are_the_figures_own_and_references_find_them(figure: Figure) -> None:
+def test_ids_are_unique_to_the_figure_and_references_resolve(figure: Figure) -> None:
     found = {}
     for name in ("one", "two"):
         tree = ElementTree.fromstring(as_svg(figure, "alt", name))

@@ -9,7 +9,7 @@ from PIL import Image
 from sslkit.plots.inline import inline
 
 
-def test_pictures_are_scaled_to_the_budget_and_those_without_room_are_left_out(tmp_path: Path) -> None:
+def test_pictures_are_scaled_to_the_budget_and_those_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
     names = [tmp_path / f"{n}.png" for n in range(3)]
     for number, path in enumerate(names):
         pixels = np.random.default_rng(number).integers(0, 255, (48, 2400, 3), dtype=np.uint8)
@@ -19,9 +19,9 @@ def test_pictures_are_scaled_to_the_budget_and_those_without_room_are_left_out(t
     assert list(large) == names
     assert {(p.width, p.height) for p in large.values()} == {(1600, 32)}
     sizes = [len(picture.uri) * 3 / 4 for picture in large.values()]
-    less = inline(names, budget=int(sum(sizes) / 2))
-    assert list(less) == names
-    assert {picture.width for picture in less.values()} <= {1000, 640}
+    smaller = inline(names, budget=int(sum(sizes) / 2))
+    assert list(smaller) == names
+    assert {picture.width for picture in smaller.values()} <= {1000, 640}
     assert inline(names, budget=10) == {}
     with Image.open(io.BytesIO(names[0].read_bytes())) as untouched:
         assert untouched.width == 2400

@@ -28,7 +28,7 @@ def attention() -> str:
         page.TileGroup("maps", [Tile("60 % of it", PICTURE)], layout=layout) for layout in ("grid", "wide", "strip")
     ]
     groups.append(page.TileGroup("more", [Tile("map", PICTURE)], folded=True))
-    table = page.render_table("Beside b", ["About."], ["here", "b"], [["head 1", "head 2"]])
+    table = page.render_table("Compared with b", ["About."], ["here", "b"], [["head 1", "head 2"]])
     section = page.render_section(page.ImageSection("one", "one.png", groups, "note"))
     return page.render("Attention", ["About."], [table, section], control(0.6, "60 %"), "a: attention · sslkit")
 
@@ -102,12 +102,12 @@ def outline(request: pytest.FixtureRequest) -> Outline:
     return Outline(PAGES[request.param]())
 
 
-def test_a_page_has_its_landmark_its_language_and_a_title_of_its_own(outline: Outline) -> None:
+def test_a_page_has_a_landmark_a_language_and_its_own_title(outline: Outline) -> None:
     tags = [tag for tag, _, _ in outline.found]
     assert outline.found[0][:2] == ("html", {"lang": "en"})
     assert tags.count("main") == tags.count("h1") == tags.count("title") == 1
     assert re.fullmatch(r"a: \w+ · sslkit", outline.words[tags.index("title")])
-    # Whatever can be read or used is in the landmark, but for a link that leads there and lists of links.
+    # Whatever can be read or used is in the landmark, except a link to it and lists of links.
     within = [(tag, path) for tag, _, path in outline.found if tag in ("h1", "h2", "h3", "p", "img", "input", "table")]
     assert all("main" in path or "dialog" in path for tag, path in within if tag != "p")
     assert within
@@ -134,7 +134,7 @@ def test_every_control_is_named_and_in_the_order_of_the_page(outline: Outline) -
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_paper_is_white_and_cuts_no_figure(browser, tmp_path: Path, name: str, scheme: str) -> None:
+def test_printed_pages_are_white_and_do_not_split_pictures(browser, tmp_path: Path, name: str, scheme: str) -> None:
     path = tmp_path / "page.html"
     path.write_text(PAGES[name]())
     opened = browser.new_page(color_scheme=scheme)
@@ -174,7 +174,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("number", range(3), ids=["light", "dark", "paper"])
-def test_words_stand_out_from_their_ground(number: int) -> None:
+def test_text_contrasts_with_its_background(number: int) -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     colours = palettes()[number]
     grounds = [name for name in colours if name.endswith("-ground")]
@@ -187,14 +187,14 @@ def test_words_stand_out_from_their_ground(number: int) -> None:
     assert lines == set()
 
 
-def test_what_is_wrong_is_told_in_words() -> None:
+def test_failures_are_stated_in_words() -> None:
     text = reported()
     assert "<b>Failed:</b> knn: it broke." in text
     assert text.count("<code>sslkit knn a</code>") == 2
     assert text.count(">stale</span>") == 4  # its tile, and the three tables
 
 
-def test_maps_and_small_pictures_are_kept_to_the_bit() -> None:
+def test_maps_and_small_pictures_are_exact() -> None:
     grey = Image.linear_gradient("L").convert("RGB")  # 256 colours
     kinds = [picture_uri(each)[5:15] for each in (grey, PICTURE, PICTURE.resize((64, 64)))]
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 70, 3), dtype=np.uint8))

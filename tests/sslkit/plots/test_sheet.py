@@ -17,7 +17,7 @@ def test_titles_are_cut_to_their_picture():
     assert len(cut) < 20
 
 
-def test_lines_break_between_words_and_a_long_word_has_its_own() -> None:
+def test_lines_break_between_words_and_a_long_word_gets_its_own_line() -> None:
     assert wrapped("", 100) == [""]
     assert wrapped("a b", 100) == ["a b"]
     assert wrapped("one two unbreakableunbreakable three", 60) == ["one two", "unbreakableunbreakable", "three"]

@@ -52,7 +52,7 @@ class Page(HTMLParser):
             self.links.append(dict(attrs)["href"])
 
 
-def test_the_page_stands_alone_and_its_links_lead_somewhere(encoder: Encoder, tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_its_links_work(encoder: Encoder, tmp_path: Path) -> None:
     images = [("a & <b>.jpg", photo(40, 40)), ("größe 1.png", photo(40, 40))]
     results = draw(encoder, images, tmp_path, 0.5)
     pictures = results.pop("pictures")
@@ -74,7 +74,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(encoder: Encoder, tm
         assert arrays["names"].tolist() == ["a & <b>.jpg", "größe 1.png"]
 
 
-def test_maps_of_unequal_grids_are_kept_one_by_one(encoder: Encoder, tmp_path: Path) -> None:
+def test_maps_of_unequal_grids_are_saved_one_by_one(encoder: Encoder, tmp_path: Path) -> None:
     draw(encoder, [("a", photo(40, 40)), ("b", photo(40, 80))], tmp_path)
     with np.load(tmp_path / "maps.npz") as arrays:
         assert arrays["map_0000"].shape == (3, 8, 8)

@@ -9,7 +9,7 @@ from sslkit.plots.attention.maps import HeadMaps
 from sslkit.plots.figure import COLOURS
 
 
-def test_a_patch_belongs_to_the_head_that_it_means_most_to():
+def test_a_patch_belongs_to_the_head_with_the_largest_share_there():
     maps = torch.tensor([[[4.0, 4.0, 1.0, 1.0]], [[0.1, 0.5, 0.5, 0.1]]])
     masks = threshold(maps.flatten(1), 0.6).view(maps.shape)
     assert masks.tolist() == [[[True, True, False, False]], [[False, True, True, False]]]

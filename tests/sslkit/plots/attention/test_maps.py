@@ -29,7 +29,7 @@ def test_maps_are_squares_scaled_to_their_own_maximum() -> None:
     assert np.asarray(heat(torch.zeros(2, 2))).shape == (2, 2, 3)
 
 
-def test_a_sheet_names_every_head_and_keeps_the_proportion() -> None:
+def test_a_sheet_names_every_head_and_keeps_the_aspect_ratio() -> None:
     drawn = HeadMaps("wide", photo(30, 60), torch.rand(7, 4, 8))
     tiles = head_tiles(drawn)
     assert [tile.title.split(",")[0] for tile in tiles] == [f"head {i}" for i in range(1, 8)]

@@ -1,4 +1,4 @@
-"""The page of attention maps in a browser: the slider keeps the patches that Python would, and nothing goes wrong."""
+"""The page of attention maps in a browser: the slider keeps the patches that Python would, without errors."""
 
 import base64
 import io
@@ -30,7 +30,7 @@ def photo(height: int, width: int) -> torch.Tensor:
 
 
 def ties() -> torch.Tensor:
-    """(3, 4, 6) maps with ties, empty patches, and one that has it all."""
+    """(3, 4, 6) maps with ties, empty patches, and a map with all its mass on one patch."""
     maps = torch.randint(0, 4, (3, 4, 6), generator=torch.Generator().manual_seed(0)).float()
     maps[1] = 1
     maps[2] = 0
@@ -53,7 +53,7 @@ def drawn(tmp_path_factory) -> tuple[Path, HeadMaps]:
     return path, drawn_maps
 
 
-def test_the_slider_keeps_what_python_keeps(browser, drawn):
+def test_the_slider_keeps_the_patches_that_python_keeps(browser, drawn):
     path, drawn_maps = drawn
     page = browser.new_page(viewport={"width": 390, "height": 800})
     errors = page_errors(page)
@@ -78,7 +78,7 @@ def test_the_slider_keeps_what_python_keeps(browser, drawn):
 
 
 def kept(page, figure: int, original: Image.Image | None) -> np.ndarray:
-    """(4, 6) bool of the patches that a canvas shows, told by its pixels."""
+    """(4, 6) bool of the patches that a canvas shows, by its pixels."""
     uri = page.locator("figure[data-steps] canvas").nth(figure).evaluate("canvas => canvas.toDataURL()")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(int)
     whole = np.asarray(original).astype(int) if original is not None else np.full_like(pixels, 255)
@@ -93,7 +93,7 @@ def kept(page, figure: int, original: Image.Image | None) -> np.ndarray:
     return found
 
 
-def test_the_slider_is_for_keyboards_and_readers_too(browser, drawn):
+def test_the_slider_works_with_keyboards_and_screen_readers(browser, drawn):
     page = browser.new_page()
     errors = page_errors(page)
     page.goto(drawn[0].as_uri())
@@ -109,7 +109,7 @@ def test_the_slider_is_for_keyboards_and_readers_too(browser, drawn):
     page.close()
 
 
-def test_without_scripts_the_pictures_stand_as_they_were_drawn(browser, drawn):
+def test_without_scripts_the_pictures_are_shown_as_drawn(browser, drawn):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(drawn[0].as_uri())

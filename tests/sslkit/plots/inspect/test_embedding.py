@@ -1,4 +1,4 @@
-"""Maps of features as figures and thumbnails: every class and every point can be told apart."""
+"""Maps of features as figures and thumbnails: classes differ in look, and points are where they should be."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ def features(rows: np.ndarray) -> Features:
 
 @pytest.fixture(scope="module")
 def blobs() -> np.ndarray:
-    """60 unit vectors around three corners, by turns."""
+    """60 unit vectors around three corners, in turns."""
     random = np.random.default_rng(0)
     rows = (0.15 * random.normal(size=(60, 8)) + np.eye(3, 8)[np.arange(60) % 3]).astype(np.float32)
     return unit_rows(features(7 * rows), np.arange(60))
@@ -30,17 +30,17 @@ def test_no_two_of_36_classes_look_alike():
     assert len({(g.colour, g.marker) for g in found[:PAIRS]}) == PAIRS == 36
     first = found[:6]
     assert len({g.colour for g in first}) == len({g.marker for g in first}) == 6
-    # A class looks the same whoever else is there.
+    # A class looks the same whichever others occur.
     assert points_by_class(np.array([9, -1, 9]), ["?"] * 10)[0].marker == found[9].marker
 
 
-def test_what_has_no_label_is_grey_and_last():
+def test_unlabelled_points_are_grey_and_last():
     found = points_by_class(np.array([1, -1, 0, -1]), ["a", "b"])
     assert [(g.name, g.points.tolist()) for g in found] == [("a", [2]), ("b", [0]), ("unlabelled", [1, 3])]
     assert found[-1].colour is None
 
 
-def test_the_figure_shows_every_point_where_it_is(blobs):
+def test_the_figure_shows_every_point_at_its_position(blobs):
     drawn = embed(blobs, "pca", 0)
     classes = points_by_class(np.arange(60) % 3, ["a", "b", "c"])
     figure = map_figure(drawn, classes)
@@ -70,7 +70,7 @@ def test_the_legend_is_within_the_figure(name, columns):
     assert axes.height > 0.8 * 6.4 * figure.dpi  # the legend takes nothing from the map
 
 
-def test_thumbnails_lie_row_by_row_and_fit(monkeypatch):
+def test_thumbnails_are_in_rows_and_within_the_budget(monkeypatch):
     shades = [Image.new("RGB", (32, 32), (10 * i, 0, 0)) for i in range(7)]
     made = thumbnail_sheet(shades)
     sheet = np.asarray(Image.open(io.BytesIO(made.jpeg)))

@@ -1,4 +1,4 @@
-"""Attention maps: of photos of any size, of all that is asked for, and what no model can answer."""
+"""Attention maps: photos of any size, all requested layers and queries, and models without attention."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_weights_that_are_not_finite_are_one_line(encoder: Encoder) -> None:
 
 
 def ties() -> torch.Tensor:
-    """(3, 4, 6) maps with ties, empty patches, and one that has it all."""
+    """(3, 4, 6) maps with ties, empty patches, and a map with all its mass on one patch."""
     maps = torch.randint(0, 4, (3, 4, 6), generator=torch.Generator().manual_seed(0)).float()
     maps[1] = 1
     maps[2] = 0
@@ -64,23 +64,23 @@ def ties() -> torch.Tensor:
     return maps / 50
 
 
-def test_one_map_of_steps_is_the_mask_at_every_percent():
+def test_first_percent_gives_the_mask_at_every_percent():
     maps = torch.cat([ties().flatten(1), torch.rand(4, 24) ** 3])
     steps = first_percent(maps)
     for percent in range(1, 101):
         assert torch.equal(steps <= percent, threshold(maps, percent / 100))
     assert steps.dtype == torch.uint8
-    assert steps.max() == 101  # what has no mass is never kept
+    assert steps.max() == 101  # patches without mass are never kept
 
 
 @pytest.mark.parametrize(
     ("query", "patch"), [((0, 0), 0), ((1, 1), 11), ((0.5, 0.5), 6), ((0.99, 0), 3), ((0, 0.34), 4)]
 )
-def test_a_query_is_the_patch_at_its_place(query, patch):
+def test_a_query_is_the_patch_at_its_position(query, patch):
     assert patch_at(query, (3, 4)) == patch
 
 
-def test_a_timeline_masks_by_cls_whatever_is_drawn():
+def test_a_timeline_masks_by_cls_attention_of_the_last_layer():
     torch.manual_seed(0)
     spec = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
     kept = [(float(epoch), Encoder(spec)) for epoch in range(2)]
@@ -96,7 +96,7 @@ def test_a_timeline_masks_by_cls_whatever_is_drawn():
     assert read_kept(iter(kept), [image], own)[0].masking == []
 
 
-def test_an_image_is_read_with_all_that_was_asked_for(encoder: Encoder) -> None:
+def test_all_requested_maps_of_an_image_are_read(encoder: Encoder) -> None:
     asked = replace(reader(encoder), layers=(1, 2), queries=((0.5, 0.5), None), rollout=True)
     other = replace(reader(Encoder(encoder.spec)), layers=(2,))
     (seen,) = read_images([("one", photo(40, 60))], asked, masking=True, other=other)

@@ -29,14 +29,14 @@ def encoder(arch: str = ARCHS[0]) -> Encoder:
     return made
 
 
-def test_distances_between_patches_are_those_of_their_centres_in_pixels():
+def test_distances_are_between_patch_centres_in_pixels():
     found = patch_distances((2, 3), 8)
     for i in range(6):
         for j in range(6):
             assert found[i, j] == pytest.approx(8 * math.hypot(i // 3 - j // 3, i % 3 - j % 3))
 
 
-def test_attention_that_is_alike_everywhere_and_attention_to_itself():
+def test_uniform_attention_and_attention_to_itself():
     distances = patch_distances((4, 5), 16)
     alike, itself = torch.full((20, 20), 1 / 20), torch.eye(20)
     assert attention_distance(alike, distances) == pytest.approx(distances.mean().item())
@@ -87,7 +87,7 @@ def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
         for name, values in wanted.items():
             np.testing.assert_allclose(found[name], values, rtol=1e-4)
             assert values.std() > 0.01
-    # What was watched is left as it was.
+    # The hooks are removed.
     assert not any(block.attn._forward_pre_hooks for block in model.model.blocks)
 
 
@@ -95,7 +95,7 @@ def test_heads_agree_with_loops_whatever_the_chunks(arch, monkeypatch):
     ("arch", "why"),
     [("resnet18", "not a ViT"), ("vit_dwee_patch16_reg1_gap_256", "DiffAttention"), (ARCHS[0], "")],
 )
-def test_models_whose_heads_cannot_be_read_say_why(arch, why):
+def test_models_without_readable_heads_give_a_reason(arch, why):
     found = Encoder(EncoderSpec(arch, image_size=32)).why_no_attention(cls=False)
     assert why in found
     assert bool(found) == bool(why)

@@ -1,4 +1,4 @@
-"""Two encoders beside each other: the divergence, the matching, and what it says of grids that differ."""
+"""Two encoders compared: the divergence, the matching, and grids that differ."""
 
 from math import log2
 
@@ -22,7 +22,7 @@ def naive(p: list[float], q: list[float]) -> float:
     return total
 
 
-def test_the_divergence_is_that_of_the_definition():
+def test_the_divergence_agrees_with_its_definition():
     p, q = (torch.rand(5, 9, dtype=torch.float64) for _ in range(2))
     p[:, :3], q[:, 2:5] = 0, 0
     p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)
@@ -33,7 +33,7 @@ def test_the_divergence_is_that_of_the_definition():
     assert divergence(apart[0], apart[1]).item() == pytest.approx(1)  # bits: 1 is the most
 
 
-def test_permuted_heads_are_found_again():
+def test_permuted_heads_are_matched():
     ours = [maps(5, 4, 6, seed) for seed in range(3)]
     order = [3, 0, 4, 1, 2]  # their head i is our head order[i]
     found = match_heads(ours, [each[order] for each in ours])
@@ -44,7 +44,7 @@ def test_permuted_heads_are_found_again():
     assert found.resampled == ""
 
 
-def test_matching_goes_by_the_sum_and_not_by_the_nearest_first():
+def test_matching_minimises_the_sum_and_is_not_greedy():
     # Head 1 is nearest to their 1, but so is head 2, which has no other choice.
     ours = torch.tensor([[[0.5, 0.5, 0.0]], [[0.8, 0.2, 0.0]]])
     theirs = torch.tensor([[[0.6, 0.4, 0.0]], [[0.0, 0.8, 0.2]]])
@@ -55,10 +55,10 @@ def test_matching_goes_by_the_sum_and_not_by_the_nearest_first():
 def test_numbers_of_a_pair_and_their_interval():
     ours, theirs = ([maps(2, 3, 3, seed + shift) for seed in range(4)] for shift in (0, 10))
     found = match_heads(ours, theirs)
-    told = found.as_json()
-    assert told["unit"] == "bits"
-    assert told["resampled"] is None
-    for pair, row in zip(found.pairs, told["heads"], strict=True):
+    numbers = found.as_json()
+    assert numbers["unit"] == "bits"
+    assert numbers["resampled"] is None
+    for pair, row in zip(found.pairs, numbers["heads"], strict=True):
         assert pair.head
         assert pair.other
         values = []
@@ -71,20 +71,20 @@ def test_numbers_of_a_pair_and_their_interval():
         assert row["low"] == pytest.approx(max(np.mean(values) - half, 0))
     means = [a.mean(0).flatten().double() for a in ours], [b.mean(0).flatten().double() for b in theirs]
     apart = [naive((p / p.sum()).tolist(), (q / q.sum()).tolist()) for p, q in zip(*means, strict=True)]
-    assert told["mean"]["divergence"] == pytest.approx(np.mean(apart))
+    assert numbers["mean"]["divergence"] == pytest.approx(np.mean(apart))
     assert match_heads(ours[:1], theirs[:1]).as_json()["mean"]["low"] is None
 
 
-def test_an_interval_ends_where_the_divergence_does():
+def test_an_interval_stays_within_the_range_of_the_divergence():
     for values in ([0.99, 1.0, 0.8], [0.0, 0.01, 0.2]):
-        told = HeadPair(1, 2, np.array(values)).as_json()
-        assert 0 <= told["low"] < told["divergence"] == np.mean(values) < told["high"] <= 1
-        assert (told["low"], told["high"])[values[0] > 0.5] == round(values[0])  # it would go beyond
+        numbers = HeadPair(1, 2, np.array(values)).as_json()
+        assert 0 <= numbers["low"] < numbers["divergence"] == np.mean(values) < numbers["high"] <= 1
+        assert (numbers["low"], numbers["high"])[values[0] > 0.5] == round(values[0])  # clipped to the range
     apart = torch.eye(4).view(4, 2, 2)
     assert match_heads([apart[:2]], [apart[2:]]).any_two == 1
 
 
-def test_grids_that_differ_meet_at_the_coarser_one():
+def test_different_grids_are_averaged_to_the_coarser_one():
     coarse = [maps(3, 2, 3, seed) for seed in range(2)]
     fine = [each.repeat_interleave(2, 1).repeat_interleave(2, 2) for each in coarse]
     for found in (match_heads(coarse, fine), match_heads(fine, coarse)):
@@ -94,7 +94,7 @@ def test_grids_that_differ_meet_at_the_coarser_one():
         assert found.resampled.count(";") == 0
 
 
-def test_a_head_too_many_stays_alone():
+def test_a_surplus_head_has_no_partner():
     ours = [maps(3, 4, 4, 0)]
     found = match_heads(ours, [ours[0][[2, 0]]])
     assert [(pair.head, pair.other) for pair in found.pairs] == [(1, 2), (3, 1)]

@@ -44,7 +44,7 @@ def pairs(images: HealthImages, frozen: FrozenEncoder) -> torch.Tensor:
     return together
 
 
-def test_measures_of_features_are_those_of_evaluation_crops_and_of_pairs_of_views(shapes_run, frozen):
+def test_measures_are_of_evaluation_crops_and_pairs_of_views(shapes_run, frozen):
     images = images_of(shapes_run)
     found = representation(frozen, images)
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def test_measures_of_features_are_those_of_evaluation_crops_and_of_pairs_of_view
     assert found["feature_std"] == pytest.approx((unit.std(0, correction=0).mean() * 24**0.5).item(), rel=1e-4)
 
 
-def test_views_depend_on_image_and_seed_alone(shapes_run, frozen):
+def test_views_depend_only_on_image_and_seed(shapes_run, frozen):
     whole = images_of(shapes_run)
     together = pairs(whole, frozen)
     assert together.shape == (2, 6, 3, 32, 32)
@@ -71,7 +71,7 @@ def test_views_depend_on_image_and_seed_alone(shapes_run, frozen):
     assert not torch.allclose(pairs(other, frozen), one)
 
 
-def test_recipes_of_one_view_give_a_pair_and_no_augmentation_gives_alignment_0(shapes_run, frozen):
+def test_recipes_of_one_view_give_pairs_and_no_augmentation_gives_alignment_0(shapes_run, frozen):
     still = dict.fromkeys(("flip", "jitter", "gray", "blur", "solarize"), 0.0)
     section = ViewsSection.model_validate({"global": {"count": 1, "scale": (1.0, 1.0)}, "augment": still})
     assert representation(frozen, images_of(shapes_run, section))["alignment"] == pytest.approx(0, abs=1e-9)
@@ -90,7 +90,7 @@ def test_views_are_normalised_as_the_encoder_was_trained(shapes_run, frozen):
         torch.testing.assert_close(other[0, 0, channel], (pixels[channel] - mean) / std)
 
 
-def test_fewer_images_lie_inside_more():
+def test_larger_counts_contain_smaller_ones():
     some, more = drawn_rows(50, 10, 0), drawn_rows(50, 30, 0)
     assert set(some) < set(more)
     assert len(more) == 30

@@ -5,7 +5,7 @@ import torch
 from sslkit.probes.inspect.hidden_patches import hide, strategies
 
 
-def test_every_masking_is_drawn_and_hides_the_asked_share() -> None:
+def test_every_masking_hides_the_requested_share() -> None:
     attention = torch.rand(10, 14)
     hidden = hide(strategies(0.5), attention, 3)
     assert {"random", "block", "attention high", "attention hint", "attention low"} <= hidden.keys()

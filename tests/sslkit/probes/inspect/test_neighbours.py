@@ -58,10 +58,6 @@ def test_confusions_agree_with_a_loop(drawn):
     assert most_confused(np.diag([3, 4]), 5) == []
 
 
-def test_a_class_that_is_only_predicted_has_a_column():
-    assert confusion(np.array([0, 1]), np.array([2, 1]), 3).tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
-
-
 def test_queries_are_half_wrong_and_of_all_classes(drawn):
     labels, predicted = drawn
     right = labels == predicted
@@ -74,12 +70,12 @@ def test_queries_are_half_wrong_and_of_all_classes(drawn):
     assert np.array_equal(np.sort(choose_queries(labels, predicted, 99, "any", 0)), np.arange(60))
     assert np.array_equal(chosen, choose_queries(labels, predicted, 12, None, 0))
     assert not np.array_equal(chosen, choose_queries(labels, predicted, 12, None, 1))
-    assert len(choose_queries(labels, labels, 4, None, 0)) == 4  # nothing is wrong: all of them are right
+    assert len(choose_queries(labels, labels, 4, None, 0)) == 4  # nothing is wrong, so all are right
     with pytest.raises(SslkitError, match="none of the 60 val images is wrong by k-NN; try --only any"):
         choose_queries(labels, labels, 4, "wrong", 0)
 
 
-def test_few_queries_of_many_classes_are_of_different_ones():
+def test_few_queries_of_many_classes_are_of_different_classes():
     labels = np.arange(400) // 4
     predicted = np.where(np.arange(400) % 2, labels, (labels + 1) % 100)
     chosen = choose_queries(labels, predicted, 20, None, 3)

@@ -53,7 +53,7 @@ SHARES = [0.0, 1 / 16, 0.5, 15 / 16]
 
 
 @pytest.mark.parametrize("drop", ["pixels", "tokens"])
-def test_salient_first_takes_the_one_patch_that_counts_and_background_first_keeps_it(drop):
+def test_salient_first_drops_the_decisive_patch_and_background_first_keeps_it(drop):
     hits = classify([part()], OnePatch(6), OcclusionSettings(SHARES, 2, drop))
     assert {kind: right.shape for kind, right in hits.items()} == {
         "random": (2, 4, 5),
@@ -70,11 +70,11 @@ def test_a_patch_survives_a_random_order_as_often_as_the_share_says():
     hits = classify([part(400)], OnePatch(3, attends=False), OcclusionSettings([0.0, 0.25, 0.75], 2))
     assert list(hits) == ["random"]
     assert hits["random"].mean((0, 2)).tolist() == pytest.approx([1, 0.75, 0.25], abs=0.05)
-    # What is gone stays gone along an order.
+    # A dropped patch stays dropped along an order.
     assert not (hits["random"][:, 2] & ~hits["random"][:, 1]).any()
 
 
-def test_draws_depend_on_seed_draw_and_image_alone():
+def test_random_orders_depend_only_on_seed_draw_and_image():
     shares = [0.0, 0.5]
     whole = classify([part(40)], OnePatch(3, attends=False), OcclusionSettings(shares, 3))["random"]
     parts = [part(25), part(15, first=25)]
@@ -87,7 +87,7 @@ def test_draws_depend_on_seed_draw_and_image_alone():
     assert not np.array_equal(other, whole)
 
 
-def test_true_objects_go_first_or_last():
+def test_object_patches_are_dropped_first_or_last():
     objects = torch.zeros(4, COUNT)
     objects[:, [6, 7]] = 1.0
     objects[:, 5] = 0.3
@@ -100,7 +100,7 @@ def test_true_objects_go_first_or_last():
     assert hits["off-object"][0].all(1).tolist() == [True, True, True, False]
 
 
-def test_images_without_patches_hold_the_mean_colour_there_and_nothing_else_changes():
+def test_dropped_patches_get_the_mean_colour_and_nothing_else_changes():
     images = part(2).images
     gone = without(images, torch.tensor([[0, 5], [3, 15]]), 8)
     for image, patches in enumerate([(0, 5), (3, 15)]):
@@ -114,7 +114,7 @@ def test_images_without_patches_hold_the_mean_colour_there_and_nothing_else_chan
             assert torch.equal(gone[image][where], wanted)
 
 
-def test_a_share_of_the_patches_never_takes_all():
+def test_at_least_one_patch_is_kept():
     assert [dropped(share, 16) for share in (0, 0.03, 0.1, 0.5, 0.99)] == [0, 0, 2, 8, 15]
 
 
