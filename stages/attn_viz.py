@@ -1,9 +1,8 @@
 """``sslkit attn-viz``: attention of the encoder, head by head, on val images or your own photos."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -167,13 +166,11 @@ def _lines(results: Result, other: str) -> list[str]:
     found = results.get("against")
     if not found:
         return lines
-    rows = [["mean", "mean", *_numbers(found["mean"])]]
-    rows += [[f"head {pair['head']}", f"head {pair['other']}", *_numbers(pair)] for pair in found["heads"]]
+
+    from sslkit.probes.inspect.head_matching import in_words
+
+    rows = [["mean", "mean", *in_words(found["mean"])]]
+    rows += [[f"head {pair['head']}", f"head {pair['other']}", *in_words(pair)] for pair in found["heads"]]
     lines += table([["this encoder", other, "bits", "95 % interval"], *rows])
     lines.append(f"Jensen-Shannon divergence, mean over images; any two heads: {found['any_two_heads']:.3g} bits")
     return lines + ([f"averaged to one grid: {found['resampled']}"] if found["resampled"] else [])
-
-
-def _numbers(pair: Mapping[str, Any]) -> list[str]:
-    around = f"{pair['low']:.3g} to {pair['high']:.3g}" if pair["low"] is not None else "none for one image"
-    return [f"{pair['divergence']:.3g}", around]

@@ -90,7 +90,12 @@ class Neighbours(DataOptions, ResultOptions):
 def _knn_config(run: Run) -> Result | None:
     """The settings of the run's own k-NN, if it was done on these very features."""
     record = run.record("knn")
-    if record is None or record["status"] != "done" or not run.predictions("knn").exists() or changed_inputs(run, "knn"):
+    if (
+        record is None
+        or record["status"] != "done"
+        or not run.predictions("knn").exists()
+        or changed_inputs(run, "knn")
+    ):
         return None
     return record["config"]
 

@@ -47,7 +47,7 @@ def key_tile(key: Sequence[tuple[str, str]]) -> Tile:
 
 
 def heading_tile(text: str) -> Tile:
-    """A line above a group of pictures, for a row of its own."""
+    """A heading above a group of pictures, for a separate row."""
     return Tile(text, Image.new("RGB", (1, 1), PAPER))
 
 
@@ -82,7 +82,7 @@ def with_legend(sheet: Image.Image, lines: Iterable[str]) -> Image.Image:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """``text`` broken between words into lines of at most ``width`` pixels; a longer word has a line of its own."""
+    """``text`` broken between words into lines of at most ``width`` pixels; a longer word gets its own line."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

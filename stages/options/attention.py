@@ -19,7 +19,7 @@ class AttentionOptions:
         typer.Option(
             "--query",
             metavar="cls|X,Y",
-            help="Whose attention: CLS, or the patch at these shares of width and height, 0 to 1; repeatable.",
+            help="Token whose attention is drawn: CLS, or the patch at shares of width and height, 0 to 1; repeatable.",
         ),
     ] = None
     rollout: Annotated[

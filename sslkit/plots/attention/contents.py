@@ -21,7 +21,7 @@ from sslkit.plots.attention.matched_heads import pair_tiles
 from sslkit.plots.attention.page import TileGroup, render_table
 from sslkit.plots.sheet import Tile
 from sslkit.probes.inspect.attention_maps import AttentionMaps, AttentionReader, ImageAttention, KeptAttention, spoken
-from sslkit.probes.inspect.head_matching import MOST, HeadMatching
+from sslkit.probes.inspect.head_matching import MOST, HeadMatching, in_words
 from sslkit.probes.inspect.hidden_patches import hide, strategies
 
 
@@ -163,11 +163,8 @@ class GalleryContents:
     def comparison_table(self, images: int) -> str:
         """The table at the top of the page that compares two encoders."""
         assert self.matching is not None
-        rows = []
-        for pair in [self.matching.mean, *self.matching.pairs]:
-            found = pair.as_json()
-            around = "none for one image" if found["low"] is None else f"{found['low']:.3g} to {found['high']:.3g}"
-            rows.append([*pair.names, f"{found['divergence']:.3g}", around])
+        pairs = [self.matching.mean, *self.matching.pairs]
+        rows = [[*pair.names, *in_words(pair.as_json())] for pair in pairs]
         about = [
             f"Jensen-Shannon divergence of the maps in bits, mean over {images} images: 0 for equal maps, {MOST:g} for "
             "maps that share no patch. Each row matches a head of this encoder with one of the other; the matches "

@@ -1,6 +1,6 @@
 """Maps of features: as figures, and as a page on which every point shows its image.
 
-Up to six classes have a colour and a marker of their own, up to 36 a pair of both.
+Up to six classes differ in both colour and marker, up to 36 in at least one of them.
 """
 
 import io
@@ -23,7 +23,7 @@ from sslkit.probes.inspect.embedding import TRUSTED_BY, FeatureMap
 TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so that JPEG blends none with its neighbour
 QUALITIES = (80, 65, 50)  # of the JPEG of thumbnails, tried in turn
 BUDGET = 3_000_000  # bytes of thumbnails; a third more in the page
-PAIRS = len(COLOURS) * len(MARKERS)  # classes that have a pair of colour and marker of their own
+PAIRS = len(COLOURS) * len(MARKERS)  # classes with different pairs of colour and marker
 SIZE = (6.6, 6.4)  # inches, of a figure without its legend
 NAME = 40  # letters of a class name in a legend
 GREY = "#7a7f8a"  # of unlabelled points

@@ -48,17 +48,11 @@ def first_percent(attention: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What one token attends to in one layer.
+    """What one token attends to in one layer."""
 
-    Attributes:
-        layer: counted from 1; None is attention rollout through all layers.
-        query: the token.
-        maps: (heads, h, w) float32 on the CPU; rollout has one "head".
-    """
-
-    layer: int | None
+    layer: int | None  # counted from 1; None is attention rollout through all layers
     query: Query
-    maps: Tensor
+    maps: Tensor  # (heads, h, w) float32 on the CPU; rollout has one "head"
 
     @property
     def name(self) -> str:
@@ -68,19 +62,14 @@ class AttentionMaps:
 
 @dataclass(frozen=True)
 class AttentionReader:
-    """Reads an encoder's attention, one image of any size at a time.
-
-    Attributes:
-        frozen: the encoder; the shorter side of an image enters it at ``frozen.size`` pixels.
-        layers: counted from 1, ascending; none means the last. The last one named is the main layer.
-        queries: tokens whose attention is read; the first one is the main query.
-        rollout: also read attention rollout (arXiv:2005.00928).
-    """
+    """Reads an encoder's attention, one image of any size at a time, its shorter side scaled to ``frozen.size``."""
 
     frozen: FrozenEncoder
-    layers: tuple[int, ...] = ()
-    queries: tuple[Query, ...] = (None,)
-    rollout: bool = False
+    layers: tuple[
+        int, ...
+    ] = ()  # counted from 1, ascending; the last one is the main layer; empty means the last layer
+    queries: tuple[Query, ...] = (None,)  # tokens whose attention is read; the first one is the main query
+    rollout: bool = False  # also read attention rollout (arXiv:2005.00928)
 
     @property
     def encoder(self) -> Encoder:

@@ -5,7 +5,7 @@ bits: 0 for equal maps, 1 for maps that share no patch. Heads have no order, so 
 encoder such that the sum of the divergences, each a mean over the images, is minimal (the assignment problem).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any
@@ -40,6 +40,12 @@ class HeadPair:
     def names(self) -> tuple[str, str]:
         """The two sides in words."""
         return ("mean", "mean") if self.head is None else (f"head {self.head}", f"head {self.other}")
+
+
+def in_words(pair: Mapping[str, Any]) -> list[str]:
+    """The divergence of a pair, from its JSON, and its interval."""
+    ends = "none for one image" if pair["low"] is None else f"{pair['low']:.3g} to {pair['high']:.3g}"
+    return [f"{pair['divergence']:.3g}", ends]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ first show what perfect attention would do.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -192,7 +192,7 @@ def balanced_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(in_turns(members)[:count])
 
 
-def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[str, object]]:
+def curve(hits: np.ndarray, shares: Sequence[float], patches: int) -> list[dict[str, Any]]:
     """One kind's curve.
 
     Args:
