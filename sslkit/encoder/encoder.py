@@ -21,6 +21,8 @@ from sslkit.encoder.spec import EncoderSpec, is_vit
 from sslkit.errors import UsageError
 from sslkit.recipe.sections import EncoderSection
 
+AFTER = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # what follows the blocks in timm's ViT
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -68,6 +70,9 @@ class Encoder(nn.Module):
             )
         self.model: Any = timm.create_model(spec.arch, pretrained=pretrained, **kwargs)
         self.width = int(getattr(self.model, "num_features", 0))
+        for module in self.model.modules() if spec.norm_eps else ():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = spec.norm_eps
         self.drop_rates: list[float] = []
         if self.vit:
             assert isinstance(self.model, VisionTransformer)
@@ -82,6 +87,30 @@ class Encoder(nn.Module):
                 raise UsageError(f"patch size {self.patch_size} does not divide image size {spec.image_size}")
             if spec.drop_path > 0:
                 self.drop_rates = stochastic_depth.install(self.model.blocks, spec.drop_path)
+
+    def freeze(self, what: int | Literal["patch_embed"]) -> None:
+        """Train no embedding and none of the first blocks, or only not the patch embedding (arXiv:2104.02057).
+
+        A frozen block drops no path: the noise would regularise nothing.
+
+        Args:
+            what: the number of blocks, 0 for the embeddings alone; or "patch_embed".
+
+        Raises:
+            UsageError: the model has fewer blocks, or is not a ViT.
+        """
+        if not self.vit:
+            raise UsageError(f"encoder.freeze counts ViT blocks, but {self.spec.arch} is not a ViT: leave it out")
+        if what == "patch_embed":
+            self.model.patch_embed.requires_grad_(False)
+            return
+        if not 0 <= what <= self.depth:
+            raise UsageError(f"encoder.freeze is {what}: {self.spec.arch} has {self.depth} blocks here")
+        for name, parameter in self.model.named_parameters():
+            frozen = int(name.split(".")[1]) < what if name.startswith("blocks.") else not name.startswith(AFTER)
+            parameter.requires_grad_(parameter.requires_grad and not frozen)
+        for index in range(min(2 * what, len(self.drop_rates))):
+            self.drop_rates[index] = 0.0
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of an image of this size in pixels."""
@@ -203,13 +232,17 @@ class Encoder(nn.Module):
             "std": list(IMAGENET_STD),
             "branch": branch,
             "spec": asdict(self.spec),
-            "load": "timm.create_model(arch, **timm_kwargs).load_state_dict(safetensors.torch.load_file(FILE))",
+            "load": "timm.create_model(arch, **timm_kwargs).load_state_dict(safetensors.torch.load_file(FILE))"
+            + (f"; then eps = {self.spec.norm_eps:g} in every LayerNorm" if self.spec.norm_eps else ""),
         }
 
     @staticmethod
     def from_section(section: EncoderSection) -> "Encoder":
         """A freshly initialised encoder from a recipe's section."""
-        return Encoder(EncoderSpec(**section.model_dump()))
+        encoder = Encoder(EncoderSpec(**section.model_dump(exclude={"freeze"})))
+        if section.freeze is not None:
+            encoder.freeze(section.freeze)
+        return encoder
 
     @staticmethod
     def from_info(info: dict[str, Any]) -> "Encoder":

@@ -18,6 +18,7 @@ class EncoderSpec:
     width: int | None = None
     depth: int | None = None
     heads: int | None = None
+    norm_eps: float | None = None  # added to the variance in every LayerNorm; not an argument of timm's
     drop_path: float = 0.0
 
     def timm_kwargs(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sslkit import rng
 from sslkit.data.augment import photometric
 from sslkit.data.batch import Batch
+from sslkit.encoder import layer_decay
 from sslkit.encoder.attention import unfuse_attention
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError
@@ -114,8 +115,20 @@ class Method(nn.Module, ABC):
         return ()
 
     def rate_factors(self) -> Mapping[nn.Parameter, float]:
-        """What the learning rate of a parameter is multiplied by; 1 for those that are not named."""
-        return {}
+        """What the learning rate of a parameter is multiplied by; 1 for those that are not named.
+
+        Raises:
+            UsageError: layer-wise decay of an encoder that is not a ViT.
+        """
+        decay = self.recipe.optim.layer_decay
+        if decay is None:
+            return {}
+        encoder = next(module for module in self.modules() if isinstance(module, Encoder))  # the student's comes first
+        if not encoder.vit:
+            raise UsageError(
+                f"optim.layer_decay goes by ViT blocks, but {encoder.spec.arch} is not a ViT: leave it out"
+            )
+        return layer_decay.factors(encoder, decay)
 
     @abstractmethod
     def preview(self, batch: Batch, at: Moment) -> Preview:

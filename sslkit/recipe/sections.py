@@ -44,7 +44,9 @@ class EncoderSection(Strict):
     width: int | None = Field(default=None, gt=0)
     depth: int | None = Field(default=None, gt=0)
     heads: int | None = Field(default=None, gt=0)
+    norm_eps: float | None = Field(default=None, gt=0)  # of every LayerNorm; weights of Hugging Face bring their own
     drop_path: float = Field(default=0.1, ge=0, lt=1)  # of the last block, linear over depth; the student's only
+    freeze: int | Literal["patch_embed"] | None = None  # embeddings and the first N blocks; or the patch embedding
 
 
 class CropSection(Strict):
@@ -159,6 +161,7 @@ class OptimSection(Strict):
     weight_decay: Range = (0.04, 0.4)  # start and end of a cosine
     clip: float | None = Field(default=3.0, gt=0)  # gradient norm of EACH parameter
     warmup_epochs: Duration = 10.0
+    layer_decay: float | None = Field(default=None, gt=0, le=1)  # of the lr, from each block to the one before it
 
 
 class TrainSection(Strict):

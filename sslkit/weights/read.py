@@ -6,17 +6,12 @@ timm's names, resampled to the encoder's grid by timm's own ``checkpoint_filter_
 by shape. Half a match is refused: an encoder that is partly random gives plausible, wrong features.
 """
 
-import argparse
-import pathlib
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
@@ -25,47 +20,14 @@ from sslkit import registry
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
+from sslkit.weights.architecture import spec_of_shapes
+from sslkit.weights.checkpoint import Checkpoint, open_checkpoint, tensors_in
 from sslkit.weights.coverage import Coverage
 from sslkit.weights.layouts.base import Layout
 
 LAYOUTS = "sslkit.weights.layouts"
 # Keys of a file that belong to an encoder: left over, they mean another architecture, not a head or a decoder.
 ENCODER_KEYS = re.compile(r"(blocks|patch_embed|norm|norm_pre|fc_norm|cls_token|pos_embed|reg_token|dist_token)(\.|$)")
-# What published training checkpoints hold next to tensors: plain data, whose construction runs no code.
-HARMLESS = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-]
-
-
-def read_checkpoint(path: Path) -> Any:
-    """The tree of tensors in a torch or safetensors file, on the CPU. Code in the file is never run.
-
-    Raises:
-        SslkitError: the file cannot be read, or holds objects that only running code could build.
-    """
-    if not path.is_file():
-        raise SslkitError(f"no checkpoint at {path}: --weights takes a file, or random, or pixels")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message is a page; the name of what the file asked for is in it.
-        named = re.search(r"(?:GLOBAL|class|function) [`'\"]?([\w.]+)", str(error))
-        what = f"asks for {named.group(1)}" if named and "." in named.group(1) else "is not a plain checkpoint"
-        raise SslkitError(
-            f"{path} {what}: only tensors and plain data are loaded, code in a file is never run; "
-            "save the model's state_dict() alone and use that file"
-        ) from error
-    except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise SslkitError(f"{path} is not a readable checkpoint; it may be incomplete ({why})") from error
 
 
 def load_encoder(weights_path: Path, info_path: Path) -> Encoder:
@@ -82,7 +44,31 @@ def load_encoder(weights_path: Path, info_path: Path) -> Encoder:
     return encoder.eval()
 
 
-def load_checkpoint(encoder: Encoder, path: Path) -> Coverage:
+@dataclass(frozen=True)
+class Unwrapped:
+    """An encoder found in a checkpoint.
+
+    Attributes:
+        layout: of the checkpoint.
+        state: its tensors under the names that they have inside the containers.
+        opened: the containers, outermost first.
+        outside: dotted keys of the tensors around them.
+        remarks: which branch was taken.
+    """
+
+    layout: Layout
+    state: dict[str, Tensor]
+    opened: list[str]
+    outside: list[str]
+    remarks: list[str]
+
+    @property
+    def prefix(self) -> str:
+        """Of the encoder's dotted keys."""
+        return ".".join([*self.opened, ""]) if self.opened else ""
+
+
+def load_checkpoint(encoder: Encoder, file: Path | Checkpoint) -> Coverage:
     """Fill an encoder's timm model from a published checkpoint, whatever its layout.
 
     Returns:
@@ -92,91 +78,117 @@ def load_checkpoint(encoder: Encoder, path: Path) -> Coverage:
         SslkitError: unreadable file, or one that does not fill the encoder completely.
     """
     target: dict[str, Tensor] = encoder.model.state_dict()
-    tree = read_checkpoint(path)
-    layout = _layout_of(tree, target)
-    state, opened, unused, remarks = _unwrap(tree, layout, target)
-    prefix = ".".join([*opened, ""]) if opened else ""
-    if not state:
+    checkpoint = open_checkpoint(file) if isinstance(file, Path) else file
+    found, name = unwrapped(checkpoint, target), checkpoint.name
+    if not found.state:
         raise SslkitError(
-            f"{path} holds no encoder: none of its keys is one of {encoder.spec.arch}'s "
-            f"(it has {', '.join(unused[:3]) or 'no tensors'}); is --arch right?"
+            f"{name} holds no encoder: none of its keys is one of {encoder.spec.arch}'s "
+            f"(it has {', '.join(found.outside[:3]) or 'no tensors'}); is --arch right?"
         )
-    source = filtered = layout.to_timm(state)
+    _check_tensors(name, found, target)
+    source = filtered = found.layout.to_timm(found.state)
+    remarks = list(found.remarks)
     if encoder.vit:
-        remarks += _resampled(source, encoder)
+        remarks += _resampled(name, source, encoder)
         filtered = checkpoint_filter_fn(dict(source), encoder.model)
-    _check_filled(path, encoder.spec.arch, f"read as {layout.title}, {_looks_like(source)}", filtered, target)
+    _check_filled(name, encoder.spec.arch, f"read as {found.layout.title}, {_looks_like(source)}", filtered, target)
     encoder.model.load_state_dict({key: filtered[key] for key in target}, strict=True)
-    used = {key for key in state if layout.timm_name(key) in target}
+    used = {key for key in found.state if found.layout.timm_name(key) in target}
     return Coverage(
-        file=path.name,
-        layout=layout.title,
-        path=tuple(opened),
-        used=sorted(prefix + key for key in used),
-        unused=sorted([*unused, *(prefix + key for key in state.keys() - used)]),
+        file=Path(name).name,
+        layout=found.layout.title,
+        path=tuple(found.opened),
+        used=sorted(found.prefix + key for key in used),
+        unused=sorted([*found.outside, *(found.prefix + key for key in found.state.keys() - used)]),
         missing=[],
         remarks=remarks,
     )
 
 
-def _layout_of(tree: Any, target: Mapping[str, Tensor]) -> Layout:
-    """The layout in which a checkpoint holds most of an encoder's keys; of equals, one that recognises it."""
+def spec_of(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of ``EncoderSpec`` by the file's own description, else by its shapes; remarks on what was assumed.
+
+    Returns:
+        Empty where neither tells.
+
+    Raises:
+        SslkitError: a description of something that timm does not have.
+    """
+    found = unwrapped(checkpoint, ("patch_embed.proj.weight", "pos_embed", "cls_token"))
+    try:
+        spec = found.layout.spec(checkpoint.about)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SslkitError(f"the description next to {checkpoint.name} is not one of a model ({error!r})") from error
+    return (spec, []) if spec else spec_of_shapes(found.layout.to_timm(found.state))
+
+
+def unwrapped(checkpoint: Checkpoint, target: Collection[str]) -> Unwrapped:
+    """The layout in which a checkpoint holds most of an encoder's keys; of equals, one that recognises it.
+
+    Args:
+        checkpoint: a file.
+        target: timm's names of tensors of the encoder.
+    """
     layouts: list[Layout] = [registry.load(LAYOUTS, name)() for name in registry.names(LAYOUTS)]
-    keys = _tensor_keys(tree) if isinstance(tree, Mapping) else []
-    recognised = [layout for layout in layouts if layout.recognises(keys)]
+    keys = list(checkpoint.tensors())
+    recognised = [layout for layout in layouts if layout.recognises(keys, checkpoint.about)]
     plain = [layout for layout in layouts if layout.sign is None]
-
-    def filled(layout: Layout) -> int:
-        return len({layout.timm_name(key) for key in _unwrap(tree, layout, target)[0]} & target.keys())
-
-    return max([*recognised, *plain], key=filled)
+    found = [_unwrap(checkpoint.tree, layout, target) for layout in [*recognised, *plain]]
+    return max(found, key=lambda one: len({one.layout.timm_name(key) for key in one.state} & set(target)))
 
 
-def _unwrap(
-    tree: Any, layout: Layout, target: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str], list[str], list[str]]:
-    """Open containers until keys of ``target`` lie on top: (state, containers, keys left outside, remarks)."""
+def _unwrap(tree: Any, layout: Layout, target: Collection[str]) -> Unwrapped:
+    """Open containers until keys of ``target`` lie on top."""
     opened: list[str] = []
     outside: list[str] = []
     remarks: list[str] = []
     while isinstance(tree, Mapping):
         here = ".".join([*opened, ""]) if opened else ""
         if any(isinstance(key, str) and layout.timm_name(key) in target for key in tree):
-            state = {key: value for key, value in tree.items() if isinstance(value, Tensor)}
-            return state, opened, outside, remarks
-        found = [name for name in layout.containers if any(_is_inside(key, name) for key in tree)]
+            state = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
+            return Unwrapped(layout, state, opened, outside, remarks)
+        found = [name for name in layout.containers if any(_is_inside(key, value, name) for key, value in tree.items())]
         if not found:
-            outside += [here + key for key in _tensor_keys(tree)]
+            outside += [here + key for key in tensors_in(tree)]
             break
         name = found[0]
         if name == "teacher" and "student" in found:
             remarks.append("holds teacher and student: the teacher is used")
-        outside += [here + k for k in _tensor_keys({k: v for k, v in tree.items() if not _is_inside(k, name)})]
+        outside += [here + k for k in tensors_in({k: v for k, v in tree.items() if not _is_inside(k, v, name)})]
         if isinstance(tree.get(name), Mapping):
             tree = tree[name]
         else:
-            tree = {key.removeprefix(f"{name}."): value for key, value in tree.items() if _is_inside(key, name)}
+            inside = {key: value for key, value in tree.items() if _is_inside(key, value, name)}
+            tree = {key.removeprefix(f"{name}."): value for key, value in inside.items()}
         opened.append(name)
-    return {}, opened, outside, remarks
+    return Unwrapped(layout, {}, opened, outside, remarks)
 
 
-def _is_inside(key: Any, name: str) -> bool:
-    return isinstance(key, str) and (key == name or key.startswith(f"{name}."))
+def _is_inside(key: Any, value: Any, name: str) -> bool:
+    """Whether an entry is a container, or has its name as a prefix; a container that holds no mapping is none."""
+    return isinstance(key, str) and (isinstance(value, Mapping) if key == name else key.startswith(f"{name}."))
 
 
-def _tensor_keys(tree: Mapping[Any, Any], prefix: str = "") -> list[str]:
-    """Dotted keys of the tensors in a tree; an optimizer's state, keyed by numbers, is not a model and is left out."""
-    found = []
-    for key, value in tree.items():
-        if isinstance(value, Tensor):
-            found.append(f"{prefix}{key}")
-        elif isinstance(value, Mapping) and all(isinstance(k, str) for k in value) and "param_groups" not in value:
-            found += _tensor_keys(value, f"{prefix}{key}.")
-    return found
+def _check_tensors(name: str, found: Unwrapped, target: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of the encoder that no training run writes, before anything is computed with them."""
+    for key, value in found.state.items():
+        timm_name = found.layout.timm_name(key)
+        if timm_name is None or not (timm_name in target or ENCODER_KEYS.match(timm_name)):
+            continue
+        counter = timm_name in target and not target[timm_name].is_floating_point()  # BatchNorm counts its batches
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            what = "is sparse, quantized or without content"
+        elif not value.is_floating_point() and not counter:
+            what = f"is of type {str(value.dtype).removeprefix('torch.')}, not of a floating-point type"
+        elif not torch.isfinite(value.float()).all():
+            what = "holds values that are not finite (NaN or infinity)"
+        else:
+            continue
+        raise SslkitError(f"{name} cannot be used: its tensor {found.prefix}{key} {what}")
 
 
-def _resampled(source: Mapping[str, Tensor], encoder: Encoder) -> list[str]:
-    """Remarks on what timm's filter is about to resample, which it does silently."""
+def _resampled(name: str, source: Mapping[str, Tensor], encoder: Encoder) -> list[str]:
+    """Remarks on what timm's filter is about to resample, which it does silently; refuses what it cannot."""
     remarks = []
     patch, tokens = source.get("patch_embed.proj.weight"), source.get("pos_embed")
     if patch is not None and patch.ndim == 4 and patch.shape[-1] != encoder.patch_size:
@@ -185,13 +197,18 @@ def _resampled(source: Mapping[str, Tensor], encoder: Encoder) -> list[str]:
     if tokens is not None and here is not None and tokens.ndim == 3:
         prefix = 0 if encoder.model.no_embed_class else encoder.prefix
         old, new = (round((table.shape[1] - prefix) ** 0.5) for table in (tokens, here))
+        if old < 1 or (old**2 != tokens.shape[1] - prefix and tokens.shape != here.shape):
+            raise SslkitError(
+                f"{name} has positions of {tokens.shape[1]} tokens, {prefix} of them CLS or registers: the rest is no "
+                f"square grid and cannot be resampled to {new}x{new}; name its --arch"
+            )
         if old != new:
             remarks.append(f"positions resampled from {old}x{old} to {new}x{new} by timm (bicubic, antialias)")
     return remarks
 
 
 def _check_filled(
-    path: Path, arch: str, found: str, filtered: Mapping[str, Tensor], target: Mapping[str, Tensor]
+    path: str, arch: str, found: str, filtered: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> None:
     """Refuse what does not fill ``target`` exactly; ``found`` says what the file looks like."""
     shapes = [key for key in target if key in filtered and filtered[key].shape != target[key].shape]

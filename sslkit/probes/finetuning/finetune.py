@@ -20,11 +20,11 @@ from sslkit.data.batch import Batch
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.layer_decay import factors, freeze_below
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError, UsageError
 from sslkit.methods.base import DataFacts, drop_scales
 from sslkit.methods.supervised import Supervised
-from sslkit.probes.finetuning.layer_decay import factors, freeze_below
 from sslkit.probes.finetuning.prediction import EncoderClassifier, FloatLinear
 from sslkit.probes.finetuning.settings import EPOCHS, FEWEST_STEPS, SMALL, FinetuneSettings
 from sslkit.recipe.schema import Recipe

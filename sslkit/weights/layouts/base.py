@@ -1,14 +1,22 @@
-"""What a layout of published checkpoints is: how to recognise one, where its encoder lies, and what it calls its keys.
+"""What a layout of published checkpoints is: how to recognise one, where its encoder is, and what it calls its keys.
 
 A file dropped into this folder is tried by ``--weights FILE`` at once, and named in what is said about the file.
 """
 
 import re
 from abc import ABC
-from collections.abc import Collection, Mapping
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor
+
+# DINO's head, and what `heads/dino.py` calls the same tensors; weight normalisation has had two spellings in torch.
+HEAD = {
+    "last_layer.weight_v": "prototypes",
+    "last_layer.parametrizations.weight.original1": "prototypes",
+    "last_layer.weight_g": "length",
+    "last_layer.parametrizations.weight.original0": "length",
+}
 
 
 class Layout(ABC):
@@ -34,8 +42,13 @@ class Layout(ABC):
         "encoder",
     )
 
-    def recognises(self, keys: Collection[str]) -> bool:
-        """Whether a file with these dotted keys has the layout."""
+    def recognises(self, keys: Collection[str], about: Mapping[str, Any]) -> bool:
+        """Whether a file has the layout.
+
+        Args:
+            keys: dotted, of all its tensors.
+            about: the file's own description, see ``Checkpoint.about``.
+        """
         return self.sign is not None and any(re.search(self.sign, key) for key in keys)
 
     def timm_name(self, key: str) -> str | None:
@@ -46,3 +59,29 @@ class Layout(ABC):
         """The encoder's tensors under timm's names; override it where tensors are joined, split or moved."""
         named = ((self.timm_name(key), value) for key, value in state.items())
         return {name: value for name, value in named if name is not None}
+
+    def spec(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of ``EncoderSpec`` by the file's own description; those that it does not give are left out."""
+        return {}
+
+    def rest(self, tensors: Mapping[str, Tensor], opened: Sequence[str]) -> dict[str, tuple[str, Tensor]]:
+        """What a file holds besides the encoder that a method can start from: here DINO's head and the mask token.
+
+        Args:
+            tensors: all of the file's, by dotted key.
+            opened: the containers around the encoder.
+
+        Returns:
+            By the name that methods have for it without its branch (``mask_token``, ``heads.prototypes.mlp.0.weight``,
+            ``decoder.embed.weight``): the key in the file and the tensor.
+        """
+        inside = ".".join([*opened, ""]) if opened else ""
+        around = inside.removesuffix("backbone.")
+        found = {}
+        for key, value in tensors.items():
+            if key in (f"{inside}mask_token", f"{inside}masked_embed"):
+                found["mask_token"] = (key, value.reshape(1, -1))
+            elif key.startswith(f"{around}head.") and around != inside:
+                name = key.removeprefix(f"{around}head.")
+                found[f"heads.prototypes.{HEAD.get(name, name)}"] = (key, value)
+        return found

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -14,10 +15,10 @@ class Dinov2(Layout):
     title = "DINOv2 (arXiv:2304.07193)"
     sign = r"(^|\.)register_tokens$|\.mlp\.w12\.|(^|\.)blocks\.\d+\.\d+\."
 
-    def recognises(self, keys: Collection[str]) -> bool:
+    def recognises(self, keys: Collection[str], about: Mapping[str, Any]) -> bool:
         """Small models without registers show none of the signs: a mask token and layer scale give them away."""
         ends = {key.rpartition(".")[2] for key in keys if key.endswith("mask_token") or ".ls1." in key}
-        return super().recognises(keys) or {"mask_token", "gamma"} <= ends
+        return super().recognises(keys, about) or {"mask_token", "gamma"} <= ends
 
     def timm_name(self, key: str) -> str | None:
         """``blocks.<chunk>.<block>.`` loses the chunk: blocks are numbered through all chunks."""

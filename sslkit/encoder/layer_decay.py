@@ -8,17 +8,15 @@ lower learning rate than late ones. With L blocks and decay d:
 
 from torch import nn
 
-from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.encoder import AFTER, Encoder
 from sslkit.errors import UsageError
-
-LAST = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # what follows the blocks in timm's ViT
 
 
 def layer_of(name: str, depth: int) -> int:
     """The layer of a parameter of timm's ViT: 0 for embeddings, 1 ... L for blocks, L + 1 for what follows them."""
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
-    return depth + 1 if name.startswith(LAST) else 0
+    return depth + 1 if name.startswith(AFTER) else 0
 
 
 def factors(encoder: Encoder, decay: float) -> dict[nn.Parameter, float]:

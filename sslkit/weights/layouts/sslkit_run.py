@@ -1,0 +1,42 @@
+"""Sslkit's own training checkpoints, ``checkpoint.pt`` of a run: encoder, heads, decoder, predictors, centres."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sslkit.weights.layouts.base import Layout
+
+ENCODER = re.compile(r"^(student|teacher)?\.?(encoder\.)?model\.")
+
+
+class SslkitRun(Layout):
+    """timm's names below ``method``: both branches of a joint embedding, or one encoder."""
+
+    title = "sslkit's training checkpoint"
+    sign = r"^method\.(student|teacher|encoder)\."
+    # A MAE's teacher, where it has one, lies below `teacher.model` and only says what to hide: its student comes first.
+    containers = ("method", "student", "encoder", "model")
+
+    def recognises(self, keys: Any, about: Mapping[str, Any]) -> bool:
+        """By the keys; the branch that counts is the one that the run exports."""
+        if any(key.startswith("method.teacher.encoder.") for key in keys):
+            self.containers = ("method", "teacher", "encoder", "model")
+        return super().recognises(keys, about)
+
+    def spec(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """That of the run's ``encoder.json``."""
+        return {**about.get("spec", {}), "drop_path": 0.0} if about.get("spec") else {}
+
+    def rest(self, tensors: Mapping[str, Tensor], opened: Sequence[str]) -> dict[str, tuple[str, Tensor]]:
+        """All of the method but its encoders; of heads those of the branch whose encoder is used."""
+        branch, found = f"{opened[1]}.", {}
+        for key, value in tensors.items():
+            name = key.removeprefix("method.")
+            if name == key or ENCODER.match(name):
+                continue
+            part = name.removeprefix(branch).removeprefix("encoder.")
+            if not part.startswith(("student.", "teacher.")):
+                found[part] = (key, value)
+        return found
