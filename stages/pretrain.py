@@ -13,6 +13,7 @@ from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.training import Training, events_of, open_training
+from stages.inputs.weights import Beginning, begin_from
 from stages.options.basic import DataOptions, Device, DeviceOption, ResultOptions, WorkersOption
 from stages.options.recipe import RecipeOptions
 
@@ -25,6 +26,7 @@ STAGE = Stage(
     order=20,
     folder=PRETRAIN,
     expected=True,
+    otherwise="to train on from its weights use a new run: sslkit pretrain NEW_RUN --data {run} --weights {run} ...",
     home="encoder",
     requires="--recipe ...",
     gallery="What the model sees",
@@ -54,6 +56,16 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         bool, typer.Option("--tensorboard", help="Also write the log as TensorBoard events, to pretrain/tensorboard.")
     ] = False
 
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE|RUN|timm:NAME",
+            help="Start student and teacher from these weights; default: randomly initialised.",
+            show_default=False,
+        ),
+    ] = None
+
     def execute(self) -> None:
         """Train, or with ``--dry-run`` say what that would take."""
         recipe = self.recipe()
@@ -65,6 +77,14 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
             check_installed()
         run = open_run(self.run, self.data)
         run.need(run.manifest)
+        beginning = None
+        if self.weights is not None:
+            if run.pretrain.resolve() in [
+                Path(self.weights).resolve() / PRETRAIN,
+                *Path(self.weights).resolve().parents,
+            ]:
+                raise UsageError(f"--weights {self.weights} is this run's own: train a new run from it")
+            recipe, beginning = begin_from(self.weights, recipe)
 
         from sslkit.device import pick_device
         from sslkit.distributed.process_group import from_leader, process_group
@@ -72,24 +92,28 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
         device = pick_device(self.device.value)
         with process_group(device) as world:
-            training = open_training(run, recipe, device, worker_count(self.workers, device), world)
+            training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
             if self.dry_run:
                 results = training.cost() | (training.epochs_that_fit(self.minutes) if self.minutes else {})
                 if world.leads:
                     show(results, [f"{key:>28}  {value}" for key, value in results.items()], self.json)
             elif world.leads:
-                results = self._lead(training)
+                results = self._lead(training, beginning)
                 show(results, _lines(results), self.json)
             elif from_leader(False):
                 training.train(run.pretrain)
 
-    def _lead(self, training: Training) -> Result:
+    def _lead(self, training: Training, beginning: Beginning | None) -> Result:
         """Train under the stage contract, and let the other processes train along."""
         from sslkit.distributed.process_group import from_leader
         from sslkit.recipe.schema import as_dict
 
         run, config = training.run, as_dict(training.recipe)
         config["train"]["precision"] = training.precision
+        inputs = {"data": run.manifest}
+        if beginning is not None:
+            inputs |= beginning.inputs
+            config |= beginning.config
         with ExitStack() as dismissal:
             dismissal.callback(from_leader, False)  # whatever is refused here, the others stop waiting
 
@@ -106,12 +130,13 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 prepare=training.first_views,
                 work=work,
                 config=config,
-                inputs={"data": run.manifest},
+                inputs=inputs,
                 how={
                     "device": str(training.device),
                     "workers": training.workers,
                     "processes": training.world.size,
                     "recipes": self.recipes,
+                    **({"weights": self.weights} if self.weights else {}),
                 },
                 force=self.force,
             )

@@ -125,9 +125,7 @@ class Method(nn.Module, ABC):
             return {}
         encoder = next(module for module in self.modules() if isinstance(module, Encoder))  # the student's comes first
         if not encoder.vit:
-            raise UsageError(
-                f"optim.layer_decay goes by ViT blocks, but {encoder.spec.arch} is not a ViT: leave it out"
-            )
+            raise UsageError(f"optim.layer_decay requires a ViT, which {encoder.spec.arch} is not: leave it out")
         return layer_decay.factors(encoder, decay)
 
     @abstractmethod

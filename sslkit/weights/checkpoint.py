@@ -1,4 +1,4 @@
-"""A checkpoint file as plain tensors and plain data, with the description that lies next to it. Runs no code from it."""
+"""A checkpoint file as plain tensors and plain data, and the description next to it. No code in a file is ever run."""
 
 import argparse
 import pathlib
@@ -99,9 +99,7 @@ def read_checkpoint(path: Path) -> Any:
         why = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise SslkitError(f"{path} is not a readable checkpoint; it may be incomplete ({why})") from error
     if _depth(tree) > DEEPEST:
-        raise SslkitError(
-            f"{path} is no checkpoint: its mappings are nested more than {DEEPEST} deep, or in themselves"
-        )
+        raise SslkitError(f"{path} is no checkpoint: its mappings are nested over {DEEPEST} deep, or in themselves")
     return tree
 
 

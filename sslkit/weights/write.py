@@ -1,7 +1,8 @@
 """An encoder into files that plain timm loads."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors.torch
 
@@ -10,14 +11,19 @@ from sslkit.files import atomic, write_json
 
 
 def save_encoder(
-    encoder: Encoder, weights_path: Path, info_path: Path, branch: Literal["student", "teacher", "timm"]
+    encoder: Encoder,
+    weights_path: Path,
+    info_path: Path,
+    branch: Literal["student", "teacher", "timm"],
+    started_from: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an encoder so that plain timm loads it: ``timm.create_model(arch, **timm_kwargs)``, then strictly.
 
-    The same weights give the same bytes. Each file appears whole or not at all, the weights first.
+    The same weights give the same bytes. Each file appears whole or not at all, the weights first. ``started_from``
+    says which weights the training began with.
     """
     save_weights(encoder, weights_path)
-    write_json(info_path, encoder.info(branch))
+    write_json(info_path, {**encoder.info(branch), **({"started_from": started_from} if started_from else {})})
 
 
 def save_weights(encoder: Encoder, path: Path) -> None:

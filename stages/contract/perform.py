@@ -72,7 +72,10 @@ def perform(
         if old is not None:
             difference = describe_difference(old, wanted)
             if difference and (old["status"] == "done" or outputs(folder)):
-                raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it")
+                advice = (
+                    f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and old["status"] == "done" else ""
+                )
+                raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
             if not difference and old["status"] == "done" and outputs_intact(folder, old):
                 return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
         prepared = prepare()

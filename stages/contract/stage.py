@@ -59,6 +59,7 @@ class Stage:
         home: whose folder it is: the run's, that of the run whose data it uses, or that of the run whose encoder
             it evaluates (see ``Run.trained``).
         requires: the options that it cannot do without, for advice such as ``run `sslkit prepare RUN --source ...` ``.
+        otherwise: what to do where it was done with other settings, besides ``--force``; ``{run}`` is replaced.
         evaluates: whether its results evaluate the encoder. Otherwise they prepare or show something.
         metrics: what people call the numbers that its results list under ``headline``.
         protocol: the settings of its ``config`` that must be equal for two results to be comparable.
@@ -79,6 +80,7 @@ class Stage:
     expected: bool = False
     home: Literal["run", "data", "encoder"] = "run"
     requires: str = ""
+    otherwise: str = ""
     evaluates: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
     protocol: Sequence[str] = ()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sslkit.methods.base import Preview
     from sslkit.recipe.schema import Recipe
     from sslkit.training.loop import Trainer
+    from stages.inputs.weights import Beginning
 
 ROWS = 6  # images in the picture of the views
 
@@ -40,6 +41,7 @@ class Training:
     precision: "Precision"
     workers: int
     world: "World"
+    started_from: Result | None = None
 
     def first_views(self) -> "Preview":
         """What the model sees of the first images at its first step.
@@ -82,7 +84,7 @@ class Training:
         if not self.world.leads:
             return {}
         encoder, branch = method.exported()
-        save_encoder(encoder, run.encoder, run.encoder_info, branch)
+        save_encoder(encoder, run.encoder, run.encoder_info, branch, self.started_from)
         return {"encoder": str(run.encoder), "branch": branch, **self._results(trainer.total)}
 
     def _results(self, steps: int) -> Result:
@@ -184,8 +186,23 @@ class Training:
         return gathered_rows(features_of(frozen, images, mine), len(images))
 
 
-def open_training(run: Run, recipe: "Recipe", device: "torch.device", workers: int, world: "World") -> Training:
+def open_training(
+    run: Run,
+    recipe: "Recipe",
+    device: "torch.device",
+    workers: int,
+    world: "World",
+    beginning: "Beginning | None" = None,
+) -> Training:
     """Build a run's method and find out how many steps it has.
+
+    Args:
+        run: whose data it learns from.
+        recipe: resolved.
+        device: where the method goes.
+        workers: of the data loader.
+        world: this process among all.
+        beginning: the weights to start from; None for random ones. A checkpoint of the run, which is read later, wins.
 
     Raises:
         UsageError: the recipe contradicts itself or the data.
@@ -206,7 +223,13 @@ def open_training(run: Run, recipe: "Recipe", device: "torch.device", workers: i
     )
     if not Moment(0, order.steps_per_epoch, train.epochs).total:
         raise UsageError(f"{train.epochs:g} epochs of {order.steps_per_epoch} steps are not one step: raise --epochs")
-    return Training(run, recipe, opened, order, device, precision, workers, world)
+    started_from = None
+    if beginning is not None:
+        parts = beginning.start.apply(opened.method)
+        started_from = beginning.provenance(parts)
+        if world.leads:
+            say(beginning.line(parts))
+    return Training(run, recipe, opened, order, device, precision, workers, world, started_from)
 
 
 @contextmanager

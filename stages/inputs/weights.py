@@ -137,6 +137,16 @@ class Beginning:
     sha256: str
     remarks: list[str]
 
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The files that the training run depends on."""
+        return {"weights": self.named.files["weights"]} if self.named.files else {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the training run depends on where there is no file."""
+        return {} if self.named.files else {"weights": {"name": self.named.given, "sha256": self.sha256}}
+
     def provenance(self, parts: "Parts") -> dict[str, Any]:
         """What ``encoder.json`` says about the weights."""
         coverage = self.start.coverage
