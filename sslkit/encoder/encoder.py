@@ -231,7 +231,7 @@ class Encoder(nn.Module):
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
             "branch": branch,
-            "spec": asdict(self.spec),
+            "spec": {key: value for key, value in asdict(self.spec).items() if key != "norm_eps" or value},
             "load": "timm.create_model(arch, **timm_kwargs).load_state_dict(safetensors.torch.load_file(FILE))"
             + (f"; then eps = {self.spec.norm_eps:g} in every LayerNorm" if self.spec.norm_eps else ""),
         }

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sslkit.errors import SslkitError
+from sslkit.errors import UsageError
 
 # (width, blocks, heads) of timm's sizes.
 SIZES = {
@@ -52,7 +52,7 @@ def spec_of_shapes(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[st
         Empty for a state dict that is not a ViT's.
 
     Raises:
-        SslkitError: the number of heads, which no shape tells, cannot be assumed.
+        UsageError: the number of heads, which no shape tells, cannot be assumed.
     """
     patch = state.get("patch_embed.proj.weight")
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
@@ -62,9 +62,9 @@ def spec_of_shapes(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[st
     heads = next((h for d, n, h in SIZES if (d, n) == (width, depth)), 0)
     if not heads:
         if width % HEAD_WIDTH:
-            raise SslkitError(
+            raise UsageError(
                 f"the file has width {width} and {depth} blocks but does not say how many attention heads: "
-                "put the encoder.json or config.json of the model next to it, or name its architecture"
+                "put the model's encoder.json or config.json next to it, or name its --arch"
             )
         heads = width // HEAD_WIDTH
         remarks.append(f"{heads} attention heads assumed, {HEAD_WIDTH} wide each: the file does not say how many")

@@ -10,6 +10,7 @@ from sslkit.errors import SslkitError, UsageError
 from sslkit.files import read_json
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
+from stages.inputs.weights import TIMM, described, find_weights
 from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def resolve(
         raise UsageError("--patch-size goes with --arch; an existing encoder fixes its patch size")
     if options.pretrained and (weights is not None or arch is None):
         raise UsageError("--pretrained goes with --arch NAME, and without --weights")
+    if weights and weights.startswith(TIMM):
+        if arch is not None or options.pretrained:
+            raise UsageError(f"--weights {weights} names the architecture too: leave out --arch and --pretrained")
+        spec = {"arch": weights.removeprefix(TIMM), "image_size": image_size or 224, "patch_size": None}
+        return EncoderSource("timm", spec, spec["image_size"], {})
     if weights == "pixels":
         return EncoderSource("pixels", None, image_size or PIXELS_SIZE, {})
     if arch is not None:
@@ -71,7 +77,7 @@ def resolve(
             raise UsageError(f"--arch {arch} requires --pretrained, or --weights with a FILE or random")
         spec = {"arch": arch, "image_size": image_size or 224, "patch_size": patch_size}
         kind = "timm" if options.pretrained else "random" if baseline else "file"
-        files = {"weights": _existing(Path(str(weights)))} if kind == "file" else {}
+        files = {"weights": find_weights(str(weights)).files["weights"]} if kind == "file" else {}
         return EncoderSource(kind, spec, spec["image_size"], files, options.seed if baseline else None)
     return _described(run, options, image_size)
 
@@ -79,20 +85,26 @@ def resolve(
 def _described(run: Run, options: EncoderOptions, image_size: int | None) -> EncoderSource:
     """An encoder whose architecture an encoder.json describes: the run's, a file's, or that of ``--like``."""
     weights, model = options.weights, Run(options.like) if options.like is not None else run
-    info = model.encoder_info
+    file, info = model.encoder, model.encoder_info
     if weights == "random" and not info.exists():
         raise UsageError(f"--weights random requires --arch NAME or --like RUN: {model.path} has no trained encoder")
     if weights and weights != "random":
-        info = _existing(Path(weights)).with_suffix(".json")
-        if not info.exists():
-            raise UsageError(f"--weights {weights} requires --arch NAME, such as --arch vit_small_patch16_224")
+        found = find_weights(weights)
+        if "encoder_info" not in found.files:
+            spec, remarks = described(found.open())
+            for remark in remarks:
+                say(remark)
+            spec = {**spec, "image_size": image_size or spec.get("image_size") or 224, "drop_path": 0.0}
+            return EncoderSource("file", spec, spec["image_size"], found.files)
+        file, info = found.files["weights"], found.files["encoder_info"]
     if not weights:
         check_own(run)
     spec = {**_spec_in(model.need(info)), "drop_path": 0.0}
     spec["image_size"] = image_size or spec["image_size"]
     if weights == "random":
         return EncoderSource("random", spec, spec["image_size"], {}, options.seed)
-    file = Path(weights) if weights else run.need(run.encoder)
+    if not weights:
+        run.need(file)
     return EncoderSource(
         "file" if weights else "run", spec, spec["image_size"], {"weights": file, "encoder_info": info}
     )
@@ -127,7 +139,7 @@ def check_own(run: Run, named: bool = True) -> None:
         why, advice = f"has features of timm's {spec['arch']}", f"name it by --arch {spec['arch']} --pretrained"
     else:
         path = os.path.normpath(run.path / record["inputs"]["weights"]["path"])
-        arch = "" if "encoder_info" in record["inputs"] else f" --arch {spec['arch']}"
+        arch = "" if "drop_path" in spec else f" --arch {spec['arch']}"  # without it the files describe themselves
         why, advice = "has features of another encoder", f"name it by --weights {path}{arch}"
     raise SslkitError(f"{run.path} {why}: {advice if named else 'name a pretrained run'}")
 
@@ -140,12 +152,6 @@ def _likely(run: Run, spec: Mapping[str, Any]) -> str:
     theirs = read_json(home.encoder_info)["spec"]
     same = {**theirs, "drop_path": 0.0, "image_size": spec["image_size"]} == dict(spec)
     return os.path.relpath(home.path) if same else "A_PRETRAINED_RUN"
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise SslkitError(f"no checkpoint at {path}: --weights takes a file, or random, or pixels")
-    return path
 
 
 def _spec_in(path: Path) -> Result:

@@ -47,7 +47,7 @@ class NamedWeights:
         return fetched(self.timm_name) if self.timm_name else open_checkpoint(self.files["weights"])
 
 
-def named(given: str, whole: bool = False) -> NamedWeights:
+def find_weights(given: str, whole: bool = False) -> NamedWeights:
     """The weights that ``--weights`` names.
 
     Args:
@@ -62,7 +62,7 @@ def named(given: str, whole: bool = False) -> NamedWeights:
     path = Path(given)
     if not path.is_dir():
         if not path.is_file():
-            raise SslkitError(f"no weights at {path}: --weights takes a FILE, a RUN or timm:NAME")
+            raise SslkitError(f"no checkpoint at {path}: --weights takes a FILE, a RUN or timm:NAME")
         info = path.parent / "encoder.json" if path.name == "checkpoint.pt" else path.with_suffix(".json")
         return NamedWeights(given, {"weights": path, **({"encoder_info": info} if info.is_file() else {})})
     run = Run(path)
@@ -183,7 +183,7 @@ def begin_from(given: str, recipe: "Recipe") -> "tuple[Recipe, Beginning]":
     from sslkit.files import sha256
     from sslkit.weights.start import start_from
 
-    weights = named(given, whole=True)
+    weights = find_weights(given, whole=True)
     checkpoint = weights.open()
     recipe, remarks = _completed(recipe, checkpoint)
     try:

@@ -59,8 +59,8 @@ WeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        metavar="FILE|random|pixels",
-        help="The run's own encoder if absent; a checkpoint FILE; random or pixels for the two baselines.",
+        metavar="FILE|RUN|timm:NAME|random|pixels",
+        help="The run's own encoder if absent; weights in any layout; random or pixels for the two baselines.",
         show_default=False,
     ),
 ]
@@ -68,8 +68,8 @@ NoPixelsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        metavar="FILE|random",
-        help="The run's own encoder if absent; a checkpoint FILE; random for a randomly initialised one.",
+        metavar="FILE|RUN|timm:NAME|random",
+        help="The run's own encoder if absent; weights in any layout; random for a randomly initialised one.",
         show_default=False,
     ),
 ]

@@ -246,7 +246,7 @@ BAD = {
     "no data": (["--weights", "pixels"], 1, "run `sslkit prepare"),
     "no encoder": ([], 1, "run `sslkit pretrain"),
     "no file": (["--weights", "absent.pth", "--arch", "vit_tiny_patch16_224"], 1, "no checkpoint at absent.pth"),
-    "file without arch": (["--weights", "FILE"], 2, "requires --arch"),
+    "file of unknown heads": (["--weights", "FILE"], 2, "name its --arch"),
     "other architecture": (["--weights", "FILE", "--arch", "vit_tiny_patch16_224"], 1, "another architecture"),
     "arch alone": (["--arch", "resnet18"], 2, "requires --pretrained"),
     "unknown arch": (["--arch", "vit_tinny_patch16_224", "--weights", "random"], 2, "did you mean"),

@@ -22,7 +22,7 @@ class SslkitRun(Layout):
     def recognises(self, keys: Any, about: Mapping[str, Any]) -> bool:
         """By the keys; the branch that counts is the one that the run exports."""
         if any(key.startswith("method.teacher.encoder.") for key in keys):
-            self.containers = ("method", "teacher", "encoder", "model")
+            self.containers = ("method", "teacher", "student", "encoder", "model")
         return super().recognises(keys, about)
 
     def spec(self, about: Mapping[str, Any]) -> dict[str, Any]:
