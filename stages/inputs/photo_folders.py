@@ -46,7 +46,7 @@ def expect_same(run: Run, stage: str, images: Path, same: Callable[[Result], boo
     if record is None or was is None or Path(was).resolve() == images.resolve() or same(record):
         return
     raise SslkitError(
-        f"{run.folder(stage)} has results on the photos in {was}, and those on {images} would have the same name: "
+        f"{run.folder(stage)} holds results on the photos in {was}, and those on {images} would have the same name: "
         "rename one of the two folders, or replace the results with --force"
     )
 
