@@ -54,6 +54,12 @@ class Prepare(ResultOptions):
         str | None,
         typer.Option("--root", metavar="PATH", help="Where it is: folder, archive or URL.", show_default=False),
     ] = None
+    label_key: Annotated[
+        str | None,
+        typer.Option(
+            "--label-key", metavar="KEY", help="Where labels are in shards' json, or in parquet.", show_default=False
+        ),
+    ] = None
     fraction: Annotated[
         float | None,
         typer.Option("--fraction", help="Share of every class of train, such as 0.2.", show_default=False),
@@ -87,7 +93,7 @@ class Prepare(ResultOptions):
 
         subset = Subset(self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed)
         images: Source = registry.load(SOURCES, name)(root, self.seed)
-        images.took = took
+        images.took, images.label_key = took, self.label_key
         run, content = open_run(self.run), images.fingerprint()
         created, began = missing(run.path), []
 
@@ -104,7 +110,13 @@ class Prepare(ResultOptions):
                 STAGE,
                 prepare=lambda: _plan(run, images, subset, content),
                 work=pack,
-                config={"source": name, "content": content, "size": self.size, "subset": describe(subset)},
+                config={
+                    "source": name,
+                    "content": content,
+                    "size": self.size,
+                    "subset": describe(subset),
+                    **self._label_config(),
+                },
                 inputs={},
                 how={"root": root, "workers": self.workers, "strict": self.strict},
                 force=self.force,
@@ -116,6 +128,9 @@ class Prepare(ResultOptions):
                 _forget_failure(run, created)
             raise
         show(results, _lines(results), self.json)
+
+    def _label_config(self) -> dict[str, str]:
+        return {"label_key": self.label_key} if self.label_key else {}
 
 
 def _plan(run: Run, images: "Source", subset: "Subset", content: str) -> "PackingPlan":
@@ -174,6 +189,10 @@ def _results(manifest: dict[str, Any]) -> dict[str, Any]:
         "source": manifest["source"],
         "took": manifest["took"],
         **splits,
+        "splits": {
+            split: {key: value for key, value in facts.items() if key != "shards"}
+            for split, facts in manifest["splits"].items()
+        },
         "classes": len(manifest["classes"]),
         "labelled": {split: facts["labelled"] for split, facts in manifest["splits"].items()},
         "megabytes": round(sum(s["bytes"] for f in manifest["splits"].values() for s in f["shards"]) / 1e6, 1),

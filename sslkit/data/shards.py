@@ -43,13 +43,16 @@ class Record:
     members: Mapping[str, bytes]
 
 
-def write_shard(path: Path, records: Iterable[Record], skipped: list[dict[str, str]]) -> Index:
+def write_shard(
+    path: Path, records: Iterable[Record], skipped: list[dict[str, str]], seen: Mapping[str, Any] | None = None
+) -> Index:
     """Write a tar and then its index, each whole or not at all; with the index in place the shard is complete.
 
     Args:
         path: the tar.
         records: its samples, taken one by one: a single one is in memory at a time.
         skipped: what ``records`` left out, read once it is exhausted; goes into the index.
+        seen: other facts about the records, read likewise.
     """
     from webdataset.writer import TarWriter
 
@@ -68,7 +71,7 @@ def write_shard(path: Path, records: Iterable[Record], skipped: list[dict[str, s
                     row[name] = (offset + BLOCK, len(members[name]))
                     offset += BLOCK + -(-len(members[name]) // BLOCK) * BLOCK
                 rows.append(row)
-    facts = {"bytes": hashing.bytes, "sha256": hashing.digest.hexdigest(), "skipped": skipped}
+    facts = {"bytes": hashing.bytes, "sha256": hashing.digest.hexdigest(), "skipped": skipped, **(seen or {})}
     index = _index(keys, labels, rows, facts)
     write_index(index_path(path), index)
     return index

@@ -66,7 +66,7 @@ class Files(ABC):
         """Write a file's content, which may be larger than the memory."""
         target.write(self.read(index))
 
-    def _keep(self, entries: list[tuple[str, int, Any]]) -> Sequence[Any]:
+    def keep(self, entries: list[tuple[str, int, Any]]) -> Sequence[Any]:
         """Set the attributes from (name, size, where) entries; returns every ``where`` in the names' order."""
         seen = [e for e in entries if not any(p.startswith((".", "__MACOSX")) for p in e[0].split("/"))]
         seen.sort(key=itemgetter(0))
@@ -82,7 +82,7 @@ class Folder(Files):
 
     def __init__(self, root: Path):
         self.root = root
-        self._keep(list(_walk(str(root), "", ())))
+        self.keep(list(_walk(str(root), "", ())))
 
     def read(self, index: int) -> bytes:
         """Content of one file."""
@@ -125,7 +125,7 @@ class Tar(Files):
         self.path = path
         self._descriptor: int | None = None
         try:
-            self._offsets: Sequence[int] = self._keep(_tar_members(path, part))
+            self._offsets: Sequence[int] = self.keep(_tar_members(path, part))
         except (tarfile.TarError, EOFError) as error:
             raise SslkitError(f"{path} is truncated or not a tar ({error}); download or create it again") from error
 
@@ -163,14 +163,15 @@ def _tar_members(path: Path, part: Window | None = None) -> list[tuple[str, int,
         # tarfile stops silently at a damaged header or a cut between members; a complete tar ends in empty blocks.
         if handle.read(BLOCK) != bytes(BLOCK):
             raise tarfile.ReadError(f"no end-of-archive mark at byte {end}")
-    files = {_clean(m.name): (m.size, m.offset_data) for m in members if m.isreg()}
+    files = {clean(m.name): (m.size, m.offset_data) for m in members if m.isreg()}
     for link in (m for m in members if m.islnk()):
-        if _clean(link.linkname) in files:
-            files[_clean(link.name)] = files[_clean(link.linkname)]
+        if clean(link.linkname) in files:
+            files[clean(link.name)] = files[clean(link.linkname)]
     return [(name, size, offset) for name, (size, offset) in files.items()]
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
+    """A member's name without a leading ``./``."""
     return name.removeprefix("./")
 
 
@@ -182,10 +183,10 @@ class Zip(Files):
         self._zip: zipfile.ZipFile | None = None
         try:
             with zipfile.ZipFile(path) as archive:
-                members = [(_clean(m.filename), m.file_size, m.filename) for m in archive.infolist() if not m.is_dir()]
+                members = [(clean(m.filename), m.file_size, m.filename) for m in archive.infolist() if not m.is_dir()]
         except zipfile.BadZipFile as error:
             raise SslkitError(f"{path} is truncated or not a zip ({error}); download or create it again") from error
-        self._members: Sequence[str] = self._keep(members)
+        self._members: Sequence[str] = self.keep(members)
 
     def read(self, index: int) -> bytes:
         """Content of one member."""
@@ -231,56 +232,6 @@ def open_files(root: Path, scratch: Path) -> Files:
     if root.name.lower().endswith(".zip"):
         return Zip(root)
     raise SslkitError(f"{root} is neither a folder nor one of {', '.join(ARCHIVES)}")
-
-
-def first_files(root: Path) -> Files:
-    """The files of a folder or an archive, to see what it is: of a compressed tar only the names in its beginning.
-
-    Raises:
-        SslkitError: it does not exist, or the archive is damaged.
-    """
-    for suffix, opener in COMPRESSED_TARS.items():
-        if root.name.lower().endswith(suffix) and root.is_file():
-            return _Beginning(root, opener)
-    if root.is_file() and not root.name.lower().endswith(ARCHIVES):
-        return _Alone(root)
-    return open_files(root, root.parent)
-
-
-class _Alone(Files):
-    """A file that is no archive."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._keep([(path.name, path.stat().st_size, None)])
-
-    def read(self, index: int) -> bytes:
-        """Its content."""
-        return self.path.read_bytes()
-
-
-class _Beginning(Files):
-    """Names and sizes of the first members of a compressed tar; reading all of them takes minutes in a large one."""
-
-    members = 10_000
-    bytes = 1 << 28
-
-    def __init__(self, path: Path, opener: Callable[..., Any]):
-        entries = []
-        try:
-            with opener(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in tar:
-                    if member.isreg():
-                        entries.append((_clean(member.name), member.size, None))
-                    if len(entries) == self.members or member.offset_data + member.size > self.bytes:
-                        break
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError, ValueError) as error:
-            raise SslkitError(f"{path} is truncated or damaged ({error}); download it again") from error
-        self._keep(entries)
-
-    def read(self, index: int) -> bytes:
-        """Not possible: only names are known."""
-        raise OSError("the archive is compressed")
 
 
 def _uncompressed(path: Path, opener: Callable[..., Any], scratch: Path) -> Path:

@@ -1,9 +1,13 @@
 """File formats of images by their suffix: what can be read, what an extra can read, and what is only named."""
 
+import io
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import PurePosixPath
+
+from PIL import Image
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
@@ -59,3 +63,18 @@ def what_is_there(names: Iterable[str]) -> str:
     common = ", ".join(f"{count} {one}" for one, count in found.most_common(5))
     shards = "; if they are WebDataset shards, use --source shards" if found[".tar"] else ""
     return f"it holds {common}{shards}" + "".join(f"; {words}" for words in advice(found))
+
+
+def frames(data: bytes) -> int:
+    """How many frames or pages an image has; 1 where it cannot be told."""
+    animated = data.startswith((b"GIF8", b"II*\0", b"MM\0*")) or data[4:12] in (b"ftypavis", b"ftypmsf1", b"ftyphevc")
+    animated |= data[:4] == b"RIFF" and data[12:16] == b"VP8X" and len(data) > 20 and bool(data[20] & 2)
+    if not animated and not (data.startswith(b"\x89PNG") and b"acTL" in data[:200]):
+        return 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                return getattr(image, "n_frames", 1)
+    except Exception:  # Damaged files raise anything; whether it can be read is found by who decodes it.
+        return 1

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sslkit.data import images
 from sslkit.data.prepare.processes import run_all
 from sslkit.data.prepare.subset import Selection, Subset, describe, select
+from sslkit.data.prepare.summary import frame_remarks, see, split_facts
 from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
 from sslkit.data.sources.base import FetchError, Sample, Source
@@ -64,18 +65,24 @@ class Packer:
     def __call__(self, job: ShardJob, tick: Callable[[], None]) -> None:
         """Write one shard and its index; ``tick`` is called after every sample and may raise to stop."""
         skipped: list[dict[str, str]] = []
+        seen: dict[str, Any] = {}
         try:
-            write_shard(job.path, self._records(job, skipped, tick), skipped)
+            write_shard(job.path, self._records(job, skipped, seen, tick), skipped, seen)
         except OSError as error:
             raise SslkitError(
                 f"cannot write {job.path}: {error.strerror or error}; complete shards are kept, "
                 "rerun the same command to resume"
             ) from error
 
-    def _records(self, job: ShardJob, skipped: list[dict[str, str]], tick: Callable[[], None]) -> Iterator[Record]:
+    def _records(
+        self, job: ShardJob, skipped: list[dict[str, str]], seen: dict[str, Any], tick: Callable[[], None]
+    ) -> Iterator[Record]:
         for index, label in zip(job.indices.tolist(), job.labels.tolist(), strict=True):
             try:
-                yield _record(self.source.read(job.split, index), f"{job.split}-{index:08d}", label, self.size)
+                sample = self.source.read(job.split, index)
+                record = _record(sample, f"{job.split}-{index:08d}", label, self.size)
+                see(seen, sample, record)
+                yield record
             except InterruptedRun:
                 raise
             except (SslkitError, OSError) as error:
@@ -199,6 +206,7 @@ def pack(
         )
     source = type(planned.source).__module__.rpartition(".")[2]
     manifest |= {"size": size, "subset": describe(planned.subset), "source": source, "took": planned.source.took}
+    planned.source.remarks += frame_remarks(manifest["splits"])
     manifest |= {"remarks": planned.source.remarks, "left_out": dict(planned.source.left_out.most_common())}
     with atomic(folder / "skipped.jsonl", "w") as handle:
         handle.writelines(json.dumps(entry) + "\n" for entry in skipped)
@@ -263,7 +271,8 @@ def _summary(jobs: dict[str, list[ShardJob]], selection: Selection) -> tuple[dic
             first = f"{left_out[0]['image']}: {left_out[0]['reason']}"
             raise SslkitError(f"none of the {len(left_out)} images of {split} can be read; the first: {first}")
         labelled = any(bool((index.labels >= 0).any()) for index in indexes)
-        splits[split] = {"samples": samples, "labelled": labelled, "shards": shards}
+        facts = split_facts(indexes, selection.classes)
+        splits[split] = {"samples": samples, "labelled": labelled, **facts, "shards": shards}
         skipped += left_out
     digests = "".join(shard["sha256"] for split in splits.values() for shard in split["shards"])
     fingerprint = hashlib.sha256(digests.encode()).hexdigest()

@@ -52,6 +52,7 @@ class Source(ABC):
         took: what the source took the place for, such as "class folders in train/ and val/"; empty if that is clear.
         remarks: sentences about what was assumed or not used, for the end of ``prepare``.
         left_out: how many files are not used, by suffix such as ``.heic``.
+        label_key: the key or column that labels are in (``--label-key``), for sources that may have several.
     """
 
     classes: list[str]
@@ -66,6 +67,7 @@ class Source(ABC):
         self.took = ""
         self.remarks: list[str] = []
         self.left_out: Counter[str] = Counter()
+        self.label_key: str | None = None
 
     @classmethod
     def recognise(cls, files: Files, root: Path) -> str | None:

@@ -1,47 +1,116 @@
 """Existing WebDataset tars, local or remote, with ``cls`` and ``json`` members where there are labels.
 
 ``--root`` is a folder of tars, or a pattern of paths or URLs with braces: ``https://host/train-{000000..000146}.tar``.
-Tars with ``val`` or ``test`` in their name are val. Remote ones are fetched once, through webdataset, since the
-samples are packed in shuffled order; local ones are read where they lie.
+Tars with ``val`` or ``test`` in their name or folder are val. Remote ones are fetched once, through webdataset, since
+the samples are packed in shuffled order; local ones are read where they lie.
 """
 
 import glob
 import hashlib
-import json
 import re
+import tarfile
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sslkit.data import images
-from sslkit.data.prepare.archives import Tar, copy_stream, file_fingerprint
+from sslkit.data.prepare import formats, samples
+from sslkit.data.prepare.archives import Files, Tar, copy_stream, file_fingerprint
+from sslkit.data.prepare.samples import Member
+from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic, read_json
-
-IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
-VAL = re.compile(r"(^|[-_./])(val|valid|validation|test)([-_.\d]|$)")
-Member = dict[str, int]  # extension -> position in its tar
 
 
 class Shards(Source):
     """Samples of WebDataset tars."""
 
+    specific = 20
+
+    @classmethod
+    def recognise(cls, files: Files, root: Path) -> str | None:
+        """By the members of its first tar, or of the tar that the root is."""
+        if root.name.lower().endswith(".tar"):
+            return "a WebDataset shard" if samples.looks_like_samples(files.names) else None
+        tars = [i for i, name in enumerate(files.names) if name.lower().endswith(".tar")]
+        if not tars or files.window(tars[0]) is None:
+            return None
+        names = _first_names(root / files.names[tars[0]])
+        return f"{len(tars)} WebDataset shards" if samples.looks_like_samples(names) else None
+
     def open(self, scratch: Path) -> None:
         """Fetch what is remote and list the samples."""
         self._tars: list[Tar] = []
         self._samples: dict[str, list[tuple[int, str, Member]]] = {}
-        for url in self._urls:
+        splits = self._split_of_each()
+        dotted = 0
+        for url, split in splits.items():
             path = _fetched(url, scratch) if _is_remote(url) else Path(url)
-            split = "val" if VAL.search(url.rsplit("/", 1)[-1]) else "train"
             tar = Tar(path)
-            self._samples.setdefault(split, []).extend((len(self._tars), *sample) for sample in _samples(path, tar))
+            found, dots = samples.group(tar.names)
+            dotted += dots
+            found = self._with_images(path, tar, found)
+            self._samples.setdefault(split, []).extend((len(self._tars), *sample) for sample in found)
             self._tars.append(tar)
-        self._labels = {s: np.array([self._label(m) for m in found], np.int64) for s, found in self._samples.items()}
-        count = max((int(labels.max(initial=-1)) for labels in self._labels.values()), default=-1) + 1
-        self.classes = self._names(count)
+        self._used = list(splits)
+        if dotted:
+            self.remarks.append(f"{dotted} keys hold a dot: a key ends where the longest known file ending begins")
+        if "train" not in self._samples:
+            raise SslkitError(f"no train shards in {self.root}: only {', '.join(map(str, splits))}")
+        self._label()
+
+    def _split_of_each(self) -> dict[str, str]:
+        """The tars that are used and their splits; test is val where there is no val, else it is not used."""
+        above = str(Path(self.root or "").expanduser())
+        named = {url: _split_of(url.removeprefix(above)) for url in self._urls}
+        if "test" in named.values():
+            used = "val" not in named.values()
+            count = sum(split == "test" for split in named.values())
+            self.remarks.append(f"test ({count} shards) is {'used as val' if used else 'not used, as there is a val'}")
+            if not used:
+                self.left_out[".tar"] += count
+            named = {u: "val" if s == "test" else s for u, s in named.items() if used or s != "test"}
+        return named
+
+    def _with_images(self, path: Path, tar: Tar, found: dict[str, Member]) -> list[tuple[str, Member]]:
+        """The samples that have an image; the others are counted by their members."""
+        kept = [(key, members) for key, members in found.items() if samples.image_of(members)]
+        lost = [members for members in found.values() if not samples.image_of(members)]
+        if not kept:
+            kinds = formats.kinds(tar.names)
+            what = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            raise SslkitError(f"{path} holds no samples with an image: it holds {what or 'nothing'}")
+        if lost:
+            self.remarks.append(f"{len(lost)} samples of {path.name} have no image that can be read")
+            self.left_out += Counter(
+                f".{extension}" if extension else "without a suffix" for m in lost for extension in m
+            )
+        return kept
+
+    def _label(self) -> None:
+        """Set the labels and class names: from ``cls`` members, or from json where no sample has one."""
+        every = [sample for split in self._samples.values() for sample in split]
+        names: list[str] | None = None
+        if not self.label_key and any("cls" in members for _, _, members in every):
+            values = [samples.cls_value(self._member(s, "cls")) if "cls" in s[2] else None for s in every]
+        else:
+            facts = [samples.parsed(self._member(s, "json")) if "json" in s[2] else {} for s in every]
+            values, names, key = samples.json_labels(facts, self.label_key)
+            if self.label_key and not any(value is not None for value in values):
+                known = ", ".join(sorted({k for one in facts[:100] for k in one})[:8]) or "no keys"
+                raise UsageError(f"--label-key {self.label_key}: no json member has it; they hold {known}")
+            if key:
+                self.remarks.append(f"labels are '{key}' of the json members")
+        labels, found = samples.numbered(values)
+        self.classes = found or names or self._names(int(labels.max(initial=-1)) + 1)
+        ends = np.cumsum([len(split) for split in self._samples.values()])
+        self._labels = dict(zip(self._samples, np.split(labels, ends[:-1]), strict=True))
+
+    def _member(self, sample: tuple[int, str, Member], name: str) -> bytes:
+        return self._tars[sample[0]].read(sample[2][name])
 
     @cached_property
     def _urls(self) -> list[str]:
@@ -51,6 +120,7 @@ class Shards(Source):
             )
         if Path(self.root).is_dir():
             urls = [str(path) for path in sorted(Path(self.root).glob("*.tar"))]
+            urls = urls or [str(path) for path in sorted(Path(self.root).rglob("*.tar"))]
         else:
             from webdataset.shardlists import expand_urls
 
@@ -58,16 +128,6 @@ class Shards(Source):
         if not urls:
             raise SslkitError(f"no tars in {self.root}: --root names a folder of tars, or a pattern of paths or URLs")
         return urls
-
-    def _label(self, sample: tuple[int, str, Member]) -> int:
-        tar, key, members = sample
-        if "cls" not in members:
-            return -1
-        text = self._tars[tar].read(members["cls"])
-        try:
-            return int(text)
-        except ValueError:
-            raise SslkitError(f"{self._urls[tar]}: {key}.cls holds {text[:20]!r}, not a class number") from None
 
     def _names(self, count: int) -> list[str]:
         manifest = Path(self._urls[0]).parent / "manifest.json"
@@ -78,15 +138,15 @@ class Shards(Source):
         return [str(i) for i in range(count)]
 
     def splits(self) -> dict[str, np.ndarray]:
-        """Labels from the ``cls`` members."""
+        """Labels from the ``cls`` or ``json`` members."""
         return self._labels
 
     def read(self, split: str, index: int) -> Sample:
         """The image's own bytes; other binary members go along."""
         tar, key, members = self._samples[split][index]
         found = {name: self._tars[tar].read(position) for name, position in members.items() if name != "cls"}
-        info = _json(found.pop("json", b"{}"))
-        image = found.pop(next(name for name in IMAGES if name in found))
+        info = samples.parsed(found.pop("json", b"{}"))
+        image = found.pop(samples.image_of(found) or "")
         return Sample(
             key=str(info.pop("key", key)),
             image=image,
@@ -99,7 +159,7 @@ class Shards(Source):
     def name(self, split: str, index: int) -> str:
         """The key, behind its tar."""
         tar, key, _ = self._samples[split][index]
-        return f"{self._urls[tar]}#{key}"
+        return f"{self._used[tar]}#{key}"
 
     def fingerprint(self) -> str:
         """Of the URLs and of the local files' content."""
@@ -133,22 +193,16 @@ def _fetched(url: str, scratch: Path) -> Path:
     return copy
 
 
-def _samples(path: Path, tar: Tar) -> list[tuple[str, Member]]:
-    """(key, members) of a tar; the key ends at the first dot of the file's name, as in webdataset."""
-    found: dict[str, Member] = {}
-    for position, name in enumerate(tar.names):
-        folder, _, file = name.rpartition("/")
-        stem, _, extension = file.partition(".")
-        found.setdefault(f"{folder}/{stem}" if folder else stem, {})[extension.lower()] = position
-    samples = [(key, members) for key, members in found.items() if not members.keys().isdisjoint(IMAGES)]
-    if not samples:
-        raise SslkitError(f"{path} holds no samples with an image member ({', '.join(IMAGES)})")
-    return samples
+def _split_of(url: str) -> str:
+    """By the tar's name, else by the folders above it."""
+    parts = [part for part in re.split(r"[/\\]", url) if part]
+    return next((split for split in map(split_within, reversed(parts)) if split), "train")
 
 
-def _json(data: bytes) -> dict[str, Any]:
+def _first_names(path: Path) -> list[str]:
+    """The first names in a tar; none if it is damaged."""
     try:
-        value = json.loads(data)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {"json": value}
+        with tarfile.open(path, "r:") as tar:
+            return [member.name for member, _ in zip(tar, range(40), strict=False) if member.isreg()]
+    except (tarfile.TarError, OSError):
+        return []

@@ -1,0 +1,79 @@
+"""What a person should know of a prepared dataset: counts, classes, sizes, and frames that were not used."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sslkit.data.prepare import formats
+from sslkit.data.shard_index import Index
+from sslkit.data.shards import Record
+from sslkit.data.sources.base import Sample
+
+
+def see(seen: dict[str, Any], sample: Sample, record: Record) -> None:
+    """Add a sample to what is known of its shard: the smallest and the largest size, and images of several frames."""
+    info = json.loads(record.members["json"])
+    size = [info["height"], info["width"]]
+    seen["smallest"] = min(seen.get("smallest", size), size, key=_area)
+    seen["largest"] = max(seen.get("largest", size), size, key=_area)
+    frames = formats.frames(sample.image)
+    if frames > 1:
+        seen["frames"] = [*seen.get("frames", []), [sample.key, frames]]
+
+
+def _area(size: Sequence[int]) -> tuple[int, int]:
+    return size[0] * size[1], size[0]
+
+
+def split_facts(indexes: Sequence[Index], classes: Sequence[str]) -> dict[str, Any]:
+    """Facts of a split: images with a label, the smallest and the largest class, sizes, images of several frames.
+
+    Args:
+        indexes: of its shards.
+        classes: names by label.
+    """
+    labels = np.concatenate([index.labels for index in indexes])
+    found, counts = np.unique(labels[labels >= 0], return_counts=True)
+    facts: dict[str, Any] = {"labelled_images": int(counts.sum()), "classes": len(found)}
+    if len(found):
+        for word, at in (("smallest_class", counts.argmin()), ("largest_class", counts.argmax())):
+            facts[word] = [classes[found[at]], int(counts[at])]
+    seen = [index.facts for index in indexes if "smallest" in index.facts]
+    if seen:
+        sizes = [min((one["smallest"] for one in seen), key=_area), max((one["largest"] for one in seen), key=_area)]
+        facts["smallest_image"], facts["largest_image"] = sizes
+    frames = [entry for one in seen for entry in one.get("frames", [])]
+    if frames:
+        facts["frames"] = {"images": len(frames), "unused": sum(n - 1 for _, n in frames), "such_as": min(frames)}
+    return facts
+
+
+def frame_remarks(splits: dict[str, Any]) -> list[str]:
+    """A remark for each split that has images of several frames or pages."""
+    remarks = []
+    for split, facts in splits.items():
+        if "frames" in facts:
+            name, count = facts["frames"]["such_as"]
+            what = f"{facts['frames']['images']} files of {split} hold several frames or pages"
+            remarks.append(
+                f"{what}, {facts['frames']['unused']} beyond the first are not used (such as {name}: {count})"
+            )
+    return remarks
+
+
+def split_line(split: str, facts: dict[str, Any]) -> str:
+    """A split in a line: ``train  24 images, 40 x 40 px, 3 classes of 8``."""
+    words = [f"{split:<6} {facts['samples']} image{'' if facts['samples'] == 1 else 's'}"]
+    if "smallest_image" in facts:
+        small, large = (f"{width} x {height}" for height, width in (facts["smallest_image"], facts["largest_image"]))
+        words.append(f"{small} px" if small == large else f"{small} to {large} px")
+    labelled, count = facts.get("labelled_images", 0), facts.get("classes", 0)
+    if not labelled:
+        return ", ".join([*words, "no labels"])
+    if labelled < facts["samples"]:
+        words.append(f"{labelled} labelled")
+    (small, fewest), (large, most) = facts["smallest_class"], facts["largest_class"]
+    span = f"of {fewest}" if fewest == most else f"of {fewest} ({small}) to {most} ({large})"
+    return ", ".join([*words, f"{count} class{'' if count == 1 else 'es'} {span}"])
