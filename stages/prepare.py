@@ -204,9 +204,11 @@ def _results(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(results: dict[str, Any]) -> list[str]:
+    from sslkit.data.prepare.summary import split_line
+
     labels = f"{results['classes']} classes" if results["classes"] else "no labels"
     lines = [f"source {results['source']}" + (f": {results['took']}" if results.get("took") else "")]
-    lines += [f"{split:<6} {results[split]} images" for split in ("train", "val") if split in results]
+    lines += [split_line(split, facts) for split, facts in results.get("splits", {}).items()]
     if "val" not in results:
         lines.append("val    none (--val-fraction 0.1 holds one out)")
     lines.append(f"{labels}, {results['megabytes']} MB")
@@ -215,6 +217,6 @@ def _lines(results: dict[str, Any]) -> list[str]:
         lines.append(f"{results['skipped']} images that cannot be read skipped (data/skipped.jsonl says which and why)")
     left = results.get("left_out", {})
     if left:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
-        lines.append(f"{sum(left.values())} files left out: {kinds}")
+        kinds, count = ", ".join(f"{count} {kind}" for kind, count in left.items()), sum(left.values())
+        lines.append(f"{count} file{'' if count == 1 else 's'} left out: {kinds}")
     return lines
