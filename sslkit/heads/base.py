@@ -20,15 +20,10 @@ from sslkit.schedules import Moment
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What a head makes of tokens.
+    """What a head makes of tokens."""
 
-    Attributes:
-        embedding: (..., E), before the L2 normalisation.
-        logits: (..., K) float32; None for a head without prototypes.
-    """
-
-    embedding: Tensor
-    logits: Tensor | None = None
+    embedding: Tensor  # (..., E), before the L2 normalisation
+    logits: Tensor | None = None  # (..., K) float32; None for a head without prototypes
 
     @property
     def scores(self) -> Tensor:
@@ -38,12 +33,9 @@ class HeadOutput:
 
 
 class Head(nn.Module, ABC):
-    """A head; a kind without prototypes has ``embed`` only.
+    """A head on an encoder's width D; a kind without prototypes has ``embed`` only.
 
-    Args:
-        width: D, the encoder's.
-        config: sizes.
-        lender: the built head that ``config.lender`` names.
+    ``lender`` is the built head that ``config.lender`` names.
     """
 
     class Config(HeadSection):
@@ -108,7 +100,7 @@ def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False
     widths = [width, *[hidden] * (layers - 1), out]
     modules: list[nn.Module] = []
     for index in range(layers):
-        # BatchNorm would take a bias away again.
+        # BatchNorm would subtract a bias again.
         linear = nn.Linear(widths[index], widths[index + 1], bias=not batch_norm or index == layers - 1)
         if batch_norm:
             modules += [linear, BatchNorm(widths[index + 1]), nn.ReLU()]
@@ -121,7 +113,7 @@ def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False
 
 
 def build(width: int, sections: Mapping[str, HeadSection]) -> HeadDict:
-    """All heads of a branch, by name; a head that shares layers is built after the one whose layers it shares."""
+    """All heads of a branch, by name; one that shares another head's layers is built after that head."""
     heads = HeadDict()
     for name, section in sorted(sections.items(), key=lambda item: item[1].lender is not None):
         kind: type[Head] = registry.load("sslkit.heads", section.kind)

@@ -14,7 +14,7 @@ from sslkit.schedules import Duration, Moment
 class PrototypeHead(Head):
     """A bottleneck and K prototypes.
 
-    iBOT's heads that are not shared still share the MLP (arXiv:2111.07832): ``trunk`` names the head that lends it.
+    Even iBOT's separate heads share their MLP (arXiv:2111.07832): ``trunk`` names the head that lends it.
     """
 
     class Config(Head.Config):
@@ -27,7 +27,7 @@ class PrototypeHead(Head):
         layers: int = Field(default=3, gt=0)
         norm: Literal["fixed", "free"] = "fixed"  # of each prototype's weight vector; free is learned
         frozen: Duration = 1.0  # epochs in which the last layer does not move
-        trunk: str | None = None  # the head whose MLP this one shares
+        trunk: str | None = None  # a head that shares its MLP with this one
 
         @property
         def embedding(self) -> int:
@@ -41,7 +41,7 @@ class PrototypeHead(Head):
 
         @property
         def lender(self) -> str | None:
-            """The head whose MLP this one shares."""
+            """The head that shares its MLP."""
             return self.trunk
 
     def __init__(self, width: int, config: Config, lender: "PrototypeHead | None" = None):

@@ -7,12 +7,9 @@ from sslkit.distributed.sums import log_sum_exp
 
 
 def sharpen(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
-    """The teacher's targets: softmax((logits - center) / temperature) in float32.
+    """The teacher's targets: softmax((logits - center) / temperature) in float32, (..., K).
 
-    Args:
-        logits: (..., K).
-        center: (K,), what is subtracted so that no prototype dominates.
-        temperature: below the student's, so that the targets are not uniform.
+    The centre (K,) keeps any prototype from dominating; a temperature below the student's keeps targets from uniform.
     """
     return ((logits.float() - center) / temperature).softmax(-1)
 
@@ -33,9 +30,6 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
         logits: (..., B, K); every leading index (a view) is balanced by itself.
         temperature: the papers' epsilon.
         iterations: the papers use 3.
-
-    Returns:
-        (..., B, K) float32 without gradient, rows sum to 1.
     """
     # Logarithms: a prototype far from every token, or a token far from every prototype, would vanish in float32.
     log_q = logits.float() / temperature

@@ -14,7 +14,7 @@ def cross_view_cross_entropy(student: Tensor, targets: Tensor, temperature: floa
     """Mean cross-entropy over pairs of different views.
 
     Args:
-        student: (V, B, K) logits; the first G views are those that the teacher saw too.
+        student: (V, B, K) logits; the teacher saw the first G views, too.
         targets: (G, B, K) probabilities.
         temperature: the student's.
 

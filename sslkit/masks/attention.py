@@ -39,7 +39,7 @@ class AttentionMasking(Masking):
 
     def _shown_ranks(self, crops: Crops) -> np.ndarray:
         """(C, N) bool: which ranks a hint reveals. Their number can be 0 on small grids."""
-        ratio = crops.shared.uniform(*self.ratio)  # drawn anew, independent of the masking ratio
+        ratio = crops.shared.uniform(*self.ratio)  # another draw, independent of the masking ratio
         shown = np.zeros((len(crops.counts), crops.patches), dtype=bool)
         for row, count, generator in zip(shown, crops.counts, crops.generators, strict=True):
             top = min(int(self.hint_share * crops.patches), int(count))

@@ -22,15 +22,10 @@ from sslkit.recipe.sections import MaskSection
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of a batch of crops.
+    """The masks of a batch of crops."""
 
-    Attributes:
-        mask: (C, N) bool on the device, True = hidden.
-        counts: (C,) int64 on the host, hidden tokens of each crop.
-    """
-
-    mask: Tensor
-    counts: np.ndarray
+    mask: Tensor  # (C, N) bool on the device, True = hidden
+    counts: np.ndarray  # (C,) int64 on the host, hidden tokens of each crop
 
     def to(self, device: torch.device) -> "Masks":
         """The same masks on a device; ``counts`` stays on the host."""
@@ -39,7 +34,7 @@ class Masks:
     @cached_property
     def index(self) -> Tensor:
         """(M,) int64 on the device: hidden tokens in the flattened (C x N) order; M is known from ``counts``."""
-        # A stable sort, not nonzero(): that one would wait for the device to learn its output's size.
+        # A stable sort, not nonzero(), which would wait for the device to know the size of its output.
         order = self.mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)
         return order[: int(self.counts.sum())]
 
@@ -62,23 +57,14 @@ class Masks:
 
 @dataclass(frozen=True)
 class Crops:
-    """What a strategy chooses from. C crops of N patches each, view by view.
+    """What a strategy chooses from. C crops of N patches each, view by view."""
 
-    Attributes:
-        counts: (C,) int64, how many tokens to hide of each crop; 0 must hide none.
-        grid: patch rows and columns; N is their product.
-        generators: one for each crop.
-        shared: a generator that is the same for every crop and process of this step.
-        attention: (C, N) the teacher's attention from CLS, mean over heads; given when ``needs_attention``.
-        objects: (C, N) float32, the share of each patch that the object covers; given when ``needs_objects``.
-    """
-
-    counts: np.ndarray
-    grid: tuple[int, int]
-    generators: Sequence[np.random.Generator]
-    shared: np.random.Generator
-    attention: Tensor | None = None
-    objects: Tensor | None = None
+    counts: np.ndarray  # (C,) int64, how many tokens to hide of each crop; 0 must hide none
+    grid: tuple[int, int]  # patch rows and columns; N is their product
+    generators: Sequence[np.random.Generator]  # one for each crop
+    shared: np.random.Generator  # the same for every crop and process of this step
+    attention: Tensor | None = None  # (C, N) the teacher's, from CLS, mean over heads; given when ``needs_attention``
+    objects: Tensor | None = None  # (C, N) float32, share of a patch that the object covers; when ``needs_objects``
 
     @property
     def patches(self) -> int:
@@ -106,7 +92,7 @@ class Masking(MaskSection, ABC):
         attention: Tensor | None = None,
         objects: Tensor | None = None,
     ) -> Masks:
-        """Masks of all global crops of a batch.
+        """Masks of the V x B global crops of a batch, view by view.
 
         Args:
             seed: the run's.
@@ -116,9 +102,6 @@ class Masking(MaskSection, ABC):
             grid: patch rows and columns.
             attention: (V x B, N) on the device, view by view, when ``needs_attention``.
             objects: (V x B, N) on the device, when ``needs_objects``.
-
-        Returns:
-            Masks of V x B crops, view by view.
         """
         if self.needs_attention and attention is None:
             raise UsageError(f"mask.strategy {self.strategy} needs a teacher's attention: add a teacher to the recipe")

@@ -38,8 +38,7 @@ class BlockMasking(Masking):
     def _lay_block(self, mask: np.ndarray, missing: int, crop: np.random.Generator) -> bool:
         """Try one block that hides at least one and at most ``missing`` new tokens; whether it was laid."""
         rows, columns = mask.shape
-        smallest = min(self.min_share * mask.size, missing)
-        area = crop.uniform(smallest, missing)
+        area = crop.uniform(min(self.min_share * mask.size, missing), missing)
         aspect = math.exp(crop.uniform(math.log(self.min_aspect), -math.log(self.min_aspect)))
         height = max(1, round(math.sqrt(area * aspect)))
         width = max(1, round(math.sqrt(area / aspect)))

@@ -63,11 +63,9 @@ class AttentionDistill(Objective):
         value = cross_entropy(targets, logarithm(student)).mean()
         entropy = cross_entropy(targets, logarithm(targets)).mean()
         seen = student.detach()
-        return Term(
-            value,
-            metrics={
-                "kl": value.detach() - entropy,
-                "teacher_attention_entropy": entropy,
-                "student_attention_entropy": cross_entropy(seen, logarithm(seen)).mean(),
-            },
-        )
+        metrics = {
+            "kl": value.detach() - entropy,
+            "teacher_attention_entropy": entropy,
+            "student_attention_entropy": cross_entropy(seen, logarithm(seen)).mean(),
+        }
+        return Term(value, metrics)

@@ -40,12 +40,9 @@ def pooled(patches: Tensor, weights: Tensor) -> Tensor:
 
 
 def push(foreground: Tensor, background: Tensor, margin: float) -> Tensor:
-    """How much more alike than ``margin`` foregrounds and other views' backgrounds are; mean over pairs, 0-dim.
+    """How much the cosine of foregrounds with other views' backgrounds exceeds ``margin``; mean over pairs, 0-dim.
 
-    Args:
-        foreground: (G, B, E) the student's.
-        background: (G, B, E) the teacher's.
-        margin: a cosine.
+    Both are (G, B, E): the student's foregrounds and the teacher's backgrounds.
     """
     pairs = permutations(range(len(foreground)), 2)
     cosines = [F.cosine_similarity(foreground[s].float(), background[t].float(), dim=-1) for s, t in pairs]
@@ -69,7 +66,7 @@ class AttentionPool(PrototypeObjective):
         self.pushing = config
 
     def forward(self, scene: Scene) -> Term:
-        """The loss; the push is also a metric of its own.
+        """The loss; the push is also a separate metric.
 
         Raises:
             UsageError: there is one global crop, and so no pair.

@@ -18,17 +18,11 @@ from sslkit.recipe.sections import HeadSection
 
 
 def shares(attention: Tensor, masks: Masks) -> Tensor:
-    """Each hidden token's share of its crop's attention to hidden tokens.
+    """Each hidden token's share of its crop's attention to hidden tokens: (M,) in the order of ``Masks.index``.
 
-    Args:
-        attention: (C, N) of the unmasked crops, mean over heads.
-        masks: of the C crops.
-
-    Returns:
-        (M,) in the order of ``Masks.index``.
+    The attention (C, N) is that of the unmasked crops, mean over heads.
     """
-    hidden = attention.masked_fill(~masks.mask, 0)
-    return over_patches(hidden).flatten()[masks.index]
+    return over_patches(attention.masked_fill(~masks.mask, 0)).flatten()[masks.index]
 
 
 class AttentionWeighted(HiddenObjective):

@@ -5,7 +5,7 @@ With z1, z2 the embeddings of two views, each dimension standardised over the ba
     C = z1^T z2 / N,    L = sum_i (1 - C_ii)^2 + lambda sum_i sum_{j != i} C_ij^2
 
 is pulled towards the identity: a dimension agrees with itself in the other view and says nothing about the others.
-It needs no negatives, no stopped gradient and no teacher; a teacher's embedding may take the place of z2.
+It needs no negatives, no stopped gradient and no teacher; z2 may also be a teacher's embedding.
 """
 
 from pydantic import Field
@@ -24,14 +24,8 @@ def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def loss(correlation: Tensor, off_diagonal: float) -> Tensor:
-    """Squared distance to the identity, a sum over the D^2 entries: near D before training.
-
-    Args:
-        correlation: (D, D).
-        off_diagonal: lambda, the weight of the redundancy.
-    """
-    diagonal = correlation.diagonal()
-    return (1 - diagonal).square().sum() + off_diagonal * _off_diagonal(correlation)
+    """Squared distance of (D, D) to the identity, with lambda off the diagonal: a sum, near D before training."""
+    return (1 - correlation.diagonal()).square().sum() + off_diagonal * _off_diagonal(correlation)
 
 
 def _off_diagonal(correlation: Tensor) -> Tensor:
@@ -56,7 +50,6 @@ class BarlowTwins(EmbeddingObjective):
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss; metrics: the mean of the diagonal, and the root mean square off it."""
         correlation = cross_correlation(online, target)
-        width = len(correlation)
-        redundancy = _off_diagonal(correlation.detach()) / max(width * (width - 1), 1)
+        redundancy = _off_diagonal(correlation.detach()) / max(len(correlation) * (len(correlation) - 1), 1)
         metrics = {"diagonal": correlation.diagonal().mean(), "off_diagonal_rms": redundancy.clamp_min(0).sqrt()}
         return loss(correlation, self.off_diagonal), metrics

@@ -26,36 +26,22 @@ from sslkit.schedules import Duration, Moment, linear
 
 @dataclass(frozen=True)
 class PatchOutput:
-    """What a head made of the hidden tokens of the global crops.
+    """What a head made of the hidden tokens of the global crops."""
 
-    Attributes:
-        logits: (M, K) float32, in the order of ``Masks.index``.
-        mean_logits: (K,) over ALL tokens of all global crops; the teacher's only.
-    """
-
-    logits: Tensor
-    mean_logits: Tensor | None = None
+    logits: Tensor  # (M, K) float32, in the order of ``Masks.index``
+    mean_logits: Tensor | None = None  # (K,) over ALL tokens of all global crops; the teacher's only
 
 
 @dataclass(frozen=True)
 class BranchOutput:
-    """What the student or the teacher made of its views; the global crops come first.
+    """What the student or the teacher made of its views; the global crops come first."""
 
-    Attributes:
-        cls: (V, B, D) CLS tokens.
-        patches: (G, B, N, D) patch tokens of the global crops; None for an encoder that is no ViT.
-        attention: (G, B, H, N) of the global crops, when some objective or mask reads it.
-        heads: CLS through each head, by name; (V, B, ...).
-        hidden: hidden patch tokens through each head, by name.
-        modules: the heads themselves, for objectives that make tokens of their own.
-    """
-
-    cls: Tensor
-    patches: Tensor | None = None
-    attention: Tensor | None = None
-    heads: Mapping[str, HeadOutput] = field(default_factory=dict)
-    hidden: Mapping[str, PatchOutput] = field(default_factory=dict)
-    modules: Mapping[str, Head] = field(default_factory=dict)
+    cls: Tensor  # (V, B, D)
+    patches: Tensor | None = None  # (G, B, N, D) of the global crops; None for an encoder that is not a ViT
+    attention: Tensor | None = None  # (G, B, H, N) of the global crops, when some objective or mask reads it
+    heads: Mapping[str, HeadOutput] = field(default_factory=dict)  # CLS through each head, by name; (V, B, ...)
+    hidden: Mapping[str, PatchOutput] = field(default_factory=dict)  # hidden patch tokens through each head, by name
+    modules: Mapping[str, Head] = field(default_factory=dict)  # the heads, for objectives that pool tokens themselves
 
 
 def in_float32(x: Tensor) -> AbstractContextManager[Any]:
@@ -64,7 +50,7 @@ def in_float32(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def over_patches(attention: Tensor) -> Tensor:
-    """(..., N) attention from CLS -> the same, float32, each row a distribution over the patches alone.
+    """(..., N) attention from CLS -> float32, each row a distribution over the patches alone.
 
     What went to CLS and registers is left out: how much that is differs between the branches and says nothing about
     where in the image a head looks.
@@ -74,66 +60,45 @@ def over_patches(attention: Tensor) -> Tensor:
 
 
 def over_peak(row: Tensor) -> Tensor:
-    """(..., N) attention -> the same, relative to the row's largest, which becomes 1."""
+    """(..., N) attention relative to the row's largest, which becomes 1."""
     return row / row.amax(-1, keepdim=True).clamp_min(1e-20)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that an objective may use.
+    """Everything that an objective may use."""
 
-    Attributes:
-        student: its global crops are the masked ones.
-        teacher: saw the unmasked global crops, without gradient; None when the recipe has no teacher.
-        masks: of the global crops, view by view; None when the recipe has no mask.
-        at: where the run stands.
-        global_views: G, how many of the views are global crops.
-    """
-
-    student: BranchOutput
-    teacher: BranchOutput | None
-    masks: Masks | None
+    student: BranchOutput  # its global crops are the masked ones
+    teacher: BranchOutput | None  # of the unmasked global crops, without gradient; None without a teacher in the recipe
+    masks: Masks | None  # of the global crops, view by view; None when the recipe has no mask
     at: Moment
-    global_views: int = 2
+    global_views: int = 2  # G, how many of the views are global crops
 
 
 @dataclass(frozen=True)
 class Term:
-    """What an objective returns.
+    """What an objective returns."""
 
-    Attributes:
-        loss: 0-dim with gradient, without the recipe's weight.
-        metrics: 0-dim tensors without gradient, to be logged.
-        statistics: what ``after_step`` needs; means over the batch, so that averaging them over equal parts is exact.
-    """
-
-    loss: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    loss: Tensor  # 0-dim with gradient, without the recipe's weight
+    metrics: dict[str, Tensor] = field(default_factory=dict)  # 0-dim without gradient, to be logged
+    # What ``after_step`` needs; means over the batch, so that averaging them over equal parts is exact.
     statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
     """One term of the loss.
 
-    Attributes tell the method what to compute; those of the class hold unless its settings decide otherwise:
-        reads_cls: the head is applied to the CLS tokens of all views.
-        reads_scores: the head's prototypes are used, not only its embedding.
-        reads_hidden: the head is applied to hidden patch tokens; needs a mask and a ViT.
-        reads_patches: patch tokens of the global crops are looked at; needs a ViT.
-        reads_attention: both branches' CLS attention is computed; needs a ViT.
-        reads_teacher_attention: the teacher's alone is.
-        needs_teacher: the recipe must have a teacher.
-        couples_batch: the loss of a batch is no mean over its images, so gradient accumulation is refused.
+    Its attributes tell the method what to compute; the settings of an objective may override those of its class.
     """
 
-    reads_cls: bool = False
-    reads_scores: bool = False
-    reads_hidden: bool = False
-    reads_patches: bool = False
-    reads_attention: bool = False
-    reads_teacher_attention: bool = False
-    needs_teacher: bool = False
-    couples_batch: bool = False
+    reads_cls: bool = False  # the head is applied to the CLS tokens of all views
+    reads_scores: bool = False  # the head's prototypes are used, not only its embedding
+    reads_hidden: bool = False  # the head is applied to hidden patch tokens; requires a mask and a ViT
+    reads_patches: bool = False  # patch tokens of the global crops are used; requires a ViT
+    reads_attention: bool = False  # both branches' CLS attention is computed; requires a ViT
+    reads_teacher_attention: bool = False  # only the teacher's is
+    needs_teacher: bool = False  # the recipe must have a teacher
+    couples_batch: bool = False  # a batch's loss is no mean over its images, so gradient accumulation is refused
 
     class Config(ObjectiveSection):
         """Keys of the objective's section in a recipe."""
@@ -144,11 +109,7 @@ class Objective(nn.Module, ABC):
         self.head = config.head or ""
 
     def prototypes_of(self, head: HeadSection | None) -> int:
-        """K of the objective's head.
-
-        Raises:
-            UsageError: it has no prototypes.
-        """
+        """K of the objective's head; ``UsageError`` if it has no prototypes."""
         if head is None or head.prototypes is None:
             raise UsageError(f"{type(self).__name__} needs a head with prototypes, and heads.{self.head} has none")
         return head.prototypes
@@ -162,7 +123,7 @@ class Objective(nn.Module, ABC):
 
 
 class PrototypeObjective(Objective):
-    """An objective whose targets are the teacher's centred and sharpened prototypes (arXiv:2104.14294, section 3.1).
+    """An objective with the teacher's centred and sharpened prototypes as targets (arXiv:2104.14294, section 3.1).
 
     ``centering: mean`` subtracts a moving average, ``sinkhorn`` spreads the batch evenly over the prototypes instead
     (arXiv:2006.09882), ``none`` does neither.
@@ -220,14 +181,12 @@ class HiddenObjective(PrototypeObjective):
 
     def forward(self, scene: Scene) -> Term:
         """The mean over crops; a crop without a mask counts 0."""
-        c = self.settings
         assert scene.teacher is not None and scene.masks is not None
         student, teacher = scene.student.hidden[self.head].logits, scene.teacher.hidden[self.head]
         assert teacher.mean_logits is not None
-        targets = self.targets(teacher.logits, scene.at)
+        targets, weights = self.targets(teacher.logits, scene.at), self.token_weights(scene)
         crops = len(scene.masks.counts)
-        weights = self.token_weights(scene)
-        value = hidden_cross_entropy(student, targets, weights, crops, c.student_temperature)
+        value = hidden_cross_entropy(student, targets, weights, crops, self.settings.student_temperature)
         metrics = {"center_norm": self.center.norm()}
         if masked := int((scene.masks.counts > 0).sum()):
             # A crop without a mask adds 0 to the loss; the entropies are those of the crops that have one.
@@ -238,8 +197,8 @@ class HiddenObjective(PrototypeObjective):
 class EmbeddingObjective(Objective):
     """An objective that compares the embeddings of two views of each image.
 
-    ``against`` says whose embedding the other view's is: the teacher's, the student's own with gradient, or the
-    student's own without (``stopped``). ``views: all`` lets local crops take part; they meet global ones only.
+    ``against`` chooses the other view's embedding: the teacher's, the student's own with gradient, or the student's own
+    without (``stopped``). ``views: all`` adds local crops; they are compared with global ones only.
 
     Raises:
         UsageError: no head is named, or there is one view only.
@@ -265,9 +224,7 @@ class EmbeddingObjective(Objective):
     def compare(self, online: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one pair of views, and metrics.
 
-        Args:
-            online: (B, E) float32, the student's embedding of a view, with gradient.
-            target: (B, E) float32, the embedding of another view of the same images.
+        Both are (B, E) float32 embeddings of views of the same images; ``online`` is the student's, with gradient.
         """
 
     def forward(self, scene: Scene) -> Term:
@@ -283,9 +240,9 @@ class EmbeddingObjective(Objective):
         """Pairs (online, target) of different views, (B, E) each; with ``student`` every pair comes once."""
         students = scene.student.heads[self.head].embedding
         against = self.pairing.against
-        whose = scene.teacher if against == "teacher" else scene.student
-        assert whose is not None
-        targets = whose.heads[self.head].embedding[: scene.global_views]
+        branch = scene.teacher if against == "teacher" else scene.student
+        assert branch is not None
+        targets = branch.heads[self.head].embedding[: scene.global_views]
         if against != "student":
             targets = targets.detach()
         views = len(students) if self.pairing.views == "all" else scene.global_views

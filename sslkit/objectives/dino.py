@@ -20,13 +20,9 @@ class Dino(PrototypeObjective):
 
     def forward(self, scene: Scene) -> Term:
         """The loss; the teacher's mean logits are what the centre moves to."""
-        c = self.settings
         assert scene.teacher is not None
         logits = scene.teacher.heads[self.head].scores
         targets = self.targets(logits, scene.at)
-        value = loss(scene.student.heads[self.head].scores, targets, c.student_temperature)
-        return Term(
-            value,
-            metrics=assignment_metrics(targets.flatten(0, 1), value.detach(), self.center),
-            statistics={"mean_logits": logits.mean((0, 1))},
-        )
+        value = loss(scene.student.heads[self.head].scores, targets, self.settings.student_temperature)
+        metrics = assignment_metrics(targets.flatten(0, 1), value.detach(), self.center)
+        return Term(value, metrics, statistics={"mean_logits": logits.mean((0, 1))})

@@ -4,7 +4,7 @@ With a_h the attention from CLS to the patches of head h of the student's last b
 
     L = mean over crops and over pairs g < h of  cos(a_g, a_h),
 
-which is 1 where all heads look at the same patches and 0 where no two of them share one. The paper takes the
+which is 1 where all heads attend to the same patches and 0 where no two of them share one. The paper takes the
 product of the whole attention matrices; a cosine cannot be made small by attending to CLS and registers instead.
 No gradient reaches the last block's values: only its queries and keys, and what is below.
 """
@@ -17,11 +17,7 @@ from sslkit.objectives.base import Objective, Scene, Term, over_patches
 
 
 def loss(attention: Tensor) -> Tensor:
-    """Mean cosine over pairs of heads.
-
-    Args:
-        attention: (..., H, N), H at least 2; the scale of a row does not matter.
-    """
+    """Mean cosine over pairs of heads: (..., H, N), H at least 2, with rows of any scale -> 0-dim."""
     heads = attention.shape[-2]
     unit = F.normalize(over_patches(attention), dim=-1)
     # |sum of H unit vectors|^2 = H + twice the sum of the cosines of all pairs.

@@ -1,4 +1,4 @@
-"""InfoNCE: tell the other view of an image apart from views of other images (SimCLR's NT-Xent, arXiv:2002.05709).
+"""InfoNCE: pick the other view of an image among views of other images (SimCLR's NT-Xent, arXiv:2002.05709).
 
 With unit embeddings, an anchor z_a, its positive z_p and the candidates of its softmax,
 
@@ -22,10 +22,8 @@ from sslkit.recipe.sections import HeadSection
 def similarities(online: Tensor, target: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
     """Cosines of anchors and candidates.
 
-    Args:
-        online: (N, E).
-        target: (N, E), row by row the positives.
-        symmetric: both are anchors, and all others are candidates.
+    Both are (N, E); the rows of ``target`` are the positives. With ``symmetric`` both are anchors, and all other rows
+    candidates.
 
     Returns:
         (A, C) cosines, -inf where an anchor would meet itself, and (A,) the candidate that is the positive.

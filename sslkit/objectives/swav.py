@@ -33,7 +33,7 @@ class Swav(Objective):
     couples_batch = True
 
     class Config(Objective.Config):
-        """Temperatures, and whose codes are predicted."""
+        """Temperatures, and the branch that gives the codes."""
 
         against: Literal["student", "teacher"] = "student"
         temperature: float = Field(default=0.1, gt=0)
@@ -49,8 +49,8 @@ class Swav(Objective):
         """The loss over all pairs of a global crop's code and another crop's scores."""
         c = self.settings
         scores = scene.student.heads[self.head].scores
-        whose = scene.teacher if c.against == "teacher" else scene.student
-        assert whose is not None
-        codes = sinkhorn(whose.heads[self.head].scores[: scene.global_views], c.epsilon)
+        branch = scene.teacher if c.against == "teacher" else scene.student
+        assert branch is not None
+        codes = sinkhorn(branch.heads[self.head].scores[: scene.global_views], c.epsilon)
         value = loss(scores, codes, c.temperature)
         return Term(value, assignment_metrics(codes.flatten(0, 1), value.detach()))

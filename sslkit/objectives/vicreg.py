@@ -41,13 +41,7 @@ def redundancy(cov: Tensor) -> Tensor:
 
 
 def loss(z1: Tensor, z2: Tensor, weights: tuple[float, float, float]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss, and its parts without their weights.
-
-    Args:
-        z1: (B, D).
-        z2: (B, D).
-        weights: of invariance, variance, covariance.
-    """
+    """The loss of (B, D) and (B, D), and its parts without their weights of invariance, variance, covariance."""
     covariances = covariance(z1), covariance(z2)
     parts = {
         "invariance": F.mse_loss(z1, z2),

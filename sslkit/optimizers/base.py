@@ -31,10 +31,7 @@ def build(
 ) -> torch.optim.Optimizer:
     """An optimizer over all parameters that require a gradient; biases and 1-D parameters do not decay.
 
-    Args:
-        module: what is trained.
-        section: the recipe's.
-        factors: what a parameter's learning rate is multiplied by; 1 for those that are not there.
+    A parameter's learning rate is multiplied by its factor, 1 where it has none.
     """
     assert isinstance(section, Optimizer)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -61,11 +58,7 @@ def schedule(optimizer: torch.optim.Optimizer, section: OptimSection, batch_size
 
 @torch.no_grad()
 def clip_each(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
-    """Scale every parameter's gradient to a norm of at most ``limit``, each by itself as DINO does.
-
-    Args:
-        parameters: those with a gradient are clipped, in place.
-        limit: None clips nothing.
+    """Scale every parameter's gradient, in place, to a norm of at most ``limit``, each by itself as DINO does.
 
     Returns:
         The norm of all gradients together before clipping, 0-dim on the device; not finite when any gradient is.
@@ -91,7 +84,7 @@ def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
 
 
 def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Set the moments, momenta and step counts of parameters that start anew back to 0, as at the first step."""
+    """Reset the moments, momenta and step counts of parameters that start over to 0, as at the first step."""
     for parameter in parameters:
         for value in optimizer.state.get(parameter, {}).values():
             value.zero_()

@@ -34,19 +34,12 @@ from sslkit.schedules import Duration, in_epochs
 
 @dataclass(frozen=True)
 class PlugIns:
-    """Sections whose keys are those of a plug-in.
+    """A section, or several, with the keys of a plug-in."""
 
-    Attributes:
-        package: the plug-ins' folder.
-        base: has the keys that all of them share.
-        key: the key that names the plug-in; None where the section's own name does.
-        default: the plug-in of a section that names none.
-    """
-
-    package: str
-    base: type[Strict]
-    key: str | None = None
-    default: str | None = None
+    package: str  # the plug-ins' folder
+    base: type[Strict]  # has the keys that all of them share
+    key: str | None = None  # the key that names the plug-in; None where the section's own name does
+    default: str | None = None  # the plug-in of a section that names none
 
 
 # Not one discriminated union of all sections: that would import every plug-in, and with deep clustering FAISS.
@@ -118,13 +111,7 @@ class Recipe(Strict):
 
 
 def _plug_in_section(field: str, value: Any, name: str = "") -> Any:
-    """A section, validated by the class of the plug-in that it names.
-
-    Args:
-        field: of the recipe, a key of ``PLUG_INS``.
-        value: of the section.
-        name: of the section, where the field has several.
-    """
+    """A section, validated by the class of its plug-in; ``name`` is the section's, where the field has several."""
     known, where = PLUG_INS[field], f"{field}.{name}" if name else field
     if field == "method" and isinstance(value, str):
         value = {"name": value}

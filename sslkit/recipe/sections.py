@@ -92,13 +92,13 @@ class ViewsSection(Strict):
 
 
 class MethodSection(Strict):
-    """The method, a file of ``methods/``, which adds keys of its own; ``method: mae`` is short for ``{name: mae}``."""
+    """The method, a file of ``methods/``, which adds its keys; ``method: mae`` is short for ``{name: mae}``."""
 
     name: str = "joint_embedding"
 
 
 class MaskSection(Strict):
-    """What the student does not see; ``strategy`` names a file of ``masks/``, which adds keys of its own."""
+    """What the student does not see; ``strategy`` names a file of ``masks/``, which adds its keys."""
 
     strategy: str = ""
     ratio: tuple[float, float] = (0.1, 0.5)  # share of the patches that is hidden, uniform between the two
@@ -120,7 +120,7 @@ class TeacherSection(Strict):
 
 
 class HeadSection(Strict):
-    """A head of the student and of its teacher; ``kind`` names a file of ``heads/``, which adds keys of its own."""
+    """A head of the student and of its teacher; ``kind`` names a file of ``heads/``, which adds its keys."""
 
     kind: str
 
@@ -141,19 +141,19 @@ class HeadSection(Strict):
 
     @property
     def lender(self) -> str | None:
-        """Name of another head some of whose layers are this one's, too."""
+        """Name of another head that shares layers with this one."""
         return None
 
 
 class ObjectiveSection(Strict):
-    """A term of the loss; its name in ``objectives`` is a file there, which adds keys of its own."""
+    """A term of the loss; its name in ``objectives`` is a file there, which adds its keys."""
 
     weight: float = Field(default=1.0, ge=0)
     head: str | None = "prototypes"  # one of the recipe's heads; null for an objective that needs none
 
 
 class OptimSection(Strict):
-    """The optimizer and its schedule; ``name`` is a file of ``optimizers/``, which adds keys of its own."""
+    """The optimizer and its schedule; ``name`` is a file of ``optimizers/``, which adds its keys."""
 
     name: str
     lr: float = Field(default=5.0e-4, gt=0)  # per 256 images of the global batch
