@@ -8,17 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-COLLAPSED_SHARE = 0.02  # of ln K: below it the targets tell nothing about the image
+COLLAPSED_SHARE = 0.02  # of ln K: below it the targets say nothing about the image
 COLLAPSED_STD = 0.05  # of normalised features times sqrt(D), 1 when they fill the sphere evenly
 PAIRS_AT_ONCE = 1024  # rows of the matrix of all pairs
 UNIFORM, ONE_PROTOTYPE, ALIKE = "uniform targets", "one prototype", "features alike"
 
 
 def effective_rank(features: Tensor) -> float:
-    """RankMe (arXiv:2210.02885): exp of the entropy of the normalised singular values.
-
-    Args:
-        features: (N, D).
+    """RankMe (arXiv:2210.02885) of (N, D) features: exp of the entropy of the normalised singular values.
 
     Returns:
         Between 1 (all on a line) and min(N, D); NaN where a feature is not finite.
@@ -31,24 +28,17 @@ def effective_rank(features: Tensor) -> float:
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
-    """Mean squared distance of the two views of an image on the unit sphere (arXiv:2005.10242, alpha = 2).
-
-    Args:
-        first: (N, D) features of a view of each image.
-        second: (N, D) of another view of the same images.
+    """Mean squared distance of two views of each image, (N, D), on the unit sphere (arXiv:2005.10242, alpha = 2).
 
     Returns:
-        0 where views make no difference, 2 where the two are as far apart as those of unrelated images, at most 4.
+        0 where views make no difference, 2 where the two are as different as unrelated images, at most 4.
     """
     difference = F.normalize(first.double(), dim=-1) - F.normalize(second.double(), dim=-1)
     return float(difference.square().sum(-1).mean())
 
 
 def uniformity(features: Tensor) -> float:
-    """Log of the mean Gaussian potential of all pairs of images on the unit sphere (arXiv:2005.10242, t = 2).
-
-    Args:
-        features: (N, D), N at least 2.
+    """Log of the mean Gaussian potential of all pairs of N >= 2 images on the unit sphere (arXiv:2005.10242, t = 2).
 
     Returns:
         0 where all images are alike; the more evenly they fill the sphere the lower, with a bound near -4.
@@ -66,7 +56,7 @@ def uniformity(features: Tensor) -> float:
 def assignment_metrics(
     targets: Tensor, cross_entropies: Tensor, center: Tensor | None = None, weights: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Metrics of the soft assignment of tokens to K prototypes, from which ``collapses`` reads its verdict.
+    """Metrics of the soft assignment of tokens to K prototypes, which ``collapses`` reads.
 
     With p the teacher's and q the student's distribution, H(p, q) = h(p) + KL(p || q). KL -> 0 is collapse: h -> 0 when
     one prototype takes all (no centring), h -> ln K when all are alike (no sharpening); arXiv:2104.14294, section 5.3.
@@ -97,11 +87,9 @@ def assignment_metrics(
 def collapses(row: Mapping[str, Any]) -> dict[str, str]:
     """What has collapsed in one logged row, and how; empty when nothing has.
 
-    With h = mean H(p) and H(mean p) of the teacher's targets, H(mean p) - h is what they tell about the image.
-    When that is gone, h tells the two collapses apart (arXiv:2104.14294, section 5.3).
-
-    Args:
-        row: metrics by name. What is missing, null or not finite gives no verdict.
+    With h = mean H(p) and H(mean p) of the teacher's targets, H(mean p) - h is what they say about the image. When that
+    is gone, h distinguishes the two collapses (arXiv:2104.14294, section 5.3). Metrics that are missing, null or not
+    finite count as healthy.
 
     Returns:
         By objective ``"uniform targets"`` or ``"one prototype"``; ``"features alike"`` under ``"features"``.

@@ -6,14 +6,9 @@ from torch import Tensor, _foreach_lerp_, nn  # pyright: ignore[reportPrivateImp
 
 @torch.no_grad()
 def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Teacher <- momentum x teacher + (1 - momentum) x student, in place.
+    """Teacher <- momentum x teacher + (1 - momentum) x student, in place; both have the same parameters in one order.
 
     Parameters are averaged. Buffers (BatchNorm's running statistics) are copied: they are averages already.
-
-    Args:
-        teacher: the module that moves.
-        student: a module with the same parameters in the same order.
-        momentum: in [0, 1].
     """
     old: list[Tensor] = list(teacher.parameters())
     new: list[Tensor] = list(student.parameters())

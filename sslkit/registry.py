@@ -17,7 +17,7 @@ from sslkit.errors import UsageError, did_you_mean
 
 
 def names(package: str) -> list[str]:
-    """Sorted names of the plug-ins in a package such as ``"sslkit.masks"``; ``base`` and private modules are none.
+    """Sorted names of the plug-ins in a package such as ``"sslkit.masks"``, without ``base`` and private modules.
 
     The folder is listed and nothing in it imported, so ``--help`` stays fast.
     """

@@ -13,17 +13,11 @@ Duration = float | str
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run stands, before the given optimizer step.
+    """The progress of a run, before an optimizer step."""
 
-    Attributes:
-        step: optimizer steps done, from 0.
-        steps_per_epoch: optimizer steps in one epoch.
-        epochs: epochs in the whole run.
-    """
-
-    step: int
+    step: int  # optimizer steps done, from 0
     steps_per_epoch: int
-    epochs: float
+    epochs: float  # in the whole run
 
     @property
     def epoch(self) -> float:
@@ -70,8 +64,8 @@ def cosine(start: float, end: float, share: float) -> float:
 def warmup_cosine(peak: float, end: float, warmup: Duration, at: Moment) -> float:
     """Linear from 0 to ``peak`` over the warm-up, then a cosine to ``end`` over what is left of the run.
 
-    However short the run is, it reaches the peak, at its last step at the latest. A warm-up of less than one step is
-    none: that step would have rate 0.
+    Even a short run reaches the peak, at its last step at the latest. A warm-up shorter than one step is left out: that
+    step would have rate 0.
 
     >>> warmup_cosine(2.0, 0.0, "10%", Moment(step=0, steps_per_epoch=1, epochs=1))
     2.0

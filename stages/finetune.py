@@ -148,13 +148,9 @@ class Finetune(EncoderOptions, TuningOptions, ResultOptions):
 
 def _variant(start: Start, few: str, self_train: bool, unfreeze: int | None) -> str:
     """What is measured, apart from the tuning: "", or for instance "random-labels-0.01"."""
-    words = [
-        *(["random"] if start == Start.random else []),
-        *([few] if few else []),
-        *(["self-train"] if self_train else []),
-        *([f"unfreeze-{unfreeze}"] if unfreeze is not None else []),
-    ]
-    return "-".join(words)
+    part = "" if unfreeze is None else f"unfreeze-{unfreeze}"
+    words = ["random" if start == Start.random else "", few, "self-train" if self_train else "", part]
+    return "-".join(filter(None, words))
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ class FinetuneInputs:
     Attributes:
         tuner: trains.
         images: labelled train images to learn from.
-        others: rows of train whose labels are missing or not used.
+        others: rows of train with labels that are missing or not used.
         val: labelled val images.
         parts: positions among ``images`` to learn from and to hold out; None where nothing is chosen.
     """

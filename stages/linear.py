@@ -1,7 +1,7 @@
 """``sslkit linear``: a linear probe whose setting is chosen on held-out train; val is evaluated once, at the end.
 
-Variants: ``linear:augment`` learns from augmented crops, through the encoder once per epoch; ``linear:labels-0.01``
-from that share of the labels of train; ``linear:augment-labels-0.01`` both. Results are written at the end only, so an
+Variants: ``linear:augment`` trains on augmented crops, through the encoder once per epoch; ``linear:labels-0.01`` with
+that share of the labels of train; ``linear:augment-labels-0.01`` both. Results are written at the end only, so an
 interrupted probe starts again.
 """
 
@@ -132,7 +132,7 @@ class Linear(DataOptions, ResultOptions):
 
 
 def _arrays(config: Result) -> list[str]:
-    """The arrays whose rows are joined."""
+    """The arrays that are joined row by row."""
     return ["cls" if config["layers"] is None else "blocks", *(["patch_mean"] if config["patch_mean"] else [])]
 
 
@@ -146,7 +146,7 @@ def extracted_from(run: Run) -> EncoderSource:
     record = run.record("extract")
     if record is None:
         raise UsageError(
-            f"--augment requires the encoder of {run.features}, but these features are another program's: leave it out"
+            f"--augment requires the encoder of {run.features}, but another program made these features: leave it out"
         )
     config, read = record["config"], record["inputs"]
     if config["encoder"] is None:
@@ -161,15 +161,7 @@ def extracted_from(run: Run) -> EncoderSource:
 
 @dataclass(frozen=True)
 class LinearInputs:
-    """The features, opened and checked, and how to train on them.
-
-    Attributes:
-        train: with the labels to learn from.
-        val: to evaluate on.
-        settings: of the probe.
-        device: where the heads are trained.
-        crops: with ``--augment``, makes the features to learn from.
-    """
+    """The features, opened and checked, and how to train on them; ``crops`` is for ``--augment``."""
 
     train: "Features"
     val: "Features"
@@ -179,7 +171,7 @@ class LinearInputs:
 
 
 def _prepare(run: Run, config: Result, source: EncoderSource | None, device: str, workers: str) -> LinearInputs:
-    """Open the features, and refuse what cannot be learnt from them.
+    """Open the features and check that a probe can be trained on them.
 
     Raises:
         SslkitError: splits that do not fit, NaN, one class only, or too few labels to choose by.

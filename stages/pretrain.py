@@ -115,7 +115,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
             inputs |= beginning.inputs
             config |= beginning.config
         with ExitStack() as dismissal:
-            dismissal.callback(from_leader, False)  # whatever is refused here, the others stop waiting
+            dismissal.callback(from_leader, False)  # if anything is refused here, the others stop waiting
 
             def work(folder: Path, views: "Preview") -> Result:
                 dismissal.pop_all()

@@ -27,9 +27,9 @@ STAGE = Stage(name="preview", help="Draw what a recipe's model will see.", order
 @STAGE.command
 @dataclass(kw_only=True)
 class PreviewCommand(RecipeOptions, DataOptions):
-    """Draw the views, masks and targets of a recipe's first step; drawn anew each time, also while the run trains.
+    """Draw the views, masks and targets of a recipe's first step; works even while the run trains.
 
-    It takes the recipe options of `sslkit pretrain`: the same words show what that command would begin with.
+    It takes the recipe options of `sslkit pretrain`, and shows what that command would begin with.
     """
 
     images: Annotated[int, typer.Option("--images", min=1, help="Rows of the picture, one image each.")] = 6
@@ -48,7 +48,7 @@ class PreviewCommand(RecipeOptions, DataOptions):
 
 
 def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Result:
-    """Write the picture, and beside it the resolved recipe it shows."""
+    """Write the picture, and the resolved recipe next to it."""
     import torch
 
     from sslkit.files import atomic
@@ -60,7 +60,7 @@ def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Res
     steps_per_epoch = max(len(opened.images) // recipe.train.batch_size, 1)
     with torch.no_grad():
         seen = opened.method.preview(opened.batch(count), Moment(0, steps_per_epoch, recipe.train.epochs))
-    # No lock and no stage.json: no stage reads this folder, and a run that is being trained is not disturbed.
+    # No lock and no stage.json: no stage reads this folder, and a training run is not disturbed.
     folder = run.folder(STAGE.name)
     folder.mkdir(parents=True, exist_ok=True)
     opened.draw(seen, folder / VIEWS)

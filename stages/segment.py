@@ -131,7 +131,6 @@ class SegmentInputs:
     """The photos and the encoders, opened and checked.
 
     Attributes:
-        photos: to evaluate on.
         encoders: by name: ``trained`` where there is one, and ``random``.
         parts: photos and rows to train the probe on, and to test it on; None without the probe.
         unavailable: protocols that were asked for and that the encoder does not allow, and why.
@@ -193,7 +192,7 @@ def _train_and_test(run: Run, photos: "Photos", seed: int, from_data: bool) -> "
         order = rng.generator(seed, "segment/train-and-test").permutation(images)
         train, test = ((photos, sorted(part.tolist())) for part in (order[: images // 2], order[images // 2 :]))
     if len(train[1]) < 2:
-        raise SslkitError(f"{images} photos are too few for the probe, which needs four: leave it out of --protocol")
+        raise SslkitError(f"the probe needs four photos, but there are {images}: leave it out of --protocol")
     return train, test
 
 

@@ -25,47 +25,30 @@ from sslkit.schedules import Moment
 
 @dataclass(frozen=True)
 class Losses:
-    """What a method made of a batch.
+    """What a method made of a batch."""
 
-    Attributes:
-        loss: 0-dim with gradient.
-        metrics: 0-dim tensors without gradient, to be logged.
-        statistics: what ``after_step`` needs, averaged by the loop over micro-batches and processes.
-        terms: the weighted parts of ``loss`` by name, with gradient, where there are several.
-    """
-
-    loss: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    loss: Tensor  # 0-dim with gradient
+    metrics: dict[str, Tensor] = field(default_factory=dict)  # 0-dim without gradient, to be logged
+    # What ``after_step`` needs, averaged by the loop over micro-batches and processes.
     statistics: dict[str, Tensor] = field(default_factory=dict)
-    terms: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)  # weighted parts of ``loss``, with gradient, if several
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a method may know about the training images before it sees any.
-
-    Attributes:
-        samples: their number.
-        classes: the number of classes; 0 where none is labelled.
-    """
+    """What a method may know about the training images before it sees any."""
 
     samples: int = 0
-    classes: int = 0
+    classes: int = 0  # number of classes; 0 where none is labelled
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the model sees of a batch, for a picture with one row per image.
+    """What the model sees of a batch, for a picture with one row per image."""
 
-    Attributes:
-        pictures: by title, (V, B, 3, S, S) float, normalised by ImageNet's mean and std, in the order they are drawn.
-        masks: (V, B, N) bool of the first entry of ``pictures``, True = hidden; None where nothing is.
-        captions: a line for each image, such as the right answer; empty for none.
-    """
-
-    pictures: dict[str, Tensor]
-    masks: Tensor | None = None
-    captions: Sequence[str] = ()
+    pictures: dict[str, Tensor]  # by title, in order: (V, B, 3, S, S) float, normalised by ImageNet's mean and std
+    masks: Tensor | None = None  # (V, B, N) bool of the first entry of ``pictures``, True = hidden
+    captions: Sequence[str] = ()  # a line for each image, such as the right answer
 
 
 class Method(nn.Module, ABC):
@@ -115,7 +98,7 @@ class Method(nn.Module, ABC):
         return ()
 
     def rate_factors(self) -> Mapping[nn.Parameter, float]:
-        """What the learning rate of a parameter is multiplied by; 1 for those that are not named.
+        """What the learning rate of a parameter is multiplied by; 1 for those that are missing.
 
         Raises:
             UsageError: layer-wise decay of an encoder that is not a ViT.
@@ -163,15 +146,7 @@ class Classifying(Method):
 
 
 def takes_no(recipe: Recipe, *sections: str) -> None:
-    """Refuse sections of a recipe that its method does not use.
-
-    Args:
-        recipe: resolved.
-        sections: names of a recipe's sections, or ``views.local``.
-
-    Raises:
-        UsageError: names the first section that is there.
-    """
+    """Raise ``UsageError`` for the first of these sections, or ``views.local``, that the recipe has."""
     for section in sections:
         local = section == "views.local"
         if recipe.views.local.count if local else getattr(recipe, section):
@@ -186,14 +161,6 @@ def augmented(batch: Batch) -> list[Tensor]:
 
 def drop_scales(encoder: Encoder, batch: Batch, views: int, at: Moment, seed: int, group: int = 0) -> Tensor | None:
     """Stochastic depth of V x B images, view by view, keyed by (seed, step, sample, group) like everything random.
-
-    Args:
-        encoder: whose rates.
-        batch: its samples.
-        views: V images that are made of each sample.
-        at: the step.
-        seed: the run's.
-        group: keeps groups of views apart.
 
     Returns:
         What ``Encoder.forward`` takes as ``drop``, on the batch's device; None when nothing is ever dropped.
@@ -227,11 +194,9 @@ def feature_std(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def masked_on_object(masks: Masks | None, objects: Tensor | None) -> dict[str, Tensor]:
-    """The share of hidden tokens that lie on the object, and that of all tokens: where masks fall by chance.
+    """The share of hidden tokens that are on the object, and of all tokens, which is what random masks would reach.
 
-    Args:
-        masks: of C crops.
-        objects: (C, N) the share of each patch that the object covers; a patch lies on it from one half on.
+    A token is on the object if ``objects`` (C, N), the share of its patch that the object covers, is at least one half.
     """
     if masks is None or objects is None or not masks.counts.any():
         return {}

@@ -26,7 +26,7 @@ from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augment
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 
-DIMENSIONS = 256  # at most so many principal components
+DIMENSIONS = 256  # principal components, at most
 ITERATIONS = 20  # of k-means
 IMAGES_PER_CLUSTER = 128  # the paper's: 10,000 clusters of ImageNet's 1.28 million images
 FEW_CLUSTERS = 100
@@ -60,7 +60,7 @@ class DeepCluster(Classifying):
         self.register_buffer("assignments", torch.full((samples,), UNKNOWN))
         self.register_buffer("weights", torch.ones(self.clusters))
         self.register_buffer("clusters_in_use", torch.tensor(0.0))  # exp of the entropy of the clusters' shares
-        self.register_buffer("nmi", torch.tensor(0.0))  # of this epoch's and the last one's clusters, figure 2b
+        self.register_buffer("nmi", torch.tensor(0.0))  # of this epoch's clusters and the last one's (figure 2b)
 
     def begin_epoch(self, at: Moment, features: Callable[[], Tensor]) -> Iterable[nn.Parameter]:
         """Cluster all images and start with a new classifier."""
@@ -76,14 +76,11 @@ class DeepCluster(Classifying):
         self.weights.copy_(torch.from_numpy(inverse_sizes(sizes)))
         self.clusters_in_use.fill_(float(np.exp(-(shares * np.log(shares)).sum())))
         self.nmi.fill_(float(normalized_mutual_info_score(before, found, average_method="geometric")))
-        self._reset_classifier(rng.generator(seed, "deep-cluster", epoch))
+        with torch.no_grad():
+            weight, draw = self.classifier.weight, rng.generator(seed, "deep-cluster", epoch)
+            weight.copy_(torch.from_numpy(draw.normal(0, 0.01, tuple(weight.shape))))
+            self.classifier.bias.zero_()
         return self.classifier.parameters()
-
-    @torch.no_grad()
-    def _reset_classifier(self, draw: np.random.Generator) -> None:
-        weight = self.classifier.weight
-        weight.copy_(torch.from_numpy(draw.normal(0, 0.01, tuple(weight.shape))))
-        self.classifier.bias.zero_()
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
@@ -146,17 +143,7 @@ def cluster_count(samples: int) -> int:
 
 
 def cluster(features: np.ndarray, clusters: int, seed: int, epoch: int) -> np.ndarray:
-    """K-means on whitened features, without empty clusters.
-
-    Args:
-        features: (N, D) float32.
-        clusters: K, at most N.
-        seed: the run's.
-        epoch: from 0.
-
-    Returns:
-        (N,) int64 in [0, K).
-    """
+    """K-means on whitened features, without empty clusters: (N, D) float32 -> (N,) int64 in [0, K), K at most N."""
     rows, draw = whitened(features), rng.generator(seed, "k-means", epoch)
     k_means = faiss.Kmeans(
         rows.shape[1],
@@ -182,19 +169,10 @@ def whitened(features: np.ndarray) -> np.ndarray:
 
 
 def fill_empty(rows: np.ndarray, assignments: np.ndarray, clusters: int, draw: np.random.Generator) -> np.ndarray:
-    """Give every empty cluster a part of a large one.
+    """Give every empty cluster a part of a large one: (N, D) and (N,) int64 -> (N,) int64 in which all of the K occur.
 
-    The paper halves a random cluster that is not empty, by a centroid moved at random; here the largest, which always
-    has two images, by a plane through its centre in a random direction.
-
-    Args:
-        rows: (N, D).
-        assignments: (N,) int64.
-        clusters: K, at most N.
-        draw: the random direction of each cut.
-
-    Returns:
-        (N,) int64 in which all of the K occur.
+    The paper halves a random cluster that is not empty, by a centroid moved at random; here the largest is cut, which
+    always has two images, by a plane through its centre in a random direction.
     """
     filled = assignments.copy()
     sizes = np.bincount(filled, minlength=clusters)
@@ -203,7 +181,7 @@ def fill_empty(rows: np.ndarray, assignments: np.ndarray, clusters: int, draw: n
         members = np.flatnonzero(filled == largest)
         along = (rows[members] - rows[members].mean(0)) @ draw.standard_normal(rows.shape[1])
         moved = members[along > 0]
-        if not 0 < len(moved) < len(members):  # all alike: no plane separates them
+        if not 0 < len(moved) < len(members):  # all are equal: no plane separates them
             moved = members[: len(members) // 2]
         filled[moved] = empty
         sizes[empty], sizes[largest] = len(moved), len(members) - len(moved)

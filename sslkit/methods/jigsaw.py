@@ -43,9 +43,8 @@ class Jigsaw(Classifying):
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         super().__init__(recipe, facts)
         assert isinstance(recipe.method, self.Config)
-        crop, patch = recipe.views.global_.size or recipe.encoder.image_size, 0
-        if self.encoder.vit:
-            patch = self.encoder.patch_size
+        crop = recipe.views.global_.size or recipe.encoder.image_size
+        patch = self.encoder.patch_size if self.encoder.vit else 0
         self.cell, self.tile = crop // SIDE, recipe.method.tile or tile_size(crop, patch)
         if self.tile > self.cell or (patch and self.tile % patch):
             raise UsageError(
@@ -87,9 +86,7 @@ class Jigsaw(Classifying):
 def tile_size(crop: int, patch: int) -> int:
     """The side of a tile, smaller than a third of the crop so that there are gaps: 64 of 75 pixels in the paper.
 
-    Args:
-        crop: pixels.
-        patch: pixels; the tile is the largest multiple of it that leaves a gap. 0: no patches, the paper's share.
+    It is the largest multiple of the patch size that leaves a gap; without patches (0), the paper's share.
 
     Raises:
         UsageError: not one patch fits.
@@ -118,11 +115,7 @@ def permutation_set(count: int, seed: int) -> np.ndarray:
 
     The paper takes the one with the largest distance to all chosen so far together. Here the distance to the nearest
     of them comes first and that sum second: for 100 the mean stays at 8.08, and the two nearest of all differ in 6
-    places instead of 2.
-
-    Args:
-        count: P.
-        seed: the run's; decides the first one.
+    places instead of 2. The seed decides the first one.
 
     Returns:
         (P, 9) int64: the cell that is seen in each place.
@@ -141,17 +134,10 @@ def permutation_set(count: int, seed: int) -> np.ndarray:
 
 
 def cut_tiles(images: Tensor, cells: Tensor, offsets: Tensor, cell: int, tile: int) -> Tensor:
-    """Tiles of a 3 x 3 grid of cells in the middle of each image.
+    """Tiles of a 3 x 3 grid of cells in the middle of each image: (V, B, 3, S, S) -> (T, V, B, 3, t, t).
 
-    Args:
-        images: (V, B, 3, S, S).
-        cells: (T, V, B) int64 on the host, from 0 to 8 row by row: which cell each tile comes from.
-        offsets: (T, V, B, 2) int64 on the host, pixels from the cell's top and left to the tile's.
-        cell: pixels.
-        tile: pixels.
-
-    Returns:
-        (T, V, B, 3, t, t).
+    ``cells`` (T, V, B), from 0 to 8 row by row, says which cell each tile comes from, and ``offsets`` (T, V, B, 2) how
+    many pixels it is from the cell's top and left; both are int64 on the host. ``cell`` and ``tile`` are pixels.
     """
     margin = (images.shape[-1] - SIDE * cell) // 2
     corner = margin + cell * torch.stack([cells // SIDE, cells % SIDE], -1) + offsets

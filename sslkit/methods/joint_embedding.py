@@ -51,7 +51,7 @@ class Branch(nn.Module):
             cls: (V x B, D) of all crops.
             views: G.
             heads: names of those that are applied to CLS.
-            hidden: see ``BranchOutput``.
+            hidden: of ``BranchOutput``.
         """
         fold = (-1, len(tokens.cls) // views)  # (V x B, ...) -> (V, B, ...)
         cls = cls.unflatten(0, fold)
@@ -74,9 +74,13 @@ class JointEmbedding(Method):
         self.masking = recipe.mask
         encoder = Encoder.from_section(recipe.encoder)
         self.student = Branch(encoder, build_heads(encoder.width, recipe.heads))
-        self.objectives = nn.ModuleDict(_build_objectives(recipe))
+        built: dict[str, Objective] = {}
+        for name, config in recipe.objectives.items():
+            kind: type[Objective] = registry.load("sslkit.objectives", name)
+            built[name] = kind(config, recipe.heads.get(config.head or ""))
+        self.objectives = nn.ModuleDict(built)
         self._check()
-        # What no objective reaches must not ask for a gradient: data parallelism would wait for it.
+        # What no objective reaches must not require a gradient: data parallelism would wait for it.
         if encoder.vit and self.masking is None:
             encoder.mask_token.requires_grad_(False)
         self._freeze_unread_heads()
@@ -112,8 +116,7 @@ class JointEmbedding(Method):
 
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
         """Last layers of heads in their first epochs."""
-        for name in self.student.heads:
-            yield from self.student.heads[name].frozen_parameters(at)
+        return [p for name in self.student.heads for p in self.student.heads[name].frozen_parameters(at)]
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """Augmented views, and the masks of the global ones."""
@@ -140,17 +143,15 @@ class JointEmbedding(Method):
     def _draw_masks(self, batch: Batch, teacher: Tokens | None, at: Moment) -> Masks | None:
         if self.masking is None:
             return None
-        crops = batch.crops[0]
-        grid = self.student.encoder.grid(*crops.shape[-2:])
-        attention = None
+        crops, attention = batch.crops[0], None
         if self.masking.needs_attention and teacher is not None and teacher.attention is not None:
             attention = teacher.attention.mean(1)
-        seed = self.recipe.train.seed
+        grid, seed = self.student.encoder.grid(*crops.shape[-2:]), self.recipe.train.seed
         samples, objects = batch.samples.numpy(), self._objects(batch)
         return self.masking.draw(seed, at.step, samples, len(crops), grid, attention, objects).to(crops.device)
 
     def _objects(self, batch: Batch) -> Tensor | None:
-        """(G x B, N) the share of each patch of the global crops that lies on the object."""
+        """(G x B, N) the share of each patch of the global crops that the object covers."""
         if batch.objects is None or self.masking is None:
             return None
         return patch_coverage(batch.objects, self.student.encoder.patch_size)
@@ -169,17 +170,12 @@ class JointEmbedding(Method):
         return self.teacher.output(tokens, tokens.cls, views, self._heads_reading("cls"), hidden)
 
     def _student_branch(self, views: list[Tensor], masks: Masks | None, batch: Batch, at: Moment) -> BranchOutput:
-        encoder = self.student.encoder
+        encoder, reads = self.student.encoder, any(o.reads_attention for o in self._objectives().values())
         groups = []
         for group, crops in enumerate(views):
-            groups.append(
-                encoder(
-                    crops.flatten(0, 1),
-                    mask=masks.mask if masks is not None and group == 0 else None,
-                    attention=group == 0 and any(o.reads_attention for o in self._objectives().values()),
-                    drop=drop_scales(encoder, batch, len(crops), at, self.recipe.train.seed, group),
-                )
-            )
+            mask = masks.mask if masks is not None and group == 0 else None
+            drop = drop_scales(encoder, batch, len(crops), at, self.recipe.train.seed, group)
+            groups.append(encoder(crops.flatten(0, 1), mask=mask, attention=group == 0 and reads, drop=drop))
         tokens, hidden = groups[0], {}
         if masks is not None and tokens.patches is not None:
             picked = tokens.patches.flatten(0, 1)[masks.padded_index]
@@ -246,11 +242,3 @@ class JointEmbedding(Method):
                 )
             if self.masking.needs_attention and recipe.teacher is None:
                 raise UsageError(f"mask.strategy {self.masking.strategy} needs a teacher's attention: add a teacher")
-
-
-def _build_objectives(recipe: Recipe) -> dict[str, Objective]:
-    built = {}
-    for name, config in recipe.objectives.items():
-        kind: type[Objective] = registry.load("sslkit.objectives", name)
-        built[name] = kind(config, recipe.heads.get(config.head or ""))
-    return built

@@ -98,9 +98,9 @@ class MaskedAutoencoder(Method):
 
         Returns:
             Of C crops, view by view: (C, 3, S, S) the crops, (C, N) bool what was removed, and (C, 3, S, S) the crops
-            with the prediction in the place of removed patches. The model predicts normalised patches; here they get
-            the mean and standard deviation of the true ones, which it does not know. Pixels are normalised by
-            ImageNet's mean and standard deviation.
+            with removed patches replaced by the prediction. The model predicts normalised patches; here they get the
+            mean and standard deviation of the true ones, which it does not know. Pixels are normalised by ImageNet's
+            mean and standard deviation.
         """
         views = augmented(batch)[0]
         images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
@@ -130,13 +130,13 @@ class MaskedAutoencoder(Method):
         return masks.to(views.device)
 
     def _objects(self, batch: Batch) -> Tensor | None:
-        """(V x B, N) the share of each patch that lies on the object."""
+        """(V x B, N) the share of each patch that the object covers."""
         return None if batch.objects is None else patch_coverage(batch.objects, self.student.patch_size)
 
     def _predict(self, batch: Batch, images: Tensor, masks: Masks, at: Moment) -> Tensor:
         """(C, N, P x P x 3) predictions of all patches from the visible ones."""
         keep = visible(masks)
-        # The paper drops no path; a recipe may.
+        # The paper uses no drop path; a recipe may.
         drop = drop_scales(self.student, batch, len(batch.crops[0]), at, self.recipe.train.seed)
         tokens = self.student(images, keep=keep, drop=drop)
         return self.decoder(tokens.cls, tokens.patches, keep)
@@ -148,14 +148,7 @@ class MaskedAutoencoder(Method):
 
 
 class Decoder(nn.Module):
-    """From tokens of visible patches to pixels of all.
-
-    Args:
-        encoder_width: D.
-        patch_size: P, pixels.
-        grid: patch rows and columns of a crop, N in all.
-        section: width W and what else the recipe says.
-    """
+    """From tokens of visible patches to pixels of all, on a grid of patch rows and columns."""
 
     def __init__(self, encoder_width: int, patch_size: int, grid: tuple[int, int], section: DecoderSection):
         super().__init__()
@@ -172,7 +165,7 @@ class Decoder(nn.Module):
 
     def forward(self, cls: Tensor, patches: Tensor, keep: Tensor) -> Tensor:
         """(C, D), (C, M, D) and (C, M) indices of these M patches -> (C, N, P x P x 3)."""
-        # CLS goes along, without a position: no other loss would reach it.
+        # CLS takes part, without a position: no other loss would reach it.
         x = self.embed(torch.cat([cls[:, None], patches], 1))
         gaps = self.mask_token.to(x.dtype).expand(len(x), len(self.positions), -1)
         places = keep[..., None].expand(-1, -1, x.shape[-1])
@@ -205,7 +198,7 @@ def normalised(patches: Tensor) -> Tensor:
 
 
 def denormalised(values: Tensor, patches: Tensor) -> Tensor:
-    """The way back from ``normalised``: (B, N, P x P x 3) values times ``patches``' deviation, plus their mean."""
+    """The inverse of ``normalised``: (B, N, P x P x 3) values times ``patches``' deviation, plus their mean."""
     mean, std = moments(patches)
     return values * std + mean
 
@@ -217,15 +210,9 @@ def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error per pixel and channel, averaged over removed patches.
+    """Mean squared error per pixel and channel, averaged over removed patches: 0-dim, float32 at least.
 
-    Args:
-        prediction: (B, N, P x P x 3).
-        target: the same shape.
-        mask: (B, N) bool or 0 and 1, 1 = removed; at least one is.
-
-    Returns:
-        0-dim, float32 at least.
+    Prediction and target are (B, N, P x P x 3), the mask (B, N) bool or 0 and 1, 1 = removed; at least one is.
     """
     error = (prediction.float() - target.float()).square().mean(-1)
     return (error * mask).sum() / mask.sum()

@@ -2,8 +2,8 @@
 
     y in {0, 1, 2, 3}    x_y = rotate(x, y x 90 degrees)    loss = mean over x and y of -log F_y(x_y)
 
-Only a model that recognises what is in the picture, and which way up it belongs, can tell. All four copies of an image
-are in the batch, as the paper found best (section 3.1); turning by a right angle leaves no trace in the pixels.
+To know the angle, a model has to recognise what is in the picture and which way up it belongs. All four copies of an
+image are in the batch, as the paper found best (section 3.1); turning by a right angle leaves no trace in the pixels.
 """
 
 import torch
@@ -20,7 +20,7 @@ ANGLES = 4
 
 
 class Rotation(Classifying):
-    """A linear layer on CLS tells the four rotations of each global crop apart."""
+    """A linear layer on CLS classifies the four rotations of each global crop."""
 
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         super().__init__(recipe, facts)
@@ -44,10 +44,7 @@ class Rotation(Classifying):
 
 
 def rotated(images: Tensor) -> tuple[Tensor, Tensor]:
-    """All four rotations of square images.
-
-    Args:
-        images: (V, B, 3, S, S).
+    """All four rotations of square images (V, B, 3, S, S).
 
     Returns:
         (4V, B, 3, S, S), the upright ones first, and (4V, B) int64: right angles, counterclockwise.

@@ -47,12 +47,9 @@ class Supervised(Classifying):
         if not self.classes:
             raise UsageError("method supervised needs labels, and no training image has one: choose another recipe")
         self.classifier = nn.Linear(self.encoder.width, self.classes)
-        mixes = self.keys.probability and (self.keys.mixup or self.keys.cutmix)
-        self.mixup = self._mixup() if mixes else None
-
-    def _mixup(self) -> Mixup:
-        keys = self.keys
-        return Mixup(keys.mixup, keys.cutmix, None, keys.probability, 0.5, "batch", True, keys.smoothing, self.classes)
+        k, mixes = self.keys, self.keys.probability and (self.keys.mixup or self.keys.cutmix)
+        args = k.mixup, k.cutmix, None, k.probability, 0.5, "batch", True, k.smoothing, self.classes
+        self.mixup = Mixup(*args) if mixes else None
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
@@ -85,26 +82,19 @@ def mix(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mix the first image with the second, the third with the fourth, ...; the last of an odd number stays alone.
 
-    One share and one box for the whole step, and neighbours as partners: so neither accumulation nor the number of
-    processes changes the mixtures, as long as their parts of the batch are even.
-
-    Args:
-        images: (B, 3, S, S).
-        labels: (B,) int64, -1 = unlabelled.
-        classes: C.
-        smoothing: share of the target that is spread over all classes.
-        mixup: timm's; None mixes nothing.
-        draw: decides share and box.
+    One share and one box, by ``draw``, for the whole step, and neighbours as partners: so neither accumulation nor the
+    number of processes changes the mixtures, provided their parts of the batch are even. Without ``mixup`` nothing is
+    mixed. Labels are (B,) int64, -1 = unlabelled.
 
     Returns:
-        Images (B, 3, S, S), targets (B, C) whose rows sum to 1, and (B,) bool: whether a target is known.
+        Images (B, 3, S, S), targets (B, C) with rows that sum to 1, and (B,) bool: whether a target is known.
     """
     known = labels != UNLABELLED
     targets = mixup_target(labels.clamp_min(0), classes, smoothing=smoothing)
     even = len(images) - len(images) % 2
     if mixup is None or not even:
         return images, targets, known
-    # timm mixes image i with image n - 1 - i: neighbours have to stand at opposite ends.
+    # timm mixes image i with image n - 1 - i, so neighbours go to opposite ends.
     at = torch.arange(even, device=images.device)
     ends = torch.cat([at[::2], at[1::2].flip(0)])
     back = ends.argsort()
@@ -120,7 +110,7 @@ def mix(
 
 @contextmanager
 def numpy_seeded(draw: np.random.Generator) -> Iterator[None]:
-    """NumPy's global generator, which timm draws from, seeded by ``draw``; left as it was found."""
+    """NumPy's global generator, which timm draws from, seeded by ``draw``; its state is restored afterwards."""
     before = np.random.get_state()  # noqa: NPY002  timm's choice
     np.random.seed(int(draw.integers(2**32)))  # noqa: NPY002
     try:
@@ -132,13 +122,10 @@ def numpy_seeded(draw: np.random.Generator) -> Iterator[None]:
 def soft_cross_entropy(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     """Mean of -sum_k y_k log p_k over the known targets of all processes; 0 where there are none.
 
-    Args:
-        logits: (..., C).
-        targets: (..., C), rows that sum to 1.
-        known: (...) bool.
+    Logits and targets are (..., C), ``known`` is (...) bool.
     """
     each = F.cross_entropy(logits.flatten(0, -2), targets.flatten(0, -2), reduction="none") * known.flatten()
-    # What data parallelism takes the mean of: each process's sum over its part of the count of all.
+    # Data parallelism takes the mean of this: each process's sum over its part of the count of all.
     return each.sum() * processes() / summed(known.float().sum()).clamp_min(1)
 
 

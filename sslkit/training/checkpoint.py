@@ -17,11 +17,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What ``save`` wrote, or None when there is no file. Never runs code from the file.
-
-    Raises:
-        SslkitError: the file is damaged.
-    """
+    """What ``save`` wrote, or None when there is no file; ``SslkitError`` for a damaged one. Never runs its code."""
     if not path.exists():
         return None
     try:

@@ -1,6 +1,8 @@
 """How fast the loop is, and what it waits for."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Clock:
@@ -15,9 +17,13 @@ class Clock:
         """Begin a new interval."""
         self.began, self.waited, self.batches = time.monotonic(), 0.0, 0
 
-    def waiting(self) -> "_Waiting":
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
         """A block that counts as waiting for data."""
-        return _Waiting(self)
+        entered = time.monotonic()
+        yield
+        self.waited += time.monotonic() - entered
+        self.batches += 1
 
     def checkpoint_due(self, minutes: float) -> bool:
         """Whether this many minutes have passed since it last returned True."""
@@ -35,15 +41,3 @@ class Clock:
         }
         self.restart()
         return values
-
-
-class _Waiting:
-    def __init__(self, clock: Clock):
-        self.clock = clock
-
-    def __enter__(self) -> None:
-        self.entered = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.clock.waited += time.monotonic() - self.entered
-        self.clock.batches += 1

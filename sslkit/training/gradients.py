@@ -1,4 +1,4 @@
-"""How strongly each objective pulls at the encoder, and whether two of them pull together or apart."""
+"""The gradient of each objective on the encoder: how strong it is, and whether two of them agree or conflict."""
 
 from itertools import combinations
 
@@ -19,21 +19,15 @@ def by_term(
 ) -> dict[str, Tensor]:
     """Norms of the weighted terms' gradients on the encoder, and cosines between them.
 
-    Every term gets a forward pass of its own: one graph walked several times is refused under ``torch.compile``. A
-    forward pass moves no state, and buffers that it does move (a ResNet's statistics) are put back.
-
-    Args:
-        method: its losses have ``terms``.
-        names: of the terms.
-        batch: a micro-batch on the device.
-        at: the moment.
-        device: where the method is.
-        precision: of the matrix products.
+    Every term gets a separate forward pass: ``torch.compile`` refuses several backward passes through one graph. A
+    forward pass changes no state but some buffers (a ResNet's statistics), and those are restored.
 
     Returns:
         ``<term>/encoder_gradient`` and ``<term>.<other>/cosine``, 0-dim, means over all processes of the gradients.
     """
-    parameters = _trained_encoder(method)
+    encoders = (module for module in method.modules() if isinstance(module, Encoder))
+    trained = ([p for p in encoder.parameters() if p.requires_grad] for encoder in encoders)
+    parameters = next(filter(None, trained), [])  # of the first encoder that is trained
     buffers = [(b, b.clone()) for b in method.buffers()]
     found = {}
     for name in names:
@@ -55,13 +49,3 @@ def _flat_gradient(term: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor
     gradients = torch.autograd.grad(term, parameters, allow_unused=True)
     pairs = zip(gradients, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).float().flatten() for g, p in pairs])
-
-
-def _trained_encoder(method: Method) -> list[torch.nn.Parameter]:
-    """The parameters of the first encoder that is trained."""
-    for module in method.modules():
-        if isinstance(module, Encoder):
-            trained = [p for p in module.parameters() if p.requires_grad]
-            if trained:
-                return trained
-    return []

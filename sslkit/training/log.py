@@ -14,7 +14,7 @@ from sslkit.files import atomic
 
 
 class Meter:
-    """Running means of 0-dim tensors. Adding never asks the device for a number."""
+    """Running means of 0-dim tensors. Adding never waits for the device."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -29,7 +29,7 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Means over the interval and all processes; starts a new interval. The one place where the host waits."""
-        # A metric that some process did not meet this time (no crop was masked there) is left out of the message.
+        # A metric that some process does not have this time (no crop was masked there) is left out.
         shared = distributed.common(sorted(self.sums))
         means = distributed.mean({key: self.sums[key] / self.counts[key] for key in shared})
         values = torch.stack([means[key].float() for key in shared]).tolist() if shared else []

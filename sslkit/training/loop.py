@@ -29,39 +29,22 @@ from sslkit.training.clock import Clock
 
 @dataclass
 class Trainer:
-    """A training run, which starts where its checkpoint left off, or at the beginning.
-
-    Attributes:
-        recipe: resolved.
-        method: on its device.
-        steps_per_epoch: optimizer steps.
-        device: where the method lives.
-        precision: of the matrix products.
-        world: this process among all.
-        checkpoint_path: where the state is kept.
-        metrics_path: where log lines go.
-        evaluate: called every so often for more metrics (k-NN, ranks); they never affect the weights.
-        features: the encoder's CLS of all training images, for methods that learn from them between epochs.
-        keep: called with the epoch, every ``train.keep_epochs`` of them and at both ends, to keep the encoder for good.
-        say: prints a remark.
-        tell: called with each row of the log once it is written.
-        quiet: show no progress bar.
-    """
+    """A training run, which starts where its checkpoint left off, or at the beginning."""
 
     recipe: Recipe
-    method: Method
-    steps_per_epoch: int
+    method: Method  # on the device
+    steps_per_epoch: int  # optimizer steps
     device: torch.device
     precision: Precision
     world: World
     checkpoint_path: Path
-    metrics_path: Path
-    evaluate: Callable[[], dict[str, float]]
-    features: Callable[[], Tensor]
-    keep: Callable[[float], None]
-    say: Callable[[str], None]
-    tell: Callable[[Mapping[str, Any]], None] = lambda row: None
-    quiet: bool = False
+    metrics_path: Path  # of the log
+    evaluate: Callable[[], dict[str, float]]  # more metrics (k-NN, ranks), now and then; they never affect the weights
+    features: Callable[[], Tensor]  # CLS of all training images, for methods that learn from them between epochs
+    keep: Callable[[float], None]  # keeps the encoder for good; called with the epoch, see ``train.keep_epochs``
+    say: Callable[[str], None]  # prints a remark
+    tell: Callable[[Mapping[str, Any]], None] = lambda row: None  # called with each row of the log once it is written
+    quiet: bool = False  # show no progress bar
     step: int = 0
     meter: log.Meter = field(default_factory=log.Meter)
     skipped_in_a_row: int = 0
@@ -160,7 +143,7 @@ class Trainer:
         metrics, speed = self.meter.read(), clock.read()
         at = self.at(self.step)
         row: dict[str, Any] = {"step": self.step, "epoch": round(at.epoch, 4), **metrics, **rates, **speed}
-        if self._evaluation_due():
+        if self._due(self.recipe.monitor.every_epochs, self.recipe.monitor.log_steps):
             row |= self.evaluate()
             clock.restart()
         if at.reached(self.recipe.monitor.grace) >= 1:
@@ -177,12 +160,8 @@ class Trainer:
             f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data"
         )
 
-    def _evaluation_due(self) -> bool:
-        """Whether an evaluation falls into the log interval that ends now, or the run ends."""
-        return self._due(self.recipe.monitor.every_epochs, self.recipe.monitor.log_steps)
-
     def _due(self, every_epochs: float, steps: int) -> bool:
-        """Whether a multiple of so many epochs lies in the last so many steps, or the run ends; never for 0 epochs."""
+        """Whether the last ``steps`` passed a multiple of ``every_epochs``, or the run ends; never for 0 epochs."""
         every = every_epochs * self.steps_per_epoch
         if not every:
             return False
@@ -198,10 +177,8 @@ class Trainer:
         flags = torch.stack([bad for _, _, bad in self._recent]).tolist() if self._recent else []
         for (step, samples, _), bad in zip(self._recent, flags, strict=True):
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if bad else 0
-            if not bad:
-                continue
-            row = {"step": step, "skipped": "not finite", "samples": torch.cat(samples).tolist()}
-            if self.world.leads:
+            if bad and self.world.leads:
+                row = {"step": step, "skipped": "not finite", "samples": torch.cat(samples).tolist()}
                 log.append(self.metrics_path, row)
             if self.skipped_in_a_row >= self.recipe.train.max_nonfinite:
                 raise SslkitError(
@@ -253,10 +230,5 @@ class Trainer:
             log.rewind(self.metrics_path, self.step)
 
     def _bar(self) -> tqdm:
-        return tqdm(
-            total=self.total,
-            initial=self.step,
-            unit="step",
-            disable=self.quiet or not self.world.leads,
-            dynamic_ncols=True,
-        )
+        hidden = self.quiet or not self.world.leads
+        return tqdm(total=self.total, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True)

@@ -1,7 +1,7 @@
-"""Progress seen while it trains: a small k-NN and the effective rank, on a part of train, never on val.
+"""Progress during training: a small k-NN and the effective rank, on a part of train, never on val.
 
-The queries are training images that are not in the bank. They are not taken out of the training set, so that
-watching a run never changes its weights.
+The queries are training images that are not in the bank. The model still trains on them, so that monitoring a run
+never changes its weights.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,9 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 def watcher(
     frozen: FrozenEncoder, images: Images, section: MonitorSection, seed: int
 ) -> Callable[[], dict[str, float]]:
-    """A function that evaluates the encoder as it is and returns ``knn`` (percent) and ``effective_rank``.
+    """A function that evaluates the encoder being trained: ``effective_rank`` and, with labels, ``knn``, in percent.
 
-    Args:
-        frozen: the encoder being trained; evaluated, not changed.
-        images: the training images; without labels only the rank is given.
-        section: how many images.
-        seed: which images.
+    The section says how many of the training images to use, the seed which.
     """
     chosen = rng.generator(seed, "monitor").permutation(len(images))[: section.queries + section.bank]
     labels = torch.from_numpy(images.labels[chosen])

@@ -1,4 +1,4 @@
-"""The log as TensorBoard events, for those who watch their runs there; ``metrics.jsonl`` stays the log.
+"""The log as TensorBoard events; ``metrics.jsonl`` stays the log.
 
 Events are made from the log's rows, so they can be rebuilt at any time: a resumed run rewrites them from its log and
 then adds to them, so no step appears twice.
@@ -14,7 +14,7 @@ from sslkit.errors import UsageError
 
 
 def check_installed() -> None:
-    """Raises: UsageError: the package is missing; better now than after hours."""
+    """Raise ``UsageError`` if the package is missing: better now than after hours."""
     if importlib.util.find_spec("tensorboard") is None:
         raise UsageError("--tensorboard needs a package that is not installed: pip install 'sslkit[tensorboard]'")
 

@@ -12,22 +12,17 @@ WARM, TIMED = 5, 20  # optimizer steps
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds on this machine.
+    """Seconds on this machine."""
 
-    Attributes:
-        step: an optimizer step, waiting for data included.
-        epoch: an epoch: its steps, what the method does before it, and its share of the evaluations.
-    """
-
-    step: float
-    epoch: float
+    step: float  # an optimizer step, waiting for data included
+    epoch: float  # its steps, what the method does before it, and its share of the evaluations
 
 
 def measure(trainer: Trainer, batches: Iterator[Batch], evaluate: Callable[[], object]) -> Timing:
-    """Train a few steps against the clock; what the trainer has learned is then good for nothing else.
+    """Time a few steps of a new trainer, which is of no further use, and an evaluation.
 
     Args:
-        trainer: new, with paths that may be written to, and an ``evaluate`` that does nothing.
+        trainer: with paths that may be written to, and an ``evaluate`` that does nothing.
         batches: from step 0 on, at least WARM + TIMED steps of them.
         evaluate: an evaluation, timed by itself.
     """

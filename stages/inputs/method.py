@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenMethod:
-    """A method on its device, before it has seen an image.
-
-    Attributes:
-        method: built, so that the recipe's contradictions have been named.
-        views: makes views of an image.
-        images: the training images.
-        device: where the method is.
-    """
+    """A method on its device, before it has seen an image, and the training images with the maker of their views."""
 
     method: Method
     views: ViewMaker
@@ -36,7 +29,7 @@ class OpenMethod:
 
     @property
     def wants_objects(self) -> bool:
-        """Whether the method looks where the true objects are; only masks do."""
+        """Whether the method may need the true object masks; only masks do."""
         return self.method.recipe.mask is not None
 
     def batch(self, count: int) -> Batch:
@@ -78,7 +71,6 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     kind: type[Method] = registry.load("sslkit.methods", recipe.method.name)
     method: Method = kind(recipe, facts).to(device)
     encoder, _ = method.exported()
-    views = ViewMaker(
-        recipe.views, recipe.encoder.image_size, encoder.patch_size if encoder.vit else 1, recipe.train.seed
-    )
+    patch = encoder.patch_size if encoder.vit else 1
+    views = ViewMaker(recipe.views, recipe.encoder.image_size, patch, recipe.train.seed)
     return OpenMethod(method, views, images, device)

@@ -8,7 +8,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def find(name: str) -> Path:
-    """The file of a recipe: a shipped one by its name, or one's own by its path.
+    """The file of a recipe: a shipped one by its name, or your own by its path.
 
     Raises:
         UsageError: neither; the nearest shipped name is suggested.

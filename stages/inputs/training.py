@@ -57,12 +57,7 @@ class Training:
             return self.opened.method.preview(self.opened.batch(ROWS), start)
 
     def train(self, folder: Path, events: Path | None = None) -> Result:
-        """Train to the end, from the checkpoint in ``folder`` where there is one.
-
-        Args:
-            folder: of the log, the checkpoint and, in the leading process, the encoder.
-            events: folder of TensorBoard events; None for none.
-        """
+        """Train to the end, from the checkpoint in ``folder`` if there is one; ``events`` is TensorBoard's folder."""
         from sslkit.data.loader import in_memory
         from sslkit.files import atomic
         from sslkit.recipe.schema import dump
@@ -88,7 +83,7 @@ class Training:
         return {"encoder": str(run.encoder), "branch": branch, **self._results(trainer.total)}
 
     def _results(self, steps: int) -> Result:
-        """What the log says of a run that has ended."""
+        """The results of a finished run, from its log."""
         from sslkit.diagnostics import collapses
         from sslkit.files import read_rows
 
@@ -106,14 +101,14 @@ class Training:
         }
 
     def cost(self) -> Result:
-        """What the run would take; nothing is trained."""
+        """What the run would cost; nothing is trained."""
         from sslkit.training.estimate import estimate
 
         # Two images: enough for statistics of a batch.
         return estimate(self.opened.method, self.opened.batch(2), self.recipe, self.order, self.precision)
 
     def epochs_that_fit(self, minutes: float) -> Result:
-        """How many epochs fit into so many minutes on this machine, by some steps that are thrown away."""
+        """How many epochs fit into this time on this machine, from some steps that are thrown away."""
         from tempfile import TemporaryDirectory
 
         from sslkit.data.loader import in_memory
@@ -133,7 +128,6 @@ class Training:
     def _trainer(
         self, images: "Images", folder: Path, evaluate: Callable[[], dict[str, float]], quiet: bool = False
     ) -> "Trainer":
-        """The loop, with its files in a folder."""
         from sslkit.training.loop import Trainer
         from sslkit.weights.write import save_weights
 

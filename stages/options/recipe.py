@@ -46,7 +46,7 @@ class RecipeOptions:
     arch: ArchOption = None
     keep_every: Annotated[
         float | None,
-        typer.Option("--keep-every", metavar="EPOCHS", min=0, help="Also keep the encoder every so many epochs."),
+        typer.Option("--keep-every", metavar="EPOCHS", min=0, help="Also keep the encoder at this interval."),
     ] = None
     precision: Annotated[Precision | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None
 
