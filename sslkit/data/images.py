@@ -9,6 +9,7 @@ import torch
 import torchvision  # noqa: F401  loads the operators behind torch.ops.image
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sslkit.data.prepare.formats import load_plugins
 from sslkit.errors import SslkitError
 
 RGB = 3  # torchvision's ImageReadMode.RGB
@@ -125,6 +126,7 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
         # Pillow warns of odd EXIF blocks and large images; the pixels are good, or it raises.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            load_plugins()
             with Image.open(io.BytesIO(data)) as opened:
                 opened.load()
                 return _to_rgb(ImageOps.exif_transpose(opened))

@@ -4,6 +4,8 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import PurePosixPath
 
@@ -27,6 +29,15 @@ ADVICE = {
 def readable() -> frozenset[str]:
     """Suffixes of the formats that can be read here."""
     return SUFFIXES | {suffix for suffix, module in PLUGINS.items() if find_spec(module)}
+
+
+@cache
+def load_plugins() -> None:
+    """Let Pillow read HEIC and JPEG XL, where the extra is installed; AVIF it reads itself."""
+    if find_spec("pillow_heif"):
+        import_module("pillow_heif").register_heif_opener()
+    if find_spec("pillow_jxl"):
+        import_module("pillow_jxl")  # registers itself
 
 
 def kind(name: str) -> str:

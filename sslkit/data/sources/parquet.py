@@ -1,0 +1,197 @@
+"""Parquet files of images, such as those that Hugging Face's Hub gives: needs the extra ``sslkit[parquet]``.
+
+An image column holds bytes, or bytes and a path. Labels are numbers, whose names the schema may hold, or names. The
+split is in the file's name, or in its folder's.
+"""
+
+import json
+from array import array
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sslkit.data import images
+from sslkit.data.prepare import formats
+from sslkit.data.prepare.archives import Files, Window, file_fingerprint, files_fingerprint
+from sslkit.data.prepare.nested import read_window
+from sslkit.data.prepare.samples import LABEL_KEYS, numbered
+from sslkit.data.prepare.split_names import split_named, split_within
+from sslkit.data.sources.base import Sample, Source
+from sslkit.errors import SslkitError, UsageError
+from sslkit.files import atomic
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IMAGE_KEYS = ("image", "img", "images", "picture", "photo", "pixel_values", "jpg", "png", "bytes")
+HUB_KEYS = ("fine_label", "labels")  # CIFAR-100's, and others'
+ROWS = 64  # of a file in memory
+
+
+class Parquet(Source):
+    """Rows of parquet files; the images are copied to one file per split, as rows have no random access."""
+
+    specific = 30
+
+    @classmethod
+    def recognise(cls, files: Files, root: Path) -> str | None:
+        """By the suffix."""
+        count = sum(name.lower().endswith(".parquet") for name in files.names)
+        return f"{count} parquet file{'' if count == 1 else 's'}" if count else None
+
+    def open(self, scratch: Path) -> None:
+        """Copy the images out, file by file, and read the labels."""
+        if not find_spec("pyarrow"):
+            raise UsageError("reading parquet needs pyarrow: pip install 'sslkit[parquet]'")
+        parts = self._split_of_each()
+        values: dict[str, list[Any]] = {}
+        names: list[str] | None = None
+        self._copies: dict[str, Path] = {}
+        self._ends: dict[str, np.ndarray] = {}
+        self._keys: dict[str, list[str]] = {}
+        for split, paths in parts.items():
+            self._copies[split] = scratch / f".{split}.images"
+            ends, self._keys[split], values[split] = array("q"), [], []
+            with atomic(self._copies[split]) as target:
+                for path in paths:
+                    names = _copy(path, self.label_key, target, ends, self._keys[split], values[split]) or names
+            self._ends[split] = np.array(ends, np.int64)
+        labels, found = numbered([value for part in values.values() for value in part])
+        self.classes = names or found or [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
+        cuts = np.cumsum([len(part) for part in values.values()])[:-1]
+        self._labels = dict(zip(values, np.split(labels, cuts), strict=True))
+        if not len(labels) or not len(self._labels["train"]):
+            raise SslkitError(f"no rows with an image in {self.root}")
+
+    @cached_property
+    def _root(self) -> Path:
+        if self.root is None:
+            raise UsageError("the source 'parquet' needs --root: a parquet file, or a folder of them")
+        return Path(self.root).expanduser()
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        if self._root.is_file():
+            return [self._root]
+        return sorted(path for path in self._root.rglob("*.parquet") if not path.name.startswith("."))
+
+    def _split_of_each(self) -> dict[str, list[Path]]:
+        """The files of every split that is used."""
+        named: dict[str, list[Path]] = {}
+        for path in self._paths:
+            above = path.relative_to(self._root).parent.parts if self._root.is_dir() else ()
+            split = split_within(path.stem) or next(filter(None, map(split_named, reversed(above))), "train")
+            named.setdefault(split, []).append(path)
+        if self._root.is_dir():
+            every = (path.name for path in self._root.rglob("*") if path.is_file() and path not in set(self._paths))
+            self.left_out.update(formats.kinds(every))
+        if "train" not in named:
+            raise SslkitError(f"no parquet file of train in {self._root}: found {', '.join(named) or 'none'}")
+        if "test" in named:
+            test = named.pop("test")
+            if "val" in named:
+                self.left_out[".parquet"] += len(test)
+                self.remarks.append(f"test ({len(test)} files) is not used, as there is a val")
+            else:
+                self.remarks.append("val is the source's test")
+                named["val"] = test
+        return {split: named[split] for split in ("train", "val") if split in named}
+
+    def splits(self) -> dict[str, np.ndarray]:
+        """Labels of the rows."""
+        return self._labels
+
+    def read(self, split: str, index: int) -> Sample:
+        """The row's own bytes."""
+        start = int(self._ends[split][index - 1]) if index else 0
+        data = read_window(Window(self._copies[split], start, int(self._ends[split][index]) - start))
+        return Sample(self.name(split, index), data, images.extension(data), int(self._labels[split][index]))
+
+    def name(self, split: str, index: int) -> str:
+        """The file, the row, and the path in it where there is one."""
+        return self._keys[split][index]
+
+    def fingerprint(self) -> str:
+        """Of the names and sizes of the files, or of the one file."""
+        return files_fingerprint(self._root) if self._root.is_dir() else file_fingerprint(self._root)
+
+
+def _copy(
+    path: Path, key: str | None, target: Any, ends: array, keys: list[str], values: list[Any]
+) -> list[str] | None:
+    """Append the images of one file; returns the class names that its schema holds.
+
+    Raises:
+        SslkitError: it is damaged, or has no image column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            features = _features(schema)
+            image = _image_column(path, schema, features)
+            label = _label_column(path, schema, features, key)
+            for batch in file.iter_batches(ROWS, columns=[image] if label is None else [image, label]):
+                pictures = batch.column(image).to_pylist()
+                truth = [None] * len(pictures) if label is None else batch.column(label).to_pylist()
+                for picture, value in zip(pictures, truth, strict=True):
+                    data, name = _bytes(picture, path.parent)
+                    target.write(data)
+                    ends.append(len(data) + (ends[-1] if ends else 0))
+                    keys.append(f"{path.stem}/{name or len(keys)}")
+                    values.append(value)
+    except (pa.ArrowException, OSError) as error:
+        raise SslkitError(f"{path} cannot be read ({str(error).splitlines()[0]}); download it again") from error
+    return features.get(label or "", {}).get("names")
+
+
+def _features(schema: "pa.Schema") -> dict[str, Any]:
+    """What Hugging Face's datasets writes about each column: its ``_type``, and a ClassLabel's ``names``."""
+    try:
+        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+    return {name: one for name, one in found.items() if isinstance(one, dict)}
+
+
+def _image_column(path: Path, schema: "pa.Schema", features: dict[str, Any]) -> str:
+    import pyarrow as pa
+
+    typed = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+    binary = [
+        field.name
+        for field in schema
+        if (pa.types.is_struct(field.type)
+        and field.type.get_field_index("bytes") >= 0)
+        or pa.types.is_binary(field.type)
+        or pa.types.is_large_binary(field.type)
+    ]
+    for name in (*typed, *(name for name in IMAGE_KEYS if name in binary), *binary):
+        return name
+    raise SslkitError(f"{path} has no column of encoded images: its columns are {', '.join(schema.names[:8])}")
+
+
+def _label_column(path: Path, schema: "pa.Schema", features: dict[str, Any], key: str | None) -> str | None:
+    if key is not None:
+        if key not in schema.names:
+            raise UsageError(f"--label-key {key}: {path} has the columns {', '.join(schema.names[:8])}")
+        return key
+    typed = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
+    usual = [name for name in (*HUB_KEYS, *LABEL_KEYS) if name in schema.names]
+    fine = [name for name in usual if name in typed] + typed + usual
+    return fine[0] if fine else None
+
+
+def _bytes(picture: Any, folder: Path) -> tuple[bytes, str | None]:
+    """(encoded image, its path) of a cell: bytes, or a struct of bytes and path."""
+    if not isinstance(picture, dict):
+        return picture or b"", None
+    data, name = picture.get("bytes"), picture.get("path")
+    if data is None and name and (folder / name).is_file():
+        data = (folder / name).read_bytes()
+    return data or b"", name
