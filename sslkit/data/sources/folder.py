@@ -42,6 +42,8 @@ class FolderSource(Source):
                 found.append((i, PurePosixPath(name).parts))
             else:
                 self.left_out[formats.kind(name)] += 1
+        if self._files.hidden:
+            self.left_out["hidden"] = self._files.hidden
         if not found:
             raise SslkitError(f"No images found in {self._root} ({formats.what_is_there(self._files.names)})")
         self._note_empty_classes(found)

@@ -166,8 +166,7 @@ def _image_column(path: Path, schema: "pa.Schema", features: dict[str, Any]) -> 
     binary = [
         field.name
         for field in schema
-        if (pa.types.is_struct(field.type)
-        and field.type.get_field_index("bytes") >= 0)
+        if (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
         or pa.types.is_binary(field.type)
         or pa.types.is_large_binary(field.type)
     ]

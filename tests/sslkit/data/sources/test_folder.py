@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from source_files import add_to_tar, content, lay_out, opened, png
+from source_files import add_to_tar, content, counts, lay_out, opened, png, taken, tinted, write
 
 from sslkit import registry
 from sslkit.data.sources.base import PACKAGE
@@ -164,3 +164,102 @@ def test_an_unpacked_copy_is_reused(tmp_path):
     opened("folder", tmp_path / "data.tar.gz", tmp_path)
     assert copy.stat().st_mtime_ns == before
     assert copy.read_bytes() == gzip.decompress((tmp_path / "data.tar.gz").read_bytes())
+
+
+def class_folders(names, label=0, count=2):
+    return {f"{name}/{i}.jpg": tinted(label + at, i) for at, name in enumerate(names) for i in range(count)}
+
+
+def under(top, files):
+    return {f"{top}/{name}": data for name, data in files.items()}
+
+
+@pytest.mark.parametrize(("train", "val"), [
+    ("Training", "Testing"), ("TRAIN", "Val"), ("training_set", "test_set"), ("train2017", "val2017"),
+    ("Train", "Validation"), ("train_images", "test-images"),
+])  # fmt: skip
+def test_splits_are_known_in_any_case(train, val, tmp_path):
+    files = class_folders(["glioma", "none"], count=8)
+    root = write(tmp_path / "root", under(train, files) | under(val, class_folders(["glioma", "none"], count=4)))
+    source = taken(root, tmp_path, "folder")
+    assert counts(source) == {"train": (16, 16), "val": (8, 8)}
+    assert source.classes == ["glioma", "none"]
+    assert source.took == f"class folders in {train}/ and {val}/"
+
+
+def test_splits_below_each_class(tmp_path):
+    files = {f"bottle/train/good/{i}.jpg": tinted(0, i) for i in range(3)}
+    files |= {f"cable/train/good/{i}.jpg": tinted(1, i) for i in range(3)}
+    files |= {"bottle/test/broken/0.jpg": tinted(0), "cable/test/bent/0.jpg": tinted(1)}
+    source = taken(write(tmp_path / "root", files), tmp_path, "folder")
+    assert counts(source) == {"train": (6, 6), "val": (2, 2)}
+    assert source.classes == ["bottle", "cable"]
+
+
+def test_what_is_in_no_split_is_said(tmp_path):
+    files = class_folders(["a"])
+    tops = {top: under(top, files) for top in ("Train", "valid", "test", "extra")}
+    root = write(tmp_path / "root", {k: v for part in tops.values() for k, v in part.items()} | {"logo.png": png()})
+    source = taken(root, tmp_path, "folder")
+    assert counts(source) == {"train": (2, 2), "val": (2, 2)}
+    assert any("top folder (1), extra (2), test (2)" in remark for remark in source.remarks)
+
+
+def linked_folder(root):
+    (root / "val").symlink_to("train")
+
+
+def linked_classes(root):
+    (root / "val").mkdir()
+    for name in ("ant", "bee"):
+        (root / "val" / name).symlink_to(f"../train/{name}")
+
+
+def linked_files(root):
+    for path in sorted(root.glob("train/*/*")):
+        link = root / "val" / path.relative_to(root / "train")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.hardlink_to(path)
+
+
+@pytest.mark.parametrize("link", [linked_folder, linked_classes, linked_files])
+def test_a_val_of_links_to_train_is_said(link, tmp_path):
+    root = write(tmp_path / "root", under("train", class_folders(["ant", "bee"], count=12)))
+    link(root)
+    source = taken(root, tmp_path, "folder")
+    assert counts(source) == {"train": (24, 24), "val": (24, 24)}
+    assert any("24 of 24 images of val are images of train" in remark for remark in source.remarks)
+
+
+HEIC = b"\0\0\0\x18ftypheic" + bytes(40)
+
+
+def test_files_left_out_are_counted_by_kind(tmp_path):
+    files = {f"phone/IMG_{i}.HEIC": HEIC for i in range(5)} | class_folders(["camera"], count=5)
+    files |= {"camera/scan.dcm": b"x", "camera/volume.nii.gz": b"x", "camera/a.npy": b"x", "LICENSE": "words"}
+    files |= {".DS_Store": b"x"}
+    source = taken(write(tmp_path / "root", files), tmp_path, "folder")
+    assert counts(source) == {"train": (5, 5)}
+    assert dict(source.left_out) == {
+        ".heic": 5, ".dcm": 1, ".nii.gz": 1, ".npy": 1, "without a suffix": 1, "hidden": 1
+    }  # fmt: skip
+    said = "\n".join(source.remarks)
+    assert "phone holds no image that can be read (5 .heic)" in said
+    assert "pip install 'sslkit[heic]'" in said
+    assert "DICOM is not read" in said
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("a/1.heic", r"it holds 1 \.heic; \.heic: pip install 'sslkit\[heic\]'"),
+    ("a/1.jxl", r"it holds 1 \.jxl; \.jxl: pip install"),
+    ("scan/1.DCM", r"it holds 1 \.dcm; \.dcm: DICOM is not read"),
+])  # fmt: skip
+def test_a_folder_of_files_that_are_not_read_says_what_it_holds(name, words, tmp_path):
+    root = write(tmp_path / "root", {name: b"x"})
+    with pytest.raises(SslkitError, match=words):
+        opened("folder", root, tmp_path)
+
+
+def test_avif_is_read(tmp_path):
+    source = taken(write(tmp_path / "root", {"a/0.avif": tinted(0, kind="AVIF", side=64)}), tmp_path, "folder")
+    assert counts(source) == {"train": (1, 1)}

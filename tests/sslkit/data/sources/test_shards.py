@@ -1,11 +1,14 @@
 """WebDataset tars, local and remote."""
 
+import json
 import pickle
 
 import pytest
-from source_files import add_to_tar, content, opened, png
+from source_files import add_to_tar, content, counts, opened, png, taken, tar_bytes, tinted, write
 
-from sslkit.errors import SslkitError
+from sslkit import registry
+from sslkit.data.sources.base import PACKAGE
+from sslkit.errors import SslkitError, UsageError
 
 
 def tars(folder):
@@ -60,3 +63,87 @@ def test_bad_tars_end_in_one_line(tmp_path):
         with pytest.raises(SslkitError, match=words) as caught:
             opened("shards", root, tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def one_tar(tmp_path, members, name="train-000000"):
+    return write(tmp_path / "root", {f"{name}.tar": tar_bytes(members)})
+
+
+def test_keys_with_dots_stay_whole(tmp_path):
+    members = {}
+    for i in range(10):
+        members |= {f"img_{i:03d}.jpg": tinted(i % 2, i), f"img_{i:03d}.cls": b"%d" % (i % 2)}
+        members |= {f"scan_{i}.5x.jpg": tinted(i % 2, 20 + i), f"scan_{i}.5x.cls": b"%d" % (i % 2)}
+    source = taken(one_tar(tmp_path, members), tmp_path, "shards")
+    assert counts(source) == {"train": (20, 20)}
+    assert source.remarks == ["10 keys hold a dot: a key ends where the longest known file ending begins"]
+    assert "scan_3.5x" in {source.read("train", i).key for i in range(20)}
+
+
+@pytest.mark.parametrize(("members", "extras"), [
+    (["v1.2/a.b.c.jpg", "v1.2/a.b.c.cls"], set()),
+    (["a.jpg", "a.cls", "a.left.png"], {"left.png"}),
+    (["a.jpg", "a.cls", "a.seg.png", "a.depth.png"], {"seg.png", "depth.png"}),
+    (["a.JPEG", "a.CLS", "a.txt"], {"txt"}),
+])  # fmt: skip
+def test_members_of_one_sample(members, extras, tmp_path):
+    content = {name: b"0" if name.lower().endswith("cls") else tinted(0) for name in members}
+    source = taken(one_tar(tmp_path, content), tmp_path, "shards")
+    assert counts(source) == {"train": (1, 1)}
+    assert set(source.read("train", 0).extras) == extras
+
+
+def test_samples_without_an_image_are_counted(tmp_path):
+    members = {"a.jpg": tinted(0), "a.cls": b"0", "b.cls": b"1", "c.jp2": b"x", "c.cls": b"1"}
+    source = taken(one_tar(tmp_path, members), tmp_path, "shards")
+    assert counts(source) == {"train": (1, 1)}
+    assert source.remarks == ["2 samples of train-000000.tar have no image that can be read"]
+    assert dict(source.left_out) == {".cls": 2, ".jp2": 1}
+
+
+def with_json(tmp_path, facts):
+    members = {}
+    for i in range(12):
+        members |= {f"{i:05d}.jpeg": tinted(i % 3, i), f"{i:05d}.json": json.dumps(facts(i)).encode()}
+    return one_tar(tmp_path, members)
+
+
+@pytest.mark.parametrize(("facts", "key"), [
+    (lambda i: {"label": i % 3, "class_name": ("ant", "bee", "cat")[i % 3]}, "label"),
+    (lambda i: {"target": ("ant", "bee", "cat")[i % 3], "width": 40}, "target"),
+    (lambda i: {"class_name": ("ant", "bee", "cat")[i % 3]}, "class_name"),
+])  # fmt: skip
+def test_labels_and_names_from_json(facts, key, tmp_path):
+    source = taken(with_json(tmp_path, facts), tmp_path, "shards")
+    assert counts(source) == {"train": (12, 12)}
+    assert source.classes == ["ant", "bee", "cat"]
+    assert source.remarks == [f"labels are '{key}' of the json members"]
+
+
+def test_another_key_of_the_json(tmp_path):
+    root = with_json(tmp_path, lambda i: {"label": 0, "meta": {"animal": i % 3}})
+    source = registry.load(PACKAGE, "shards")(root)
+    source.label_key = "meta.animal"
+    source.open(tmp_path)
+    assert source.splits()["train"].tolist() == [i % 3 for i in range(12)]
+    source.label_key = "species"
+    with pytest.raises(UsageError, match="no json member has it; they hold label, meta"):
+        source.open(tmp_path)
+
+
+def test_names_in_cls(tmp_path):
+    members = {}
+    for i in range(6):
+        members |= {f"{i}.png": tinted(i % 3, i, "PNG"), f"{i}.cls": (b"ant\n", b"bee\n", b"cat\n")[i % 3]}
+    source = taken(one_tar(tmp_path, members), tmp_path, "shards")
+    assert counts(source) == {"train": (6, 6)}
+    assert source.classes == ["ant", "bee", "cat"]
+
+
+def test_splits_in_folders_and_in_any_case(tmp_path):
+    tar = tar_bytes({"0.jpg": tinted(0), "0.cls": b"0"})
+    root = write(tmp_path / "root", {f"{name}/0000.tar": tar for name in ("Train", "VAL", "test")})
+    source = taken(root, tmp_path, "shards")
+    assert counts(source) == {"train": (1, 1), "val": (1, 1)}
+    assert source.remarks == ["test (1 shards) is not used, as there is a val"]
+    assert dict(source.left_out) == {".tar": 1}
