@@ -56,3 +56,16 @@ def sha256(path: Path) -> str:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def printable(name: str) -> str:
+    """A file name as it can be shown: bytes that are not UTF-8 are read as Latin-1.
+
+    >>> printable(bytes([99, 97, 102, 233]).decode(errors="surrogateescape"))
+    'café'
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode(errors="surrogateescape").decode("latin-1")
+    return name

@@ -160,7 +160,7 @@ def _write_page(
     from sslkit.plots.pictures import square
 
     images, rows = data.images, data.rows.tolist()
-    names = [images.keys[row] if images else f"row {row}" for row in rows]
+    names = [images.source_name(row) if images else f"row {row}" for row in rows]
     thumbnails = thumbnail_sheet(square(images.image(row), 48) for row in rows) if images else None
     about = [f"{len(rows)} {config['split']} images by their frozen features, L2-normalised as for cosine similarity."]
     title = f"Map of features: {run.path.resolve().name}"

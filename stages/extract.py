@@ -1,6 +1,6 @@
 """``sslkit extract``: frozen features of every prepared image, and which encoder they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +15,7 @@ from stages.contract.perform import nothing, perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, load, resolve
+from stages.inputs.features import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
 from stages.options.encoder import EncoderOptions
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from sslkit.distributed.process_group import World
     from sslkit.probes.features.extraction import Embedding
-
-SPLITS = ("train", "val")
-
 
 STAGE = Stage(name="extract", help="Write frozen features of train and val.", order=30, folder=FEATURES, expected=True)
 
@@ -104,17 +102,19 @@ class Extraction:
     workers: int
 
     def lead(self, folder: Path) -> Result:
-        """Write both splits, then ``features.json``."""
+        """Write the splits that there are, then ``features.json``."""
+        import json
+
         import numpy as np
 
         from sslkit.distributed.process_group import from_leader
-        from sslkit.files import atomic, sha256, write_json
+        from sslkit.files import atomic, read_json, sha256, write_json
         from sslkit.probes.features.extraction import row_shapes
 
         for litter in folder.rglob(".*.tmp"):  # of an attempt that was killed while it wrote a small file
             litter.unlink()
         self.run.remember_data()
-        splits = {name: self._images(name) for name in SPLITS}
+        splits = {name: self._images(name) for name in read_json(self.run.manifest)["splits"]}
         embedding, about = self._build()
         shapes, key = row_shapes(embedding), self._key()
         facts: Result = {**self.config, **about, "splits": {}, "files": {}}
@@ -126,6 +126,8 @@ class Extraction:
             finished.append(arrays)
             with atomic(self.run.feature(name, "labels")) as handle:
                 np.save(handle, images.labels.astype("<i8"))
+            with atomic(self.run.samples(name), "w") as handle:
+                handle.writelines(json.dumps(row) + "\n" for row in _samples(images))
             facts["splits"][name] = {"images": len(images), "labelled": int((images.labels >= 0).sum())}
             for array, shape in {"labels": (), **shapes}.items():
                 path = self.run.feature(name, array)
@@ -193,6 +195,14 @@ class Extraction:
         return EncoderEmbedding(frozen, self.config["last_blocks"]), about
 
 
+def _samples(images: Any) -> Iterator[Result]:
+    """What each row is: the file's name in its source, its key in the shards, its label and class."""
+    for i, label in enumerate(images.labels.tolist()):
+        named = {"class": images.classes[label]} if label >= 0 else {}
+        yield {"name": images.own_name(i), "key": images.keys[i], "label": label, **named}
+
+
 def _lines(results: Result) -> list[str]:
-    rows = [[name, results[name]["images"], results[name]["labelled"], results["width"]] for name in SPLITS]
+    there = [name for name in SPLITS if name in results]
+    rows = [[name, results[name]["images"], results[name]["labelled"], results["width"]] for name in there]
     return table([["split", "images", "labelled", "width"], *rows])

@@ -176,7 +176,7 @@ def _query(row: Result, images: "dict[str, Split]", names: list[str]) -> "QueryI
         return NeighbourImage(names[near["label"]], picture, near["cosine"], near["label"] == row["label"])
 
     return QueryImage(
-        key=images["val"].keys[row["row"]],
+        key=images["val"].source_name(row["row"]),
         name=names[row["label"]],
         predicted=names[row["predicted"]],
         right=row["label"] == row["predicted"],

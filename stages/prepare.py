@@ -78,8 +78,13 @@ class Prepare(ResultOptions):
     ] = None
     val_fraction: Annotated[
         float | None,
-        typer.Option("--val-fraction", help="Hold out a val split where there is none.", show_default=False),
+        typer.Option(
+            "--val-fraction",
+            help="Share held out as val where there is none, 0 for no val; default: 0.1.",
+            show_default=False,
+        ),
     ] = None
+    subset_val: Annotated[bool, typer.Option("--subset-val", help="Also cut val by --fraction or --per-class.")] = False
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first unreadable image.")] = False
     seed: SeedOption = 0
     workers: WorkersOption = "auto"
@@ -91,7 +96,9 @@ class Prepare(ResultOptions):
 
         from sslkit.data.prepare.subset import Subset, describe
 
-        subset = Subset(self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed)
+        subset = Subset(
+            self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed, self.subset_val
+        )
         images: Source = registry.load(SOURCES, name)(root, self.seed)
         images.took, images.label_key = took, self.label_key
         run, content = open_run(self.run), images.fingerprint()

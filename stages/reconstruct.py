@@ -13,7 +13,7 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.images import ImagesToDraw, class_of, images_to_draw, in_turns
+from stages.inputs.images import ImagesToDraw, class_of, images_to_draw, in_turns, split_to_draw
 from stages.inputs.photo_folders import places
 from stages.options import basic
 from stages.options.images import ImageOptions
@@ -164,18 +164,17 @@ def open_mae(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedAutoe
 def _inputs(drawn: ImagesToDraw, size: int) -> "Iterator[InputImage]":
     """Crops of the photos, or of val images for the pictures and the error, with their object masks."""
     from sslkit.data.evaluation_crop import evaluation_crop
-    from sslkit.data.shards import open_split
     from sslkit.probes.inspect.reconstruction import InputImage
 
     if drawn.photos:
         for number, (name, image) in enumerate(drawn.read()):
             yield InputImage(name, evaluation_crop(image, size), number)
         return
-    split = open_split(drawn.run.data, "val")
+    split = split_to_draw(drawn.run)
     for index in in_turns(split.labels.tolist())[: max(drawn.count, EVALUATED)]:
         mask = split.object_mask(index)
         mask = None if mask is None else evaluation_crop(mask[None], size)[0]
-        name = class_of(split, index) or split.keys[index]
+        name = class_of(split, index) or split.source_name(index)
         yield InputImage(name, evaluation_crop(split.image(index), size), index, mask)
 
 

@@ -6,6 +6,7 @@ member lies. The bytes of both depend only on the samples.
 """
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ import torch
 from sslkit.data import images
 from sslkit.data.shard_index import Index, index_path, read_index, write_index
 from sslkit.errors import SslkitError
-from sslkit.files import atomic, read_json
+from sslkit.files import atomic, printable, read_json
 
 IMAGE_EXTENSIONS = ("jpg", "png", "webp")
 BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
@@ -118,7 +119,7 @@ class Split:
     """
 
     def __init__(self, folder: Path, name: str, classes: list[str], shards: list[str]):
-        self.name, self.classes = name, classes
+        self.name, self.classes = name, [printable(each) for each in classes]
         self._shards = [folder / shard for shard in shards]
         indexes = [read_index(shard) for shard in self._shards]
         self._starts = np.cumsum([0, *(len(index.keys) for index in indexes)])
@@ -138,6 +139,15 @@ class Split:
     def keys(self) -> list[str]:
         """WebDataset keys of the samples."""
         return [key.decode() for key in self._keys.tolist()]
+
+    def own_name(self, i: int) -> str:
+        """The name that sample ``i`` has in its source, such as ``cat/0001.jpg``; undecodable bytes are surrogates."""
+        info = self.member(i, "json")
+        return str(json.loads(info).get("key", self.keys[i])) if info else self.keys[i]
+
+    def source_name(self, i: int) -> str:
+        """``own_name`` as it can be shown."""
+        return printable(self.own_name(i))
 
     def image_bytes(self, i: int) -> bytes:
         """The encoded image of sample ``i``.

@@ -140,6 +140,10 @@ class Run:
         """``features/<split>/<name>.npy``: cls, labels, blocks or patch_mean."""
         return self.features / split / f"{name}.npy"
 
+    def samples(self, split: str) -> Path:
+        """``features/<split>/samples.jsonl``: the file, key and label of each row."""
+        return self.features / split / "samples.jsonl"
+
     # Probes.
 
     @property

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sslkit.errors import SslkitError
+from sslkit.files import read_json
 from stages.contract.layout import Run
 
 if TYPE_CHECKING:
@@ -16,8 +18,14 @@ def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:
     """The inputs of a probe, by name: ``features.json`` vouches for its arrays; features of another program have none.
 
     Raises:
-        SslkitError: a file is missing.
+        SslkitError: a file or a split is missing.
     """
+    for split in SPLITS:
+        if run.features_info.exists() and split not in read_json(run.features_info)["splits"]:
+            raise SslkitError(
+                f"{run.features} has no {split}: this stage requires a labelled train and val; prepare the data with "
+                "--val-fraction 0.1 and --force, then extract again"
+            )
     files = {f"{split}/{name}": run.feature(split, name) for split in SPLITS for name in [*arrays, "labels"]}
     for path in files.values():
         run.need(path)

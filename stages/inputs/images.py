@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import InterruptedRun, SslkitError
+from sslkit.files import read_json
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.contract.record import fingerprints
@@ -71,12 +72,10 @@ class ImagesToDraw:
         """Check that there is at least one image.
 
         Raises:
-            SslkitError: no photo can be read, or there is no val split.
+            SslkitError: no photo can be read, or there is no prepared data.
         """
-        from sslkit.data.shards import open_split
-
         if self.folder is None:
-            open_split(self.run.data, "val")
+            split_to_draw(self.run)
             return
         first = ""
         for name, path in self.photos.items():
@@ -184,11 +183,19 @@ def class_of(split: "Split", index: int) -> str:
     return split.classes[label] if label >= 0 else ""
 
 
-def val_images(run: Run, count: int) -> "Iterator[tuple[str, Tensor]]":
-    """Keys, with the class of labelled images, and images of val, in turns over the classes."""
+def split_to_draw(run: Run) -> "Split":
+    """Val; or train, with a remark, where the data has no val."""
     from sslkit.data.shards import open_split
 
-    split = open_split(run.data, "val")
+    if "val" in read_json(run.need(run.manifest))["splits"]:
+        return open_split(run.data, "val")
+    say(f"{run.data} has no val: the images are of train")
+    return open_split(run.data, "train")
+
+
+def val_images(run: Run, count: int) -> "Iterator[tuple[str, Tensor]]":
+    """File names, with the class where there is one, and images of val, class by class in turns."""
+    split = split_to_draw(run)
     for index in in_turns(split.labels.tolist())[:count]:
-        name = class_of(split, index)
-        yield f"{split.keys[index]} ({name})" if name else split.keys[index], split.image(index)
+        name, label = split.source_name(index), class_of(split, index)
+        yield f"{name} ({label})" if label else name, split.image(index)

@@ -121,14 +121,12 @@ class PackingPlan:
 
     Attributes:
         source: opened.
-        splits: labels of all of its samples, by split.
         subset: what was asked for.
         selection: what that is.
         scratch: what the source unpacked or fetched.
     """
 
     source: Source
-    splits: dict[str, np.ndarray]
     subset: Subset
     selection: Selection
     scratch: Path
@@ -151,8 +149,7 @@ def plan(source: Source, subset: Subset, scratch: Path) -> PackingPlan:
         for left in scratch.glob(".*.tmp"):
             left.unlink()
         source.open(scratch)
-        splits = source.splits()
-        return PackingPlan(source, splits, subset, select(splits, source.classes, subset), scratch)
+        return PackingPlan(source, subset, select(source.splits(), source.classes, subset), scratch)
     except (KeyboardInterrupt, InterruptedRun, FetchError):
         _remove_empty(scratch)
         raise
@@ -234,11 +231,10 @@ def _jobs(folder: Path, split: str, planned: PackingPlan, shard_samples: int) ->
     selection = planned.selection
     # Shuffled, so that a reader that streams shard by shard sees all classes.
     order = generator(planned.subset.seed, f"shards.{split}").permutation(len(selection.indices[split]))
-    read_from = split if split in planned.splits else "train"  # a held-out val is part of the source's train
     parts = range(0, len(order), shard_samples)
     for path, start in zip(shard_paths(folder, split, len(parts)), parts, strict=True):
         part = order[start : start + shard_samples]
-        yield ShardJob(path, read_from, selection.indices[split][part], selection.labels[split][part])
+        yield ShardJob(path, selection.read_from[split], selection.indices[split][part], selection.labels[split][part])
 
 
 def _write(packer: Packer, jobs: list[ShardJob], workers: int, eager: bool) -> None:

@@ -109,7 +109,7 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
     if not len(rows):
         raise SslkitError(
             f"{labels} has no labels ({len(marks)} rows, all -1): probes require labelled images; "
-            "prepare from class folders"
+            "prepare from class folders, or with --labels FILE"
         )
     return Features(files[0], tuple(arrays), marks[rows], rows)
 

@@ -66,7 +66,7 @@ class MaskedSplit:
         without = len(split) - len(masked)
         self.remarks = [f"{without} images of {split.name} have no mask and are left out"] if without else []
         self._rows = masked[spread(len(masked), count)].tolist()
-        self.names = [split.keys[row] for row in self._rows]
+        self.names = [split.source_name(row) for row in self._rows]
 
     def check(self) -> None:
         """Raise ``SslkitError`` if all masks are empty; usually the first one has an object."""
