@@ -213,11 +213,10 @@ def _results(manifest: dict[str, Any]) -> dict[str, Any]:
 def _lines(results: dict[str, Any]) -> list[str]:
     from sslkit.data.prepare.summary import split_line
 
-    labels = f"{results['classes']} classes" if results["classes"] else "no labels"
+    count = results["classes"]
+    labels = f"{count} class{'' if count == 1 else 'es'}" if count else "no labels"
     lines = [f"source {results['source']}" + (f": {results['took']}" if results.get("took") else "")]
     lines += [split_line(split, facts) for split, facts in results.get("splits", {}).items()]
-    if "val" not in results:
-        lines.append("val    none (--val-fraction 0.1 holds one out)")
     lines.append(f"{labels}, {results['megabytes']} MB")
     lines += [f"note   {remark}" for remark in results.get("remarks", [])]
     if results["skipped"]:

@@ -43,7 +43,7 @@ class Order:
         if self.samples < self.batch_size:
             raise UsageError(
                 f"batch size {self.batch_size} exceeds the {self.samples} training images: "
-                f"try --batch-size {max(self.samples // 4 // parts, 1) * parts}"
+                f"try --batch-size {_power_of_two(self.samples // parts) * parts}"
             )
 
     @property
@@ -67,3 +67,8 @@ class Order:
             mine = batch.reshape(self.world, self.accumulate, size)[self.rank]
             for micro in mine:
                 yield epoch, micro
+
+
+def _power_of_two(most: int) -> int:
+    """The largest power of two up to a number; 1 for less."""
+    return 1 << max(most.bit_length() - 1, 0)

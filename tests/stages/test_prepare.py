@@ -289,7 +289,7 @@ def test_a_run_that_cannot_be_written_is_one_line(photos, tmp_path):
 
 
 def test_the_same_again_is_up_to_date_and_other_settings_are_refused(photos, tmp_path, capsys):
-    words = (tmp_path / "run", "--source", photos, "--fraction", 0.5)
+    words = (tmp_path / "run", "--source", photos, "--val-fraction", 0, "--fraction", 0.5)
     command(*words)
     before = snapshot(tmp_path / "run/data")
     command(*words, "--workers", 1)

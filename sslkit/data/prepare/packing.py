@@ -203,8 +203,8 @@ def pack(
         )
     source = type(planned.source).__module__.rpartition(".")[2]
     manifest |= {"size": size, "subset": describe(planned.subset), "source": source, "took": planned.source.took}
-    planned.source.remarks += frame_remarks(manifest["splits"])
-    manifest |= {"remarks": planned.source.remarks, "left_out": dict(planned.source.left_out.most_common())}
+    remarks = [*planned.source.remarks, *selection.remarks, *frame_remarks(manifest["splits"])]
+    manifest |= {"remarks": remarks, "left_out": dict(planned.source.left_out.most_common())}
     with atomic(folder / "skipped.jsonl", "w") as handle:
         handle.writelines(json.dumps(entry) + "\n" for entry in skipped)
     write_json(folder / "manifest.json", manifest)

@@ -1,0 +1,129 @@
+"""What ``prepare`` makes of a source's splits, and what later stages do with what there is."""
+
+import json
+
+import numpy as np
+import pytest
+from source_files import tinted
+
+from sslkit.data.shards import open_split
+
+QUICK = ["--device", "cpu", "--precision", "fp32", "--workers", 0]
+
+
+@pytest.fixture
+def prepared(sslkit, tmp_path):
+    """Write images {path: class number}, prepare them: (the run, the results, the lines for people)."""
+
+    def prepare(files, *words):
+        for number, (name, label) in enumerate(files.items()):
+            path = tmp_path / "root" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tinted(label, number))
+        run = tmp_path / "run"
+        code, _, err = sslkit("prepare", run, "--source", tmp_path / "root", "--workers", 0, *words)
+        assert code == 0, err
+        _, shown, _ = sslkit("prepare", run, "--source", tmp_path / "root", "--workers", 0, *words)
+        results = json.loads((run / "data/stage.json").read_text())["results"]
+        return run, results, shown
+
+    return prepare
+
+
+def classes_of(count, folder="", names=("ant", "bee", "cat")):
+    return {f"{folder}{name}/{i}.png": label for label, name in enumerate(names) for i in range(count)}
+
+
+def labels(run, split):
+    return np.bincount(open_split(run / "data", split).labels).tolist()
+
+
+def test_without_val_a_tenth_of_every_class_is_held_out_and_said(prepared):
+    run, results, shown = prepared(classes_of(40))
+    assert (results["train"], results["val"]) == (108, 12)
+    assert labels(run, "val") == [4, 4, 4]
+    assert "val is 12 of the 120 images of train, held out by --seed" in shown
+    assert "--val-fraction 0 keeps all for training" in shown
+
+
+def test_no_val_on_request_and_extract_writes_train_alone(prepared, sslkit):
+    run, results, shown = prepared(classes_of(8), "--val-fraction", 0)
+    assert results["train"] == 24
+    assert "val" not in results
+    assert "there is no val" in shown
+    code, out, err = sslkit("extract", run, "--weights", "pixels", *QUICK)
+    assert code == 0, err
+    assert "train" in out
+    assert [path.name for path in (run / "features").iterdir() if path.is_dir()] == ["train"]
+    for stage in ("knn", "linear", "neighbours"):
+        code, _, err = sslkit(stage, run)
+        assert code == 1
+        assert "has no val: this stage requires a labelled train and val" in err
+        assert "--val-fraction 0.1" in err
+
+
+def test_unlabelled_images_all_get_features_and_probes_say_what_is_missing(prepared, sslkit):
+    run, results, _ = prepared({f"{i}.png": i % 3 for i in range(30)})
+    assert (results["train"], results["val"], results["classes"]) == (27, 3, 0)
+    code, _, err = sslkit("extract", run, "--weights", "pixels", *QUICK)
+    assert code == 0, err
+    for split, count in (("train", 27), ("val", 3)):
+        assert np.load(run / f"features/{split}/cls.npy").shape[0] == count
+    code, _, err = sslkit("knn", run)
+    assert code == 1
+    assert "has no labels" in err
+    assert "--labels FILE" in err
+
+
+def test_the_names_of_both_splits_are_said_when_val_and_test_exist(prepared):
+    files = classes_of(6, "train/") | classes_of(2, "val/") | classes_of(3, "test/")
+    _, results, shown = prepared(files)
+    assert (results["train"], results["val"]) == (18, 6)
+    assert "train/ and val/" in shown
+    assert "test (9)" in shown
+
+
+def test_a_class_that_train_lacks_is_said(prepared):
+    _, _, shown = prepared(classes_of(6, "train/", ("ant", "bee")) | classes_of(2, "val/", ("ant", "bee", "cat")))
+    assert "1 class of val has no image in train (cat; 2 images)" in shown
+
+
+def test_a_val_without_labels_next_to_a_labelled_train_is_said_and_can_be_replaced(prepared):
+    files = classes_of(10, "train/") | {f"test/{i}.png": i % 3 for i in range(6)}
+    _, results, shown = prepared(files)
+    assert results["labelled"] == {"train": True, "val": False}
+    assert "val has no labels although train has some" in shown
+    run, results, shown = prepared(files, "--val-fraction", 0.2, "--force")
+    assert (results["train"], results["val"]) == (24, 6)
+    assert results["labelled"]["val"]
+    assert labels(run, "val") == [2, 2, 2]
+    assert "the source's val is not used: none of its 6 images has a label" in shown
+
+
+def test_val_stays_whole_unless_it_is_cut_too(prepared):
+    files = classes_of(8, "train/") | classes_of(6, "val/")
+    _, results, shown = prepared(files, "--per-class", 2)
+    assert (results["train"], results["val"]) == (6, 18)
+    assert "val stays whole (18 images): --per-class cuts train; --subset-val cuts val too" in shown
+    run, results, shown = prepared(files, "--fraction", 0.5, "--subset-val", "--force")
+    assert (results["train"], results["val"]) == (12, 9)
+    assert labels(run, "val") == [3, 3, 3]
+    assert "stays whole" not in shown
+
+
+def test_five_images_keep_all_for_training_and_get_a_hint_that_works(prepared, sslkit, tiny_scale):
+    run, results, shown = prepared({f"{'ab'[i % 2]}/{i}.png": i % 2 for i in range(5)})
+    assert results["train"] == 5
+    assert "only 5 images" in shown
+    words = ["pretrain", run, "--recipe", "simclr", "--recipe", tiny_scale, *QUICK]
+    code, _, err = sslkit(*words)
+    assert code == 2
+    assert "--batch-size 4" in err
+    code, _, err = sslkit(*words, "--batch-size", 4)
+    assert code == 0, err
+
+
+def test_one_class_is_one_class_and_nothing_skipped_is_not_said(prepared):
+    _, _, shown = prepared({f"only/{i}.png": 0 for i in range(12)} | {"only/sub/x.png": 0})
+    assert "1 class," in shown
+    assert "skipped" not in shown
