@@ -60,6 +60,15 @@ class Prepare(ResultOptions):
             "--label-key", metavar="KEY", help="Where labels are in shards' json, or in parquet.", show_default=False
         ),
     ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE[:COLUMN]",
+            help="A table of image files and their classes; default: found next to the images.",
+            show_default=False,
+        ),
+    ] = None
     fraction: Annotated[
         float | None,
         typer.Option("--fraction", help="Share of every class of train, such as 0.2.", show_default=False),
@@ -100,7 +109,9 @@ class Prepare(ResultOptions):
             self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed, self.subset_val
         )
         images: Source = registry.load(SOURCES, name)(root, self.seed)
-        images.took, images.label_key = took, self.label_key
+        images.took, images.label_key, images.labels = took, self.label_key, self.labels or ""
+        if self.labels and not images.takes_labels:
+            raise UsageError(f"--labels goes with a folder of images; the source '{name}' has labels of its own")
         run, content = open_run(self.run), images.fingerprint()
         created, began = missing(run.path), []
 
@@ -137,7 +148,8 @@ class Prepare(ResultOptions):
         show(results, _lines(results), self.json)
 
     def _label_config(self) -> dict[str, str]:
-        return {"label_key": self.label_key} if self.label_key else {}
+        given = {"label_key": self.label_key, "labels": self.labels}
+        return {key: value for key, value in given.items() if value}
 
 
 def _plan(run: Run, images: "Source", subset: "Subset", content: str) -> "PackingPlan":

@@ -5,7 +5,9 @@ page and follows its light and dark themes.
 """
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -49,6 +51,14 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Class names may be in a script that the font lacks, or emoji; a box in their place needs no warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
 def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
     """Add one legend for all axes below them, in at most ``columns`` columns; returns its height in inches.
 
@@ -57,7 +67,8 @@ def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
     handles = {handle.get_label(): handle for each in axes for handle in each.get_legend_handles_labels()[0]}
     for count in range(min(columns, len(handles)), 0, -1):
         made = figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=count, frameon=False)
-        extent = made.get_window_extent()
+        with _any_script():
+            extent = made.get_window_extent()
         if count == 1 or extent.width <= LEGEND_WIDTH * figure.bbox.width:
             return extent.height / figure.dpi
         made.remove()
@@ -66,7 +77,7 @@ def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
 
 def save_png(figure: Figure, path: Path, alt: str) -> None:
     """Write a PNG, whole or not at all, with its text alternative as the file's ``Description``."""
-    with atomic(path) as handle:
+    with atomic(path) as handle, _any_script():
         figure.savefig(handle, format="png", dpi=DPI, metadata={"Description": alt, "Software": None})
 
 
@@ -82,7 +93,7 @@ def as_svg(figure: Figure, alt: str, name: str) -> str:
     for axes in figure.axes:
         axes.patch.set_alpha(0)
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), _any_script():
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Type", "Format")))
     svg = ElementTree.fromstring(buffer.getvalue())
     # A style sheet would apply to the whole page: move its only rule to the root, and drop the fixed size.

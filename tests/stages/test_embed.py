@@ -58,9 +58,9 @@ def test_other_settings_are_refused_and_train_can_be_mapped(run, look, sslkit):
     assert list(twice["maps"]) == ["pca", "tsne"]
     look("--split", "train", "--force")
     # The page's names are the images' own.
-    keys = open_split(run.data, "train").keys
+    images = open_split(run.data, "train")
     with np.load(run.folder("embed") / "positions.npz") as arrays:
-        assert keys[arrays["rows"][0]] in (run.folder("embed") / "index.html").read_text()
+        assert images.source_name(int(arrays["rows"][0])) in (run.folder("embed") / "index.html").read_text()
 
 
 def test_features_of_another_program_and_without_labels(sslkit, tmp_path, browser):

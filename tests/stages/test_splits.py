@@ -127,3 +127,49 @@ def test_one_class_is_one_class_and_nothing_skipped_is_not_said(prepared):
     _, _, shown = prepared({f"only/{i}.png": 0 for i in range(12)} | {"only/sub/x.png": 0})
     assert "1 class," in shown
     assert "skipped" not in shown
+
+
+def test_labels_of_a_csv_and_features_that_name_their_files(prepared, sslkit, tmp_path):
+    rows = "".join(f"{i:03d}.png,{('ant', 'bee', 'cat')[i % 3]}\n" for i in range(24))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/labels.csv").write_text(f"filename,label\n{rows}")
+    run, results, shown = prepared({f"img/{i:03d}.png": i % 3 for i in range(24)})
+    assert results["train"] + results["val"] == 24
+    assert open_split(run / "data", "train").classes == ["ant", "bee", "cat"]
+    assert "labels.csv (files in filename, classes in label)" in shown
+    code, _, err = sslkit("extract", run, "--weights", "pixels", *QUICK)
+    assert code == 0, err
+    split = open_split(run / "data", "train")
+    samples = [json.loads(line) for line in (run / "features/train/samples.jsonl").read_text().splitlines()]
+    assert len(samples) == len(split)
+    for i, sample in enumerate(samples):
+        assert set(sample) == {"name", "key", "label", "class"}
+        assert sample["class"] == ("ant", "bee", "cat")[int(sample["name"][-7:-4]) % 3]
+        assert sample["key"] == split.keys[i]
+        assert split.image(i).float().mean((1, 2)).argmax() == sample["label"]
+    assert sslkit("knn", run, "--k", 3)[0] == 0
+    assert sslkit("embed", run, "--method", "pca", "--split", "train")[0] == 0
+    assert samples[0]["name"] in (run / "embed/index.html").read_text()
+
+
+def test_labels_that_a_source_has_of_its_own_are_not_replaced(sslkit, tmp_path):
+    code, _, err = sslkit("prepare", tmp_path / "run", "--source", "digits", "--labels", "labels.csv")
+    assert code == 2
+    assert "--labels goes with a folder of images" in err
+
+
+def test_any_bytes_in_a_name_work_everywhere(prepared, sslkit):
+    latin, emoji = "caf\udce9", "\N{BUG} bugs"
+    run, _, shown = prepared(
+        {f"{name}/{i} \udce4.png": label for label, name in enumerate((latin, emoji)) for i in range(12)}
+    )
+    assert "2 classes" in shown
+    assert open_split(run / "data", "train").classes == ["café", emoji]
+    for words in (["extract", run, "--weights", "pixels", *QUICK], ["knn", run, "--k", 3], ["neighbours", run],
+                  ["embed", run, "--method", "pca", "--split", "train"], ["status", run]):  # fmt: skip
+        code, _, err = sslkit(*words)
+        assert code == 0, (words, err)
+    names = {json.loads(line)["name"] for line in (run / "features/train/samples.jsonl").read_text().splitlines()}
+    assert all(name.endswith("\udce4.png") for name in names)
+    page = (run / "embed/index.html").read_text()
+    assert "\\u00e4.png" in page

@@ -53,6 +53,8 @@ class Source(ABC):
         remarks: sentences about what was assumed or not used, for the end of ``prepare``.
         left_out: how many files are not used, by suffix such as ``.heic``.
         label_key: the key or column that labels are in (``--label-key``), for sources that may have several.
+        labels: ``FILE[:column]`` of a table that names the classes; empty to find them. A source that takes no table
+            ignores it, see ``takes_labels``.
     """
 
     classes: list[str]
@@ -61,6 +63,9 @@ class Source(ABC):
     specific: int = 0
     """Of the sources that recognise a place, the one with the highest number is taken."""
 
+    takes_labels = False
+    """Whether a table of labels can be given."""
+
     def __init__(self, root: str | Path | None = None, seed: int = 0):
         self.root = None if root is None else str(root)
         self.seed = seed
@@ -68,6 +73,7 @@ class Source(ABC):
         self.remarks: list[str] = []
         self.left_out: Counter[str] = Counter()
         self.label_key: str | None = None
+        self.labels = ""
 
     @classmethod
     def recognise(cls, files: Files, root: Path) -> str | None:

@@ -5,6 +5,7 @@ each class; and ``images/`` may have ``masks/`` next to it: foreground masks wit
 as ``mask.png``.
 """
 
+import re
 from collections import Counter
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,16 +15,22 @@ import numpy as np
 from sslkit.data import images
 from sslkit.data.prepare import formats
 from sslkit.data.prepare.archives import Files, files_fingerprint, open_files
+from sslkit.data.prepare.label_tables.search import find_labels
+from sslkit.data.prepare.label_tables.table import class_order
 from sslkit.data.prepare.split_names import split_named
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 
+PLAIN = re.compile(
+    r"(.*[-_ ])?(images?|imgs?|photos?|pictures?|pics|jpegimages|jpegs?|pngs?|data|files?|part|batch)([-_ ]?\d+)?", re.I
+)  # names of folders that say nothing about what is in them
 Entry = tuple[int, tuple[str, ...]]  # position among the files, and the parts of its path below what wraps it
 
 
 class FolderSource(Source):
     """Images from ``--root``: a folder, ``.tar``, ``.tar.gz`` or ``.zip``."""
 
+    takes_labels = True
     specific = -100  # any other source that recognises a folder knows more about it
 
     @classmethod
@@ -47,14 +54,20 @@ class FolderSource(Source):
         if not found:
             raise SslkitError(f"No images found in {self._root} ({formats.what_is_there(self._files.names)})")
         self._note_empty_classes(found)
+        positions = [i for i, _ in found]
         found = _unwrap(found, is_archive=not self._root.is_dir())
         self._masks: dict[str, int] = {}
         if {parts[0] for _, parts in found} == {"images", "masks"}:
             self._masks = {"/".join(_stem(parts[1:])): i for i, parts in found if parts[0] == "masks"}
             found = [(i, parts[1:]) for i, parts in found if parts[0] == "images"]
-        self._splits = {split: _labelled(entries, self._root) for split, entries in self._split(found).items()}
+        splits = self._split(found)
+        self._splits = self._by_tables(splits, positions) or {
+            split: _labelled(entries, self._root) for split, entries in splits.items()
+        }
         self._note_equal_files()
-        self.classes = sorted({name for names, _ in self._splits.values() for name in names if name})
+        self.classes = class_order(name for names, _ in self._splits.values() for name in names if name)
+        if self._tables:
+            return
         self.took = f"{'class folders' if self.classes else 'images without class folders'}{self.took}"
 
     @cached_property
@@ -112,6 +125,44 @@ class FolderSource(Source):
             split: [(i, parts[1:]) for i, parts in found if len(parts) > 1 and parts[0] == top]
             for split, top in chosen.items()
         }
+
+    def _by_tables(
+        self, splits: dict[str, list[Entry]], positions: list[int]
+    ) -> dict[str, tuple[list[str], list[Entry]]] | None:
+        """(class names, entries) of every split by tables that name the images' classes; None if folders do.
+
+        Folders whose names are words for images, or a single one, are no classes. Hugging Face's ``metadata`` files
+        say more than any folder.
+        """
+        found, remarks = find_labels(self._files, positions, self.labels, self._root)
+        labels = {positions[k]: name for k, name in found.classes.items()}
+        folders = {parts[0] for entries in splits.values() for _, parts in entries if len(parts) > 1}
+        classes = {name for name in folders if not PLAIN.fullmatch(name)}
+        told = any(PurePosixPath(name).stem == "metadata" for name in found.tables)
+        self._tables = bool(labels) and bool(self.labels or told or len(classes) < 2)
+        if not self._tables:
+            if labels and any(labels.get(i, parts[0]) != parts[0] for e in splits.values() for i, parts in e):
+                self.remarks.append(
+                    f"{', '.join(found.tables)} is not used, as the class folders name the classes; "
+                    f"--labels {next(iter(found.tables))} takes them from there"
+                )
+            elif not labels:
+                self.remarks += remarks
+            return None
+        self.remarks += remarks
+        for table in found.tables:
+            if table in self._files.names:
+                self.left_out -= Counter({formats.kind(table): 1})
+        by_table = {positions[k]: "train" if split == "train" else "val" for k, split in found.splits.items()}
+        if set(splits) == {"train"} and set(by_table.values()) == {"train", "val"}:
+            splits = {
+                split: [entry for entry in splits["train"] if by_table.get(entry[0]) == split]
+                for split in ("train", "val")
+            }
+            lost = len(positions) - sum(map(len, splits.values()))
+            self.remarks += [f"{lost} images are in no split of the tables and are not used"] if lost else []
+        self.took = f"images with labels in {', '.join(found.tables)}{self.took}"
+        return {split: ([labels.get(i, "") for i, _ in entries], entries) for split, entries in splits.items()}
 
     def _note_empty_classes(self, found: list[Entry]) -> None:
         """Remark on folders all of whose files are left out: a class that would vanish, and on kinds to convert."""

@@ -1,0 +1,233 @@
+"""Tables that name the class of each image: CSV, TSV, JSON, JSON lines, Parquet and text, with or without a header.
+
+The file column is the one whose cells match most images: by path, by the end of a path, with or without a suffix. The
+class column is found by its name, or it is the only other one; columns of zeros with a single 1 are classes as well.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from sslkit.data.prepare.split_names import split_named, split_within
+from sslkit.errors import SslkitError, UsageError
+
+TABLES = frozenset({".csv", ".tsv", ".tab", ".txt", ".lst", ".json", ".jsonl", ".ndjson", ".parquet"})
+# Normalised headers, the most telling first: a name is a better class than a number.
+CLASS_COLUMNS = (
+    *("classname", "labelname", "categoryname", "classlabel", "label", "class", "category", "target", "labels"),
+    *("classes", "breed", "species", "diagnosis", "dx", "findinglabels", "variety", "y", "cls", "classid", "labelid"),
+    *("categoryid", "level", "grade"),
+)
+SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "datasplit", "partition")
+
+
+class ImageNames:
+    """The images of a source, found by what a table calls them."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = names
+        self._by_tail: dict[str, list[int]] = {}
+        for i, name in enumerate(names):
+            parts = PurePosixPath(name).parts
+            stem = (*parts[:-1], PurePosixPath(name).stem)
+            for start in range(len(parts)):
+                for tail in {"/".join(parts[start:]), "/".join(stem[start:])}:
+                    self._by_tail.setdefault(tail, []).append(i)
+
+    def find(self, cell: str, table: str) -> int | None:
+        """The image that a cell of a table names; None for none, or for several that cannot be told apart."""
+        cell = cell.strip().replace("\\", "/").removeprefix("./").strip("/")
+        folder = str(PurePosixPath(table).parent)
+        parts = cell.split("/")
+        for tail in (f"{folder}/{cell}", *("/".join(parts[start:]) for start in range(len(parts)))):
+            found = self._by_tail.get(tail, [])
+            if len(found) > 1:  # of train.csv's 1.png and test.csv's
+                split = split_within(PurePosixPath(table).stem)
+                found = [i for i in found if split and split in map(split_named, PurePosixPath(self.names[i]).parts)]
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+
+@dataclass
+class ImageLabels:
+    """What tables say about images, by their positions.
+
+    Attributes:
+        classes: class names; images that a table does not name are missing.
+        splits: ``train``, ``val`` or ``test``, where a table has such a column or its own name says so.
+        tables: how each table was read, by its name.
+        missing: rows that name no image.
+    """
+
+    classes: dict[int, str] = field(default_factory=dict)
+    splits: dict[int, str] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    missing: int = 0
+
+    def add(self, other: "ImageLabels") -> None:
+        """Take over what another table says."""
+        self.classes.update(other.classes)
+        self.splits.update(other.splits)
+        self.tables.update(other.tables)
+        self.missing += other.missing
+
+
+def is_table(name: str) -> bool:
+    """Whether a file may be a table by its name."""
+    return PurePosixPath(name).suffix.lower() in TABLES
+
+
+def read_labels(name: str, data: bytes, images: ImageNames, column: str = "") -> ImageLabels:
+    """What a table says about images.
+
+    Args:
+        name: path of the table, relative to what the images' names are relative to.
+        data: its bytes.
+        images: that its rows may name.
+        column: header or number, from 1, of the class column; found by its name if empty.
+
+    Returns:
+        Nothing in ``tables`` if the table is about something else. ``classes`` is empty if no column holds classes.
+
+    Raises:
+        SslkitError: the table cannot be read, or has no such column.
+    """
+    rows = _rows(name, data)
+    width = max(map(len, rows), default=0)
+    found = [[images.find(row[c], name) if c < len(row) else None for row in rows] for c in range(width)]
+    distinct = [len(set(column) - {None}) for column in found]
+    if not any(distinct):
+        return ImageLabels()
+    where = distinct.index(max(distinct))
+    header = rows[0] if found[where][0] is None and len(rows) > 1 else None
+    body, which = (rows[1:], found[where][1:]) if header else (rows, found[where])
+    if distinct[where] < min(len(body), len(images.names)) / 2 and not column:
+        return ImageLabels()
+    width = len(header) if header else width  # unquoted commas in a caption make cells without a title
+    body = [[*row, *[""] * (width - len(row))][:width] for row in body]
+    labels = ImageLabels(missing=which.count(None))
+    names, took = _class_names(name, header, body, where, column)
+    labels.classes = {i: one for i, one in zip(which, names, strict=True) if i is not None and one}
+    labels.splits = _splits(name, header, body, which)
+    labels.tables[name] = took
+    return labels
+
+
+def _rows(name: str, data: bytes) -> list[list[str]]:
+    suffix = PurePosixPath(name).suffix.lower()
+    try:
+        if suffix == ".parquet":
+            import pyarrow.parquet
+
+            return _from_objects(pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist())
+        text = data.decode("utf-8-sig", errors="surrogateescape")
+        if suffix in (".jsonl", ".ndjson"):
+            return _from_objects([json.loads(line) for line in text.splitlines() if line.strip()])
+        if suffix == ".json":
+            value = json.loads(text)
+            pairs = isinstance(value, dict) and not any(isinstance(v, dict | list) for v in value.values())
+            return [[k, _text(v)] for k, v in value.items()] if pairs else _from_objects(value)
+    except ImportError:
+        raise SslkitError(f"{name} requires pyarrow: pip install 'sslkit[parquet]'") from None
+    except (ValueError, OSError, AttributeError) as error:
+        raise SslkitError(f"{name} cannot be read ({str(error).splitlines()[0]})") from error
+    first = text.partition("\n")[0]
+    if suffix == ".csv" or any(mark in first for mark in "\t,;"):
+        mark = "\t" if suffix == ".tsv" else max(",;\t|", key=first.count)
+        rows = list(csv.reader(io.StringIO(text), delimiter=mark))
+    else:
+        rows = [line.split(maxsplit=1) for line in text.splitlines() if not line.startswith("#")]
+    return [[cell.strip() for cell in row] for row in rows if any(row)]
+
+
+def _from_objects(value: Any) -> list[list[str]]:
+    """Rows of JSON objects, behind a header of all their keys."""
+    objects = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    keys = list(dict.fromkeys(key for one in objects for key in one))
+    return [keys, *([_text(one.get(key)) for key in keys] for one in objects)] if keys else []
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return "" if value is None else str(value)
+
+
+def _class_names(
+    name: str, header: list[str] | None, body: list[list[str]], where: int, column: str
+) -> tuple[list[str], str]:
+    """(the class of every row, how the columns were read)."""
+    others = [c for c in range(len(body[0]) if body else 0) if c != where]
+    chosen = _class_column(name, header, body, others, column)
+    file = f"files in {header[where]}" if header else f"files in column {where + 1}"
+    if chosen is not None:
+        title = header[chosen] if header else f"column {chosen + 1}"
+        return _plain_numbers([row[chosen] for row in body]), f"{file}, classes in {title}"
+    marks = [c for c in others if {_plain(row[c]) for row in body} <= {"0", "1"}]
+    if header and len(marks) > 1 and all(sum(_plain(row[c]) == "1" for c in marks) == 1 for row in body):
+        names = [next(header[c] for c in marks if _plain(row[c]) == "1") for row in body]
+        return names, f"{file}, a column for each class"
+    columns = ", ".join(header[c] for c in others) if header and others else "none"
+    return [""] * len(body), f"{file}, no class column found among: {columns}"
+
+
+def _class_column(
+    name: str, header: list[str] | None, body: list[list[str]], others: list[int], column: str
+) -> int | None:
+    titles = [_normalised(title) for title in header] if header else []
+    if column:
+        if header and column in header:
+            return header.index(column)
+        if column.isdecimal() and 1 <= int(column) <= len(others) + 1:
+            return int(column) - 1
+        raise UsageError(
+            f"--labels: {name} has no column '{column}'" + (f", only {', '.join(header)}" if header else "")
+        )
+    for wanted in CLASS_COLUMNS:
+        if wanted in titles and titles.index(wanted) in others:
+            return titles.index(wanted)
+    others = [c for c in others if not titles or titles[c] not in SPLIT_COLUMNS]
+    repeated = [c for c in others if 1 < len({row[c] for row in body}) < len(body)]
+    if header is None and others:
+        words = all(" " not in row[others[0]] for row in body)  # else captions
+        return others[0] if words or others[0] in repeated else None
+    return others[0] if len(others) == 1 and repeated else None
+
+
+def _splits(name: str, header: list[str] | None, body: list[list[str]], which: Sequence[int | None]) -> dict[int, str]:
+    own = split_within(PurePosixPath(name).stem)
+    named = [own] * len(body)
+    for c, title in enumerate(header or []):
+        if _normalised(title) in SPLIT_COLUMNS and any(split_named(row[c]) == "train" for row in body):
+            named = [split_named(row[c]) for row in body]
+    return {i: split for i, split in zip(which, named, strict=True) if i is not None and split}
+
+
+def _normalised(title: str) -> str:
+    return re.sub(r"[^a-z]", "", title.lower())
+
+
+def _plain(number: str) -> str:
+    """``1.0`` as ``1``: tables that once had a gap hold whole numbers as floats."""
+    return re.sub(r"^(-?\d+)\.0*$", r"\1", number)
+
+
+def _plain_numbers(names: list[str]) -> list[str]:
+    plain = [_plain(name) for name in names]
+    return plain if all(not name or re.fullmatch(r"-?\d+", name) for name in plain) else names
+
+
+def class_order(names: Iterable[str]) -> list[str]:
+    """Class names, sorted: numbers by value.
+
+    >>> class_order(["10", "9", "9"]), class_order(["b", "10"])
+    (['9', '10'], ['10', 'b'])
+    """
+    distinct = set(names)
+    return sorted(distinct, key=int) if all(re.fullmatch(r"-?\d+", name) for name in distinct) else sorted(distinct)

@@ -1,0 +1,166 @@
+import json
+
+import pytest
+from source_files import lay_out
+
+from sslkit.data.prepare.label_tables.table import ImageNames, read_labels
+from sslkit.errors import SslkitError, UsageError
+
+IMAGES = [f"img/{i:03d}.png" for i in range(6)]
+CLASSES = ["ant", "bee", "cat"] * 2
+FILES = [f"{i:03d}.png" for i in range(6)]
+ROWS = list(zip(FILES, CLASSES, strict=True))
+
+
+def classes(name, text, column="", images=IMAGES):
+    found = read_labels(name, text.encode(), ImageNames(images), column)
+    return [found.classes.get(i) for i in range(len(images))]
+
+
+def table(mark, header, rows):
+    return "\n".join(mark.join(map(str, row)) for row in [*([header] if header else []), *rows]) + "\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("labels.csv", table(",", ["filename", "label"], ROWS)),
+    ("labels.csv", table(";", ["label", "file"], [(c, f"img/{i:03d}.png") for i, c in enumerate(CLASSES)])),
+    ("train.csv", table(",", ["id", "breed"], [(f"{i:03d}", c) for i, c in enumerate(CLASSES)])),
+    ("labels.tsv", table("\t", ["path", "class", "score"], [(f"/old/img/{f}", c, i) for i, (f, c) in enumerate(ROWS)])),
+    ("list.txt", table(" ", None, [(f"img/{i:03d}.png", c) for i, c in enumerate(CLASSES)])),
+    ("ImageSets/Main/all.txt", table("  ", None, [(f"{i:03d}", c) for i, c in enumerate(CLASSES)])),
+    ("val_annotations.txt", table("\t", None, [(f"{i:03d}.png", c, 0, 1, 2, 3) for i, c in enumerate(CLASSES)])),
+    ("labels.jsonl", "".join(json.dumps({"file_name": f, "label": c}) + "\n" for f, c in ROWS)),
+    ("labels.json", json.dumps(dict(ROWS))),
+    ("labels.json", json.dumps([{"image": f, "class_name": c, "label": CLASSES.index(c)} for f, c in ROWS])),
+    ("truth.csv", table(",", ["image", "ant", "bee", "cat"], [
+        (f"{i:03d}", *(f"{float(c == k)}" for k in ("ant", "bee", "cat"))) for i, c in enumerate(CLASSES)])),
+    ("img/metadata.csv", "\ufeff" + table(",", ["file_name", "label"], ROWS)),
+])  # fmt: skip
+def test_tables_of_every_kind_name_the_classes(name, text):
+    assert classes(name, text) == CLASSES
+
+
+def test_whole_numbers_that_became_floats_are_whole():
+    rows = [(f"{i:03d}.png", f"{i % 3}.0") for i in range(6)]
+    assert classes("labels.csv", table(",", ["file", "label"], rows)) == ["0", "1", "2"] * 2
+
+
+def test_a_number_that_is_also_a_file_name_is_no_file_column():
+    images = [f"{i}.png" for i in range(6)]
+    rows = [(f"{i}.png", i % 3) for i in range(6)]
+    assert classes("labels.csv", table(",", ["name", "label"], rows), images=images) == ["0", "1", "2"] * 2
+
+
+def test_the_same_file_name_in_two_folders_is_the_one_of_the_tables_split():
+    images = ["train/1.png", "test/1.png", "train/2.png", "test/2.png"]
+    text = table(",", ["id", "label"], [("1", "ant"), ("2", "bee")])
+    assert classes("test.csv", text, images=images) == [None, "ant", None, "bee"]
+    assert classes("test/metadata.csv", text, images=images) == [None, "ant", None, "bee"]
+    assert classes("labels.csv", text, images=images) == [None] * 4
+
+
+def test_a_column_is_taken_by_name_or_number():
+    rows = [(f"{i:03d}.png", c, i % 2) for i, c in enumerate(CLASSES)]
+    text = table(",", ["file", "label", "sex"], rows)
+    assert classes("labels.csv", text, "sex") == ["0", "1"] * 3
+    assert classes("labels.csv", text, "3") == ["0", "1"] * 3
+    with pytest.raises(UsageError, match="no column 'age', only file, label, sex"):
+        classes("labels.csv", text, "age")
+
+
+def test_a_table_about_something_else_and_captions_name_no_class():
+    assert not read_labels("readme.txt", b"these are images\nof ants", ImageNames(IMAGES)).tables
+    captions = table(",", ["file_name", "text"], [(f"{i:03d}.png", f"an ant, number {i}") for i in range(6)])
+    found = read_labels("metadata.csv", captions.encode(), ImageNames(IMAGES))
+    assert not found.classes
+    assert "no class column found among: text" in found.tables["metadata.csv"]
+
+
+def test_a_table_that_is_not_what_its_suffix_says_is_an_error():
+    with pytest.raises(SslkitError, match=r"labels.json cannot be read"):
+        read_labels("labels.json", b"{", ImageNames(IMAGES))
+
+
+def source_with(tmp_path, files, tables, labels=""):
+    root = lay_out(tmp_path / "root", files)
+    for name, text in tables.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    from sslkit.data.sources.folder import FolderSource
+
+    source = FolderSource(root)
+    source.labels = labels
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    source.open(tmp_path / "scratch")
+    return source
+
+
+def named(source):
+    return {
+        split: [source.classes[label] if label >= 0 else "" for label in labels.tolist()]
+        for split, labels in source.splits().items()
+    }
+
+
+LABELS = table(",", ["filename", "label"], ROWS)
+
+
+def test_one_folder_of_images_next_to_a_table(tmp_path):
+    source = source_with(tmp_path, IMAGES, {"labels.csv": LABELS})
+    assert named(source) == {"train": CLASSES}
+    assert source.classes == ["ant", "bee", "cat"]
+    assert "labels.csv (files in filename, classes in label)" in source.remarks[0]
+    assert not source.left_out
+
+
+def test_metadata_in_each_split_as_hugging_face_has_it(tmp_path):
+    tables = {
+        f"{split}/metadata.csv": table(",", ["file_name", "label"], [(f"{i:03d}.png", i % 3) for i in range(count)])
+        for split, count in (("train", 6), ("test", 3))
+    }
+    files = [f"{split}/{i:03d}.png" for split, count in (("train", 6), ("test", 3)) for i in range(count)]
+    assert named(source_with(tmp_path, files, tables)) == {"train": ["0", "1", "2"] * 2, "val": ["0", "1", "2"]}
+
+
+def test_parts_of_a_dataset_are_no_classes_and_a_split_column_splits(tmp_path):
+    files = [f"images_part_{1 + i // 3}/{i:03d}.png" for i in range(6)]
+    rows = [(f"{i:03d}", c, "train" if i < 4 else "test") for i, c in enumerate(CLASSES)]
+    source = source_with(tmp_path, files, {"metadata.csv": table(",", ["image_id", "dx", "split"], rows)})
+    assert named(source) == {"train": CLASSES[:4], "val": CLASSES[4:]}
+
+
+def test_lists_of_train_and_val_split_the_images(tmp_path):
+    lists = {
+        f"lists/{split}.txt": table(" ", None, [(f"img/{i:03d}.png", CLASSES[i]) for i in rows])
+        for split, rows in (("train", range(4)), ("val", range(4, 6)))
+    }
+    assert named(source_with(tmp_path, IMAGES, lists)) == {"train": CLASSES[:4], "val": CLASSES[4:]}
+
+
+def test_class_folders_win_and_the_table_is_mentioned(tmp_path):
+    files = [f"{'xy'[i % 2]}/{i:03d}.png" for i in range(6)]
+    source = source_with(tmp_path, files, {"labels.csv": LABELS})
+    assert named(source) == {"train": ["x"] * 3 + ["y"] * 3}
+    assert any("labels.csv is not used" in remark and "--labels labels.csv" in remark for remark in source.remarks)
+    source = source_with(tmp_path, files, {}, "labels.csv:label")
+    assert sorted(named(source)["train"]) == sorted(CLASSES)
+
+
+def test_images_without_a_row_and_rows_without_an_image_are_counted(tmp_path):
+    text = "file,label\n000.png,ant\n001.png,bee\n002.png,ant\n003.png,bee\n900.png,ant\n"
+    source = source_with(tmp_path, IMAGES, {"labels.csv": text})
+    assert named(source) == {"train": ["ant", "bee"] * 2 + ["", ""]}
+    assert "2 of 6 images are in no table and have no label" in source.remarks
+    assert "1 rows name files that are not there" in source.remarks
+
+
+def test_a_table_without_a_class_column_is_mentioned(tmp_path):
+    text = table(",", ["file", "age", "sex"], [(f"{i:03d}.png", i % 3, i % 2) for i in range(6)])
+    source = source_with(tmp_path, [f"{i:03d}.png" for i in range(6)], {"facts.csv": text})
+    assert named(source) == {"train": [""] * 6}
+    assert any("not used; name a column by --labels facts.csv:COLUMN" in remark for remark in source.remarks)
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"--labels nowhere.csv: no such file"):
+        source_with(tmp_path, IMAGES, {}, "nowhere.csv")
