@@ -19,7 +19,7 @@ def prepared(sslkit, tmp_path):
         for number, (name, label) in enumerate(files.items()):
             path = tmp_path / "root" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(tinted(label, number))
+            path.write_bytes(tinted(label, number, "PNG", 8))
         run = tmp_path / "run"
         code, _, err = sslkit("prepare", run, "--source", tmp_path / "root", "--workers", 0, *words)
         assert code == 0, err
