@@ -70,8 +70,8 @@ class Encoder(nn.Module):
             )
         self.model: Any = timm.create_model(spec.arch, pretrained=pretrained, **kwargs)
         self.width = int(getattr(self.model, "num_features", 0))
-        for module in self.model.modules() if spec.norm_eps else ():
-            if isinstance(module, nn.LayerNorm):
+        for module in self.model.modules():
+            if spec.norm_eps and isinstance(module, nn.LayerNorm):
                 module.eps = spec.norm_eps
         self.drop_rates: list[float] = []
         if self.vit:

@@ -66,7 +66,7 @@ class HuggingFace(Layout):
         family: of timm's architectures, see ``spec_of_sizes``.
     """
 
-    containers: ClassVar[tuple[str, ...]] = ("vit", "dinov2", "backbone", *Layout.containers)
+    containers = ("vit", "dinov2", "backbone", *Layout.containers)
     models: ClassVar[tuple[str, ...]]
     but: ClassVar[str] = r"^$"
     needs: ClassVar[str] = ""

@@ -31,7 +31,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingWeights:
     """Weights to start from.
 
     Attributes:
@@ -91,7 +91,7 @@ class Start:
         )
 
 
-def start_from(checkpoint: Checkpoint, encoder: Encoder) -> Start:
+def start_from(checkpoint: Checkpoint, encoder: Encoder) -> StartingWeights:
     """Fill an encoder, and keep what else the file holds.
 
     Raises:
@@ -99,7 +99,7 @@ def start_from(checkpoint: Checkpoint, encoder: Encoder) -> Start:
     """
     coverage = load_checkpoint(encoder, checkpoint)
     found = unwrapped(checkpoint, encoder.model.state_dict())
-    return Start(encoder, found.layout.rest(checkpoint.tensors(), found.opened), coverage)
+    return StartingWeights(encoder, found.layout.rest(checkpoint.tensors(), found.opened), coverage)
 
 
 def canonical(key: str) -> str:

@@ -72,10 +72,7 @@ def perform(
         if old is not None:
             difference = describe_difference(old, wanted)
             if difference and (old["status"] == "done" or outputs(folder)):
-                advice = (
-                    f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and old["status"] == "done" else ""
-                )
-                raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
+                raise _refusal(run, stage, stage_id, old["status"] == "done", difference)
             if not difference and old["status"] == "done" and outputs_intact(folder, old):
                 return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
         prepared = prepare()
@@ -92,6 +89,11 @@ def perform(
             "versions": versions(),
         }
         return _recorded(folder, record, lambda: work(folder, prepared), (old or {}).get("seconds", 0.0))
+
+
+def _refusal(run: Run, stage: Stage, stage_id: str, done: bool, difference: str) -> SslkitError:
+    advice = f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and done else ""
+    return SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
 
 
 def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds: float) -> Result:

@@ -11,7 +11,7 @@ from stages.contract.layout import Run
 if TYPE_CHECKING:
     from sslkit.recipe.schema import Recipe
     from sslkit.weights.checkpoint import Checkpoint
-    from sslkit.weights.start import Parts, Start
+    from sslkit.weights.start import Parts, StartingWeights
 
 TIMM = "timm:"
 USUAL_SIZE = 224  # pixels; DINOv2's positions are for 518, which takes six times as long
@@ -133,7 +133,7 @@ class Beginning:
     """
 
     named: NamedWeights
-    start: "Start"
+    start: "StartingWeights"
     sha256: str
     remarks: list[str]
 

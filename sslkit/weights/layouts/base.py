@@ -31,7 +31,7 @@ class Layout(ABC):
 
     title: ClassVar[str]
     sign: ClassVar[str | None]
-    containers: ClassVar[tuple[str, ...]] = (
+    containers: tuple[str, ...] = (
         "teacher",
         "student",
         "state_dict",

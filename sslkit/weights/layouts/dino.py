@@ -7,7 +7,7 @@ from torch import Tensor
 from sslkit.weights.layouts.base import Layout
 
 
-class Dino(Layout):
+class DinoLayout(Layout):
     """timm's names below both branches."""
 
     title = "DINO (arXiv:2104.14294)"

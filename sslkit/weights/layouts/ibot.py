@@ -7,7 +7,7 @@ from torch import Tensor
 from sslkit.weights.layouts.base import Layout
 
 
-class Ibot(Layout):
+class IbotLayout(Layout):
     """timm's names below both branches, and a mask token that evaluation does not need."""
 
     title = "iBOT (arXiv:2111.07832) or AttMask"

@@ -1,6 +1,7 @@
 """Reading checkpoints: what is reported, what is refused, and the authors' own features."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,59 @@ def test_dino_vit_tiny_agrees_with_the_authors_code(tmp_path):
         # Of the whole array: the oracle's own float32 attention is 9.6e-6 from a float64 run in single entries.
         error = np.linalg.norm(found.numpy() - oracle[name]) / np.linalg.norm(oracle[name])
         assert error < 1e-5, name
+
+
+def circular() -> dict:
+    tree: dict = {"model": {}}
+    tree["model"]["model"] = tree
+    return tree
+
+
+@pytest.mark.parametrize("content", [{"teacher": None}, {"model": {"state_dict": 3}}, {"teacher": [], "student": "x"}])
+def test_containers_that_hold_nothing_end(tmp_path, content):
+    assert "holds no encoder" in refused(tmp_path, content)
+
+
+def test_a_structure_that_contains_itself_ends(tmp_path):
+    assert "nested over 16 deep, or in themselves" in refused(tmp_path, circular())
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda t: t.fill_(float("nan")), "not finite"),
+        (lambda t: t.index_fill(0, torch.tensor([0]), float("inf")), "not finite"),
+        (lambda t: t.to(torch.int32), "is of type int32, not of a floating-point type"),
+        (lambda t: t.to(torch.complex64), "is of type complex64"),
+        (lambda t: t.to_sparse(), "is sparse, quantized or without content"),
+        (lambda t: t.to("meta"), "is sparse, quantized or without content"),
+    ],
+)
+def test_tensors_that_no_training_writes_are_refused(tmp_path, damage, what):
+    state = fresh().model.state_dict()
+    state["blocks.1.mlp.fc1.weight"] = damage(state["blocks.1.mlp.fc1.weight"].clone())
+    message = refused(tmp_path, {"model": state})
+    assert "its tensor model.blocks.1.mlp.fc1.weight" in message
+    assert what in message
+
+
+def test_half_precision_is_read(tmp_path):
+    source, target = fresh(seed=1), fresh(seed=2)
+    torch.save({key: value.half() for key, value in source.model.state_dict().items()}, tmp_path / "half.pth")
+    load_checkpoint(target, tmp_path / "half.pth")
+    assert target.model.cls_token.dtype == torch.float32
+    assert torch.equal(target.model.cls_token, source.model.cls_token.half().float())
+
+
+def test_positions_that_are_no_square_are_refused(tmp_path):
+    state = fresh().model.state_dict()
+    state["pos_embed"] = torch.zeros(1, 1 + 12, 24)
+    assert "no square grid" in refused(tmp_path, state)
+
+
+def test_an_exported_graph_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "encoder.torchscript.pt", "w") as archive:
+        archive.writestr("encoder/constants.pkl", b"")
+    with pytest.raises(SslkitError, match="is a program, not weights"):
+        load_checkpoint(fresh(), tmp_path / "encoder.torchscript.pt")
