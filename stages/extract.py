@@ -1,5 +1,7 @@
 """``sslkit extract``: frozen features of every prepared image, and which encoder they come from."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +68,7 @@ class Extract(EncoderOptions, ResultOptions):
             "precision": precision,
         }
         inputs = {"data": run.manifest, **source.files}
-        # Processes only tell each other what to do, which gloo does on any device; a share of the work may take days.
+        # Processes only exchange orders, for which gloo serves on any device; a share of the work may take days.
         with process_group(patience=timedelta(days=7)) as world:
             extraction = Extraction(run, source, config, inputs, world, device, worker_count(self.workers, device))
             if not world.leads:
@@ -174,9 +176,6 @@ class Extraction:
 
     def _key(self) -> str:
         """A SHA-256 of all that the features depend on: an interrupted attempt is resumed only under the same key."""
-        import hashlib
-        import json
-
         read = {name: facts["sha256"] for name, facts in fingerprints(self.inputs, self.run.path).items()}
         facts = {"config": self.config, "inputs": read, "device": self.device.type}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

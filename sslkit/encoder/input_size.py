@@ -6,8 +6,8 @@ MAX_TOKENS = 8192  # patches; attention costs their square, so a panorama is sca
 def input_size(height: int, width: int, shorter: int, patch: int) -> tuple[int, int]:
     """Height and width of the encoder's input, in pixels: multiples of ``patch``.
 
-    The shorter side becomes ``shorter``, rounded down to a multiple, and the aspect ratio is kept as far as whole
-    patches allow. A very long photo is scaled down as a whole, to ``MAX_TOKENS`` patches.
+    The shorter side becomes ``shorter``, rounded down to a multiple; the aspect ratio is kept to the nearest whole
+    patch. A very long photo is scaled down to ``MAX_TOKENS`` patches.
 
     >>> input_size(300, 400, 224, 16)
     (224, 304)

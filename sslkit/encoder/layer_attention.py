@@ -46,18 +46,11 @@ def attention_maps(encoder: Encoder, images: Tensor, layers: Sequence[int], quer
 def attention_rollout(encoder: Encoder, images: Tensor, query: int | None = None) -> Tensor:
     """Attention rollout (arXiv:2005.00928, section 3) from one token: its row of A_L ... A_2 A_1.
 
-    Each A is half the identity, for the residual connection, and half the mean over the layer's heads.
-
-    Args:
-        encoder: a ViT.
-        images: (B, 3, H, W) normalised; H and W multiples of the patch size.
-        query: index of a patch, numbered from 0 row by row; None reads CLS's attention.
+    Each A is half the identity, for the residual connection, and half the mean over the layer's heads. Arguments and
+    errors are those of ``attention_maps``.
 
     Returns:
         (B, N) float32; it sums to less than 1 where there are CLS or register tokens.
-
-    Raises:
-        UsageError: as ``attention_maps``.
     """
     token = _query_token(encoder, images, query)
     layers: list[tuple[Any, Tensor, Tensor]] = []

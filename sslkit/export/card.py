@@ -55,7 +55,7 @@ class CardFacts:
 def render(facts: CardFacts) -> str:
     """The card as Markdown, with the front matter that model hubs read."""
     parts = [_front(facts), f"# {facts.name}\n", _what(facts), "## Use\n", _use(facts)]
-    parts += ["## How good\n", _results(facts), "## How it was trained\n", _training(facts)]
+    parts += ["## Evaluation\n", _results(facts), "## Training\n", _training(facts)]
     return "\n".join(parts)
 
 
@@ -109,7 +109,7 @@ def _use(facts: CardFacts) -> str:
 
 def _results(facts: CardFacts) -> str:
     lines = [f"- {score.line()}" for score in facts.scores]
-    lines = lines or ["Not measured."]
+    lines = lines or ["Not evaluated."]
     if facts.collapse:
         verdicts = "; ".join(f"{name}: {kind}" for name, kind in facts.collapse.items())
         lines.append(f"- the monitor's verdict at the end of training: {verdicts}")

@@ -139,7 +139,9 @@ def test_every_evaluation_is_a_column_on_whatever_data(sslkit, tmp_path: Path) -
     assert " ".join(first).startswith("a 44.5 - 55.0 60.2 0.457 31.3 24.0 10 26.0 10 - ")
     assert second[:5] == ("b", "40.0", "50.0", "-", "-")
     row = compared(sslkit, run.path, other)["runs"][0]
-    assert row["linear:augment"] == 55.0 and row["knn on photos"] == 26.0 and row["segment miou"] == 31.26
+    assert row["linear:augment"] == 55.0
+    assert row["knn on photos"] == 26.0
+    assert row["segment miou"] == 31.26
     # A run below on/ is a run too; the cost of its encoder's training is the upper run's.
     finished(tmp_path / "c", None, collapse={})
     write(Run(tmp_path / "c" / "on" / "cars"), "knn", {"top1": 33.0, "k": 20})

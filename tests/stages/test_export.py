@@ -67,9 +67,11 @@ def test_the_card_states_no_stale_number_and_nothing_that_does_not_evaluate(trai
     (run / "features" / "features.json").write_text("{}")
     assert sslkit("export", run, tmp_path / "out", "--format", "onnx")[0] == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    judged = [line for line in card.splitlines() if " on val of " in line]
-    assert [line.partition(":")[0] for line in judged] == ["- k-NN (k = 20) on val of shapes", "- k-NN (k = 20)"]
-    assert "stale" in judged[0] and "%" not in judged[0] and "% on val of other (" in judged[1]
+    scores = [line for line in card.splitlines() if " on val of " in line]
+    assert [line.partition(":")[0] for line in scores] == ["- k-NN (k = 20) on val of shapes", "- k-NN (k = 20)"]
+    assert "stale" in scores[0]
+    assert "%" not in scores[0]
+    assert "% on val of other (" in scores[1]
     assert "library_name" not in card  # no library loads a graph by its name
 
 
@@ -85,29 +87,32 @@ def test_the_card_states_this_encoders_scores_only_and_the_number_of_shots(train
         record |= {"inputs": {}, "config": {"weights": weights}, "results": {"top1": 20.0, "val_images": 40, **results}}
         (run / folder / "stage.json").write_text(json.dumps(record))
     assert sslkit("export", run, tmp_path / "out")[0] == 0
-    judged = [line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if " on val of " in line]
-    assert [line.partition(":")[0] for line in judged] == [
+    scores = [line for line in (tmp_path / "out" / "README.md").read_text().splitlines() if " on val of " in line]
+    assert [line.partition(":")[0] for line in scores] == [
         "- k-NN (k = 20)",
         "- few-shot, 10 shots, mean of 20 draws",
         "- fine-tuned",
     ]
-    assert "top-1 20.0 ± 1.3 % on val" in judged[1]
+    assert "top-1 20.0 ± 1.3 % on val" in scores[1]
 
 
 def test_a_folder_that_holds_something_is_kept(trained_run, sslkit, tmp_path):
     (tmp_path / "mine").write_text("")
     for words in ([tmp_path], [tmp_path, "--force"]):
         code, _, err = sslkit("export", trained_run, *words)
-        assert code == 1 and "is not empty and is not an earlier export: name a new folder" in err
+        assert code == 1
+        assert "is not empty and is not an earlier export: name a new folder" in err
     code, _, err = sslkit("export", trained_run, trained_run, "--force")
-    assert code == 1 and (trained_run / "pretrain" / "encoder.safetensors").exists()
+    assert code == 1
+    assert (trained_run / "pretrain" / "encoder.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     for format, code in (("timm", 0), ("pt", 1)):
         assert sslkit("export", trained_run, tmp_path / "new", "--format", format)[0] == code
     assert sslkit("export", trained_run, tmp_path / "new", "--format", "pt", "--force")[0] == 0
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"README.md", "encoder.pt"}
     code, _, err = sslkit("export", tmp_path, tmp_path / "out")
-    assert code == 1 and "sslkit pretrain" in err
+    assert code == 1
+    assert "sslkit pretrain" in err
     record = {"status": "done", "config": {"weights": "pixels", "encoder": None}, "inputs": {}, "results": {}}
     write_json(Run(tmp_path / "pixels").features / "stage.json", record)
     code, _, err = sslkit("export", tmp_path / "pixels", tmp_path / "out")

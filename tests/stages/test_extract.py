@@ -71,10 +71,13 @@ def test_features_are_those_of_the_encoder(tmp_path, prepared, sslkit):
     weights = prepared / "pretrain/encoder.safetensors"
     words = ["extract", tmp_path / "run", "--data", prepared, "--weights", weights, "--last-blocks", 2, *QUICK]
     code, out, err = sslkit(*words)
-    assert code == 0 and "18" in out and "keys used" in err
+    assert code == 0
+    assert "18" in out
+    assert "keys used" in err
     folder = tmp_path / "run/features"
     info = json.loads((folder / "features.json").read_text())
-    assert info["keys"]["missing"] == [] and len(info["keys"]["used"]) == 42
+    assert info["keys"]["missing"] == []
+    assert len(info["keys"]["used"]) == 42
     assert info["splits"] == {"train": {"images": 18, "labelled": 18}, "val": {"images": 6, "labelled": 6}}
     encoder = load_encoder(weights, weights.with_suffix(".json"))
     for name, count in (("train", 18), ("val", 6)):
@@ -84,12 +87,14 @@ def test_features_are_those_of_the_encoder(tmp_path, prepared, sslkit):
         with torch.no_grad():
             tokens = encoder((pixels - mean) / std)
         cls, blocks, patch_mean = (np.load(folder / name / f"{a}.npy") for a in ("cls", "blocks", "patch_mean"))
-        assert cls.dtype == np.float32 and blocks.shape == (count, 2, 24)
+        assert cls.dtype == np.float32
+        assert blocks.shape == (count, 2, 24)
         np.testing.assert_allclose(cls, tokens.cls, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(patch_mean, tokens.patches.mean(1), rtol=1e-4, atol=1e-5)
         assert np.array_equal(blocks[:, -1], cls)
         labels = np.load(folder / name / "labels.npy")
-        assert labels.dtype == np.int64 and np.array_equal(labels, split.labels)
+        assert labels.dtype == np.int64
+        assert np.array_equal(labels, split.labels)
     assert sslkit(*words)[2] == "up to date\n"
 
 
@@ -100,11 +105,12 @@ def test_the_runs_own_encoder_is_the_default(tmp_path, prepared, sslkit):
     code, _, err = sslkit("extract", tmp_path / "run", *QUICK)
     assert code == 0, err
     assert json.loads((tmp_path / "run/features/features.json").read_text())["weights"] == "run"
-    # The same architecture with other weights, in a run of its own.
+    # The same architecture with other weights, in a separate run.
     code, _, err = sslkit("extract", tmp_path / "random", "--like", tmp_path / "run", "--weights", "random", *QUICK)
     assert code == 0, err
     one, other = (np.load(tmp_path / run / "features/train/cls.npy") for run in ("run", "random"))
-    assert one.shape == other.shape and not np.allclose(one, other)
+    assert one.shape == other.shape
+    assert not np.allclose(one, other)
 
 
 def test_pixels(tmp_path, prepared, sslkit):
@@ -219,7 +225,9 @@ def test_a_full_disk_is_found_before_the_work(tmp_path, prepared, sslkit, monkey
 
     monkeypatch.setattr("os.posix_fallocate", full, raising=False)
     code, _, err = sslkit("extract", tmp_path / "run", "--like", prepared, *RANDOM, *QUICK)
-    assert code == 1 and "No space left on device; free some space" in err and err.count("\n") == 1
+    assert code == 1
+    assert "No space left on device; free some space" in err
+    assert err.count("\n") == 1
     monkeypatch.undo()
     assert not list((tmp_path / "run").rglob("*.npy"))
 
@@ -265,11 +273,13 @@ def test_bad_input_is_one_line(tmp_path, prepared, sslkit, name):
     words = [{"FILE": tmp_path / "wide.pth", "RUN": prepared}.get(word, word) for word in words]
     data = [] if name == "no data" else ["--data", prepared]
     code, out, err = sslkit("extract", tmp_path / "run", *data, *words, *QUICK)
-    assert code == expected and not out, err
-    assert says in err and err.count("\n") == 1, err
+    assert code == expected, err
+    assert not out, err
+    assert says in err, err
+    assert err.count("\n") == 1, err
 
 
-def test_an_encoder_is_judged_on_other_data_below_its_run(trained_run, sslkit, tmp_path):
+def test_results_on_other_data_go_below_the_run(trained_run, sslkit, tmp_path):
     run, digits = tmp_path / "run", tmp_path / "digits"
     shutil.copytree(trained_run, run)
     (run / "data" / "reference.json").unlink()
@@ -281,10 +291,12 @@ def test_an_encoder_is_judged_on_other_data_below_its_run(trained_run, sslkit, t
         assert code == 0, err
     other = Run(run / "on" / "digits")
     made = other.record("extract")
-    assert len(np.load(other.feature("train", "labels"))) == 40 and made["config"]["weights"] == "run"
+    assert len(np.load(other.feature("train", "labels"))) == 40
+    assert made["config"]["weights"] == "run"
     weights = made["inputs"]["weights"]["path"]
     assert (other.path / weights).resolve() == (run / "pretrain/encoder.safetensors").resolve()
     assert json.loads(other.results("knn").read_text())["val_images"] == 360
     assert (run / "knn" / "results.json").read_bytes() == before
     code, out, _ = sslkit("compare", run)
-    assert code == 0 and "k-NN on digits" in out
+    assert code == 0
+    assert "k-NN on digits" in out

@@ -54,7 +54,7 @@ def change(path: Path, **values: Any) -> None:
 
 @pytest.fixture(scope="module")
 def runs(trained_run: Path) -> list[Path]:
-    """Two copies beside the trained run: one is named to break a page, has another accuracy and a picture."""
+    """Two copies next to the trained run: one is named to break a page, has another accuracy and a picture."""
     copies = [trained_run.with_name(name) for name in ("report-a", ODD)]
     for copy in copies:
         shutil.copytree(trained_run, copy)

@@ -1,6 +1,6 @@
-"""What an export format is: how an encoder is written for another library, and what to type there to load it.
+"""An export format: writes an encoder for another library, and shows the code that loads it there.
 
-A file dropped into this folder is a choice of ``sslkit export --format``.
+Every file in this folder is a choice of ``sslkit export --format``.
 """
 
 import copy

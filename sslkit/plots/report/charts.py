@@ -137,7 +137,7 @@ def _between(point: Point) -> str:
 
 
 def _short(name: str) -> str:
-    """A name short enough for the axes; its end is kept, which tells seeds and variants apart."""
+    """A name short enough for the axes; its end is kept, which distinguishes seeds and variants."""
     return name if len(name) <= NAME else f"{name[: NAME // 2 - 1]}…{name[-NAME // 2 :]}"
 
 

@@ -24,7 +24,7 @@ def crops(
     Args:
         images: the split.
         rows: (n,) which of its images, in this order.
-        frozen: the encoder that they are for: its size, its device and its normalisation.
+        frozen: the encoder, for its size, device and normalisation.
         title: of the progress bar; empty shows none.
 
     Yields:

@@ -69,7 +69,8 @@ def test_a_masked_patch_cannot_be_seen():
     changed = images.clone()
     changed[:, :, 16:32, 16:32] = 7
     before, after = encoder(images, mask=mask), encoder(changed, mask=mask)
-    assert torch.equal(before.patches[0], after.patches[0]) and not torch.equal(before.patches[1], after.patches[1])
+    assert torch.equal(before.patches[0], after.patches[0])
+    assert not torch.equal(before.patches[1], after.patches[1])
     assert not torch.equal(before.cls[0], encoder(images).cls[0])
     # A mask that hides nothing changes nothing, and still gives the mask token a gradient.
     nothing = encoder(images, mask=torch.zeros_like(mask))
@@ -117,7 +118,8 @@ def test_other_models_give_pooled_features_and_refuse_the_rest():
     encoder = Encoder(EncoderSpec("resnet18", image_size=32)).eval()
     images = torch.randn(2, 3, 32, 32)
     tokens = encoder(images)
-    assert tokens.cls.shape == (2, 512) and tokens.patches is None
+    assert tokens.cls.shape == (2, 512)
+    assert tokens.patches is None
     for asked in ({"attention": True}, {"mask": torch.zeros(2, 4, dtype=torch.bool)}):
         with pytest.raises(UsageError, match="resnet18 is not a ViT"):
             encoder(images, **asked)

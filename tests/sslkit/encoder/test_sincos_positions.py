@@ -13,7 +13,8 @@ from sslkit.errors import UsageError
 def test_positions_tell_row_and_column_apart():
     table = sincos_positions((3, 5), 8).view(3, 5, 8)
     rows, columns = table[:, :, [0, 1, 4, 5]], table[:, :, [2, 3, 6, 7]]
-    assert (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
+    assert (rows == rows[:, :1]).all()
+    assert (columns == columns[:1]).all()
     wave = np.array([1, 100**-1.0])  # 10000 ** -(i / 2)
     expected = np.concatenate([np.sin(2 * wave), np.sin(4 * wave), np.cos(2 * wave), np.cos(4 * wave)])
     torch.testing.assert_close(table[2, 4].numpy(), expected.astype(np.float32))

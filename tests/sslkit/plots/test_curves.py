@@ -54,7 +54,8 @@ def test_seeds_are_a_mean_in_their_range_and_interpolated_where_they_log_at_othe
     (line,) = curves.curves_of("knn", {"a": rows}, "epoch").lines
     assert line.label == "a (2 seeds)"
     assert line.x.tolist() == [1, 2, 3]
-    assert line.low is not None and line.high is not None
+    assert line.low is not None
+    assert line.high is not None
     assert line.y.tolist() == [4, 5, 6]
     assert line.low.tolist() == [2, 3, 4]
     assert line.high.tolist() == [6, 7, 8]
@@ -84,8 +85,10 @@ def test_a_thinned_line_keeps_its_ends_and_extremes_and_invents_nothing() -> Non
     x, y = np.arange(5000.0), np.random.default_rng(0).normal(size=5000)
     y[100], y[3001], y[4000] = 50, -50, np.nan
     line = curves.thin(curves.Line("a", x, y, low=y - 1, high=y + 1), 200)
-    assert len(line.x) <= 200 and {0.0, 4999.0, 100.0, 3001.0} <= set(line.x.tolist())
-    assert line.low is not None and line.high is not None
+    assert len(line.x) <= 200
+    assert {0.0, 4999.0, 100.0, 3001.0} <= set(line.x.tolist())
+    assert line.low is not None
+    assert line.high is not None
     for px, py, low, high in zip(line.x, line.y, line.low, line.high, strict=True):
         assert np.array_equal([py, low, high], [y[int(px)], y[int(px)] - 1, y[int(px)] + 1], equal_nan=True)
     short = curves.Line("a", x[:10], y[:10])

@@ -58,7 +58,8 @@ def test_the_report_names_what_was_used_and_what_was_not(tmp_path):
     assert "student.module.backbone.cls_token" in coverage.unused
     assert "dino_loss.center" in coverage.unused
     assert coverage.remarks == ["holds teacher and student: the teacher is used"]
-    assert "teacher" in coverage.line() and "\n" not in coverage.line()
+    assert "teacher" in coverage.line()
+    assert "\n" not in coverage.line()
 
 
 def test_safetensors(tmp_path):
@@ -93,19 +94,23 @@ def refused(tmp_path: Path, content: object, spec: EncoderSpec = TINY) -> str:
     with pytest.raises(SslkitError) as caught:
         load_checkpoint(encoder, tmp_path / "checkpoint.pth")
     assert all(torch.equal(value, before[key]) for key, value in encoder.model.state_dict().items())
-    assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
     return str(caught.value)
 
 
 def test_a_narrower_encoder_is_refused(tmp_path):
     wide = fresh(EncoderSpec(**{**vars(TINY), "width": 48}))
     message = refused(tmp_path, wide.model.state_dict())
-    assert "another architecture" in message and "width 48, 2 blocks, patch 8" in message and "--arch" in message
+    assert "another architecture" in message
+    assert "width 48, 2 blocks, patch 8" in message
+    assert "--arch" in message
 
 
 def test_a_deeper_encoder_is_refused(tmp_path):
     message = refused(tmp_path, fresh(EncoderSpec(**{**vars(TINY), "depth": 3})).model.state_dict())
-    assert "blocks.2.norm1.weight" in message and "3 blocks" in message
+    assert "blocks.2.norm1.weight" in message
+    assert "3 blocks" in message
 
 
 def test_missing_keys_are_named(tmp_path):
@@ -135,7 +140,8 @@ class Code:
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     message = refused(tmp_path, {"model": fresh().model.state_dict(), "extra": Code(tmp_path / "ran")})
-    assert "never run" in message and "mkdir" in message
+    assert "never run" in message
+    assert "mkdir" in message
     assert not (tmp_path / "ran").exists()
 
 
@@ -158,7 +164,7 @@ def test_another_json_is_not_taken_for_encoder_json(tmp_path):
 
 
 def formula(keys: np.ndarray, like: dict) -> dict:
-    """The weights of the oracle, see the README beside it."""
+    """The weights of the oracle, see the README next to it."""
     state = {}
     for i, key in enumerate(sorted(keys.tolist())):
         j = np.arange(like[key].numel(), dtype=np.float64)
@@ -179,7 +185,9 @@ def test_dino_vit_tiny_agrees_with_the_authors_code(tmp_path):
     with torch.no_grad():
         tokens = encoder(images.view(2, 3, 224, 224), attention=True)
         blocks, patch_mean = encoder.last_cls(images.view(2, 3, 224, 224), 4)
-    assert tokens.patches is not None and tokens.attention is not None and patch_mean is not None
+    assert tokens.patches is not None
+    assert tokens.attention is not None
+    assert patch_mean is not None
     for name, found in {
         "cls_last4": blocks.transpose(0, 1),
         "patch_mean_last": patch_mean,

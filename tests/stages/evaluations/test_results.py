@@ -101,7 +101,7 @@ def test_recipes_differ_in_the_settings_whose_values_are_not_the_same(tmp_path: 
     recipes = {
         "a": [{"train": {"epochs": 1, "seed": 0}, "mask": None}, {"train": {"epochs": 1, "seed": 1}, "mask": None}],
         "b": [{"train": {"epochs": 2, "seed": 0}, "mask": {"ratio": 0.5}}],
-        "untrained": [{}],
+        "no_training": [{}],
     }
     groups = {}
     for name, seeds in recipes.items():
