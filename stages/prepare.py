@@ -42,7 +42,12 @@ STAGE = Stage(
 @STAGE.command
 @dataclass(kw_only=True)
 class Prepare(ResultOptions):
-    """Pack images into WebDataset shards with an index, or a class-balanced subset of them."""
+    """Pack images into WebDataset shards with an index, or a class-balanced subset of them.
+
+    --source PATH recognises class folders (train, val and test in any case), flat folders, a .tar, .tar.gz or .zip of
+    them; ImageNet (the official archives, extracted, or Kaggle's), Tiny-ImageNet, STL-10's binaries, parquet files and
+    WebDataset shards. --source NAME --root PATH takes one by its name. It says what it assumed and left out.
+    """
 
     source: Annotated[
         str,

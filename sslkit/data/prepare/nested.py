@@ -24,7 +24,7 @@ class Nested(Files):
 
     def __init__(self, outer: Files, wanted: Callable[[str], bool]):
         self._outer, self._paths = outer, list[Path]()
-        self._files, self._offsets, self.sizes, self.names = array("i"), array("q"), array("q"), []
+        self._files, self._offsets, self._sizes, self.names = array("i"), array("q"), array("q"), []
         for i, name in enumerate(outer.names):
             window = outer.window(i) if _is_tar(name, wanted) else None
             if window is None:
@@ -34,11 +34,11 @@ class Nested(Files):
                 self._paths.append(window.path)
             for inner, size, offset in _members(window, f"{name}/", wanted):
                 self._add(inner, size, len(self._paths) - 1, offset)
-        self.places, self.hidden = range(len(self.names)), outer.hidden
+        self.sizes, self.places, self.hidden = self._sizes, range(len(self.names)), outer.hidden
 
     def _add(self, name: str, size: int, file: int, offset: int) -> None:
         self.names.append(name)
-        self.sizes.append(size)
+        self._sizes.append(size)
         self._files.append(file)
         self._offsets.append(offset)
 

@@ -57,8 +57,7 @@ class _Alone(Files):
 class _Beginning(Files):
     """Names and sizes of the first members of a compressed tar; reading all of them takes minutes in a large one."""
 
-    members = 10_000
-    bytes = 1 << 28
+    most_members, most_bytes = 10_000, 1 << 28
 
     def __init__(self, path: Path, opener: Callable[..., Any]):
         entries = []
@@ -67,7 +66,7 @@ class _Beginning(Files):
                 for member in tar:
                     if member.isreg():
                         entries.append((clean(member.name), member.size, None))
-                    if len(entries) == self.members or member.offset_data + member.size > self.bytes:
+                    if len(entries) == self.most_members or member.offset_data + member.size > self.most_bytes:
                         break
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError, ValueError) as error:
             raise SslkitError(f"{path} is truncated or damaged ({error}); download it again") from error
