@@ -104,7 +104,7 @@ def refused(kind: str, run: Path, shapes_run: Path, sslkit) -> tuple[int, str]:
         return 2, "are raw pixels"
     if kind == "another program's":
         (run / "features/stage.json").unlink()
-        return 2, "another program's"
+        return 2, "another program made these features"
     if kind == "changed":
         file = run / "pretrain/encoder.safetensors"
         file.write_bytes(file.read_bytes() + b"\0")
