@@ -28,5 +28,6 @@ class SslkitExport(Layout):
         given = {**about.get("model_args", {}), **about.get("timm_kwargs", {})}
         size = (about.get("pretrained_cfg") or {}).get("input_size") or [None, None]
         found = {"image_size": size[-1], **{TIMM[k]: v for k, v in given.items() if k in TIMM}}
+        found = {key: value[-1] if isinstance(value, list) else value for key, value in found.items()}  # square
         found |= {"heads": given.get("num_heads"), "arch": str(arch).split(".")[0]}
         return {key: value for key, value in found.items() if value is not None}

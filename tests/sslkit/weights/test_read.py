@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import FIXTURES
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec

@@ -38,6 +38,7 @@ def built(kind, settings: Recipe, seed: int):
 def published_dino(method: JointEmbedding) -> dict:
     """The authors' layout: backbone and head of both branches."""
     tree = {"dino_loss": {"center": torch.full((1, 32), 0.5)}, "epoch": 3}
+    assert method.teacher is not None
     for name, branch in (("student", method.student), ("teacher", method.teacher)):
         head = branch.heads["prototypes"].state_dict()
         head["last_layer.weight_v"], head["last_layer.weight_g"] = head.pop("prototypes"), head.pop("length")
@@ -63,10 +64,12 @@ def test_dino_with_heads_fills_both_branches_from_the_teacher(tmp_path, recipe):
     torch.save(published_dino(source), tmp_path / "checkpoint.pth")
     start = begin(tmp_path / "checkpoint.pth", settings)
     parts = start.apply(target)
+    assert source.teacher is not None
+    assert target.teacher is not None
     for branch in (target.student, target.teacher):
         same(branch.encoder.model, source.teacher.encoder.model)
         same(branch.heads, source.teacher.heads)
-    assert target.objectives["dino"].center.tolist() == [0.5] * 32
+    assert target.state_dict()["objectives.dino.center"].tolist() == [0.5] * 32
     assert start.coverage.layout == "DINO (arXiv:2104.14294)"
     assert parts.taken == ["heads.prototypes (8)", "objectives.dino (1)"]
     assert parts.left == []
