@@ -46,5 +46,17 @@ def is_vit(arch: str) -> bool:
     """
     name = arch.split(".")[0]
     if not timm.is_model(name):
-        raise UsageError(f"timm has no model '{arch}': {did_you_mean(name, timm.list_models())}")
+        raise UsageError(f"timm has no model '{arch}': {_near(name)}")
     return timm.model_entrypoint(name).__module__.endswith("vision_transformer")
+
+
+def _near(name: str) -> str:
+    """A hint that stays in the family of a wrong name: ``vit_smal`` is a ViT, not a visformer."""
+    models = timm.list_models()
+    longer = [model for model in models if model.startswith(name)]
+    if longer:
+        return (
+            f"did you mean '{min(longer, key=lambda model: (not model.endswith('_patch16_224'), len(model), model))}'?"
+        )
+    family = name.split("_")[0] + "_"
+    return did_you_mean(name, [model for model in models if model.startswith(family)] or models)

@@ -105,6 +105,11 @@ class MaskSection(Strict):
     ratio_per: Literal["crop", "step"] = "crop"  # one draw for each crop, or one for all crops of a step
     probability: float = Field(default=0.5, ge=0, le=1)  # that a crop is masked at all
 
+    @field_validator("ratio", mode="before")
+    @classmethod
+    def _one_number_is_a_range(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int | float) else value
+
     @model_validator(mode="after")
     def _ratio_in_order(self) -> "MaskSection":
         low, high = self.ratio

@@ -74,6 +74,8 @@ def perform(
             if difference and (old["status"] == "done" or outputs(folder)):
                 raise _refusal(run, stage, stage_id, old["status"] == "done", difference)
             if not difference and old["status"] == "done" and outputs_intact(folder, old):
+                if "data" in inputs:
+                    run.remember_data()  # they may have been moved
                 return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
         prepared = prepare()
         if force and folder.exists():

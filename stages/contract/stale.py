@@ -9,6 +9,8 @@ def changed_inputs(run: Run, stage: str) -> list[str]:
     """Names of the inputs whose files are gone or have another SHA-256 than when the stage ran."""
     inputs = (run.record(stage) or {}).get("inputs", {})
     paths = {name: run.path / was["path"] for name, was in inputs.items()}
+    if "data" in paths and not paths["data"].exists():
+        paths["data"] = run.manifest  # the data may have been moved, and named again by --data
     return [name for name, path in paths.items() if not path.exists() or sha256(path) != inputs[name]["sha256"]]
 
 

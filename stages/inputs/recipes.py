@@ -1,5 +1,7 @@
 """The recipe files: those that are shipped, by name, and a user's own, by path."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from sslkit.errors import UsageError, did_you_mean
@@ -30,3 +32,14 @@ def describe(path: Path) -> str:
     with path.open() as handle:
         first = next((line for line in handle if line.strip()), "")
     return first.lstrip("# ").rstrip() if first.startswith("#") else ""
+
+
+def about_order(paths: Sequence[Path]) -> str:
+    """A remark where a scale stands before a method: what it says about heads that come later is lost; else empty."""
+    from sslkit.recipe.merging import read
+
+    scales = [not {"method", "objectives"} & read(path).keys() for path in paths]
+    if not any(first and not second for first, second in pairwise(scales)):
+        return ""
+    method, scale = (paths[scales.index(kind)].stem for kind in (False, True))
+    return f"the scale goes last: --recipe {method} --recipe {scale}; what comes later overrides what comes before"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit.errors import UsageError
-from stages.inputs.recipes import find
+from stages.contract.output import say
+from stages.inputs.recipes import about_order, find
 from stages.options.basic import ArchOption, Precision
 
 if TYPE_CHECKING:
@@ -70,4 +71,7 @@ class RecipeOptions:
             if not is_vit(self.arch):
                 # A scale's sizes are those of a ViT.
                 overrides += [f"encoder.{size}=null" for size in ("patch_size", "width", "depth", "heads")]
-        return resolve([find(name) for name in self.recipes], [*(self.settings or []), *overrides])
+        paths = [find(name) for name in self.recipes]
+        if remark := about_order(paths):
+            say(remark)
+        return resolve(paths, [*(self.settings or []), *overrides])

@@ -173,3 +173,35 @@ def test_any_bytes_in_a_name_work_everywhere(prepared, sslkit):
     assert all(name.endswith("\udce4.png") for name in names)
     page = (run / "embed/index.html").read_text()
     assert "\\u00e4.png" in page
+
+
+def test_data_that_moved_are_the_same_data(prepared, sslkit, tmp_path):
+    data, _, _ = prepared(classes_of(8))
+    run = tmp_path / "features"
+    assert sslkit("extract", run, "--data", data, "--weights", "pixels", *QUICK)[0] == 0
+    data.rename(tmp_path / "moved")
+    _, out, _ = sslkit("status", run, "--json")
+    assert json.loads(out)["stages"]["extract"]["stale"] == ["data"]
+    code, _, err = sslkit("extract", run, "--data", tmp_path / "moved", "--weights", "pixels", *QUICK)
+    assert code == 0
+    assert "up to date" in err
+    _, out, _ = sslkit("status", run, "--json")
+    assert json.loads(out)["stages"]["extract"]["stale"] == []
+
+
+def test_a_scale_before_a_method_a_single_ratio_and_a_wrong_architecture(sslkit):
+    _, _, err = sslkit("recipes", "show", "attmask", "small32")
+    assert "scale" not in err
+    from stages.inputs.recipes import about_order, find
+
+    assert not about_order([find("attmask"), find("small32")])
+    assert "the scale goes last: --recipe dino --recipe small32" in about_order([find("small32"), find("dino")])
+
+    from sslkit.encoder.spec import is_vit
+    from sslkit.errors import UsageError
+    from sslkit.recipe.schema import resolve
+
+    assert resolve([find("attmask")], ["mask.ratio=0.3"]).mask.ratio == (0.3, 0.3)
+    for wrong in ("vit_smal", "vit_smal_patch16_224"):
+        with pytest.raises(UsageError, match="did you mean 'vit_small_patch16_224'"):
+            is_vit(wrong)
