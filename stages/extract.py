@@ -105,8 +105,6 @@ class Extraction:
 
     def lead(self, folder: Path) -> Result:
         """Write the splits that there are, then ``features.json``."""
-        import json
-
         import numpy as np
 
         from sslkit.distributed.process_group import from_leader

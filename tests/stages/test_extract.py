@@ -181,9 +181,8 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path, prepared):
     moments = int(ended.stdout)
     assert moments > 25
     expected = arrays_of(tmp_path / "undisturbed")
-    assert {name for name in expected if "train" in name} == {
-        f"train/{name}.npy" for name in ("blocks", "cls", "labels", "patch_mean")
-    }
+    files = ("blocks.npy", "cls.npy", "labels.npy", "patch_mean.npy", "samples.jsonl")
+    assert {name for name in expected if "train" in name} == {f"train/{name}" for name in files}
     for moment in range(1, moments + 1):
         assert arrays_of(tmp_path / f"killed-{moment}") == expected, moment
 
