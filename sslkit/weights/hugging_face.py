@@ -1,7 +1,7 @@
 """What the layouts of Hugging Face transformers share: names of keys, and the model's ``config.json``."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -88,6 +88,11 @@ class HuggingFace(Layout):
     def to_timm(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Join query, key and value."""
         return joined({key: value for key, value in state.items() if self.timm_name(key) is not None})
+
+    def rest(self, tensors: Mapping[str, Tensor], opened: Sequence[str]) -> dict[str, tuple[str, Tensor]]:
+        """The token that stands for masked patches, where the model was trained with one."""
+        key = ".".join([*opened, "embeddings.mask_token"])
+        return {"mask_token": (key, tensors[key].reshape(1, -1))} if key in tensors else {}
 
     def spec(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """The sizes of the model's configuration.

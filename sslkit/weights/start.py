@@ -53,9 +53,10 @@ class StartingWeights:
             if isinstance(module, Encoder):
                 module.model.load_state_dict(state, strict=True)
                 inside |= {f"{name}.model.{key}" for key in state}
-        return self._copy_rest({key: value for key, value in method.state_dict().items() if key not in inside})
+        idle = {key for key, parameter in method.named_parameters() if not parameter.requires_grad}
+        return self._copy_rest({k: v for k, v in method.state_dict().items() if k not in inside}, idle)
 
-    def _copy_rest(self, own: Mapping[str, Tensor]) -> Parts:
+    def _copy_rest(self, own: Mapping[str, Tensor], idle: set[str]) -> Parts:
         taken: Counter[str] = Counter()
         left: dict[str, str] = {}
         fresh, reached, keys = set(), set(), set()
@@ -64,7 +65,7 @@ class StartingWeights:
             if not transferable(name):
                 continue
             if name not in self.rest:
-                fresh.add(group(name))
+                fresh |= set() if key in idle else {group(name)}  # what is not trained is not missed
                 continue
             reached.add(name)
             file_key, value = self.rest[name]

@@ -101,3 +101,16 @@ def test_sslkits_export_comes_back(tmp_path):
     load_checkpoint(target, tmp_path / "model.safetensors")
     for key, value in source.model.state_dict().items():
         assert torch.equal(value, target.model.state_dict()[key]), key
+
+
+def test_the_mask_token_and_the_decoder_are_there_to_start_from(tmp_path):
+    from sslkit.weights.start import start_from
+
+    for name, groups in {"Dinov2Model": {"mask_token"}, "ViTMAEForPreTraining": {"decoder"}}.items():
+        model = saved(tmp_path / name, name)
+        checkpoint = open_checkpoint(tmp_path / name / "model.safetensors")
+        start = start_from(checkpoint, Encoder(EncoderSpec(**spec_of(checkpoint)[0])))
+        assert {key.split(".")[0] for key in start.rest} == groups
+        if name == "ViTMAEForPreTraining":
+            qkv = start.rest["decoder.blocks.0.attn.qkv.weight"][1]
+            assert torch.equal(qkv[24:48], model.decoder.decoder_layers[0].attention.k_proj.weight)
