@@ -511,7 +511,7 @@ def test_what_another_content_left_unpacked_is_not_taken(photos, tmp_path):
 def test_help_lists_the_sources_without_importing_torch():
     code = "import sys, typer, stages.prepare as p; app = typer.Typer(); app.command()(p.Prepare); "
     code += "app(['--help'], standalone_mode=False); print('torch' in sys.modules)"
-    words, help_only = [sys.executable, "-c", code], {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    words, help_only = [sys.executable, "-c", code], {**os.environ, "COLUMNS": "500", "NO_COLOR": "1"}
     *shown, imported = subprocess.check_output(words, text=True, cwd=ROOT, env=help_only).splitlines()
     assert imported == "False"
     assert ", ".join(registry.names(PACKAGE)) in "\n".join(shown)
