@@ -68,15 +68,10 @@ def perform(
     folder = run.folder(stage_id)
     wanted = {"config": json.loads(json.dumps(config)), "inputs": fingerprints(inputs, run.path)}
     with held(run.path, stage_id):
-        old = run.record(stage_id) if not force else None
-        if old is not None:
-            difference = describe_difference(old, wanted)
-            if difference and (old["status"] == "done" or outputs(folder)):
-                raise _refusal(run, stage, stage_id, old["status"] == "done", difference)
-            if not difference and old["status"] == "done" and outputs_intact(folder, old):
-                if "data" in inputs:
-                    run.remember_data()  # they may have been moved
-                return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
+        old = None if force else run.record(stage_id)
+        earlier = _earlier(run, stage, old, wanted) if old else None
+        if earlier is not None:
+            return earlier
         prepared = prepare()
         if force and folder.exists():
             shutil.rmtree(folder)
@@ -93,9 +88,22 @@ def perform(
         return _recorded(folder, record, lambda: work(folder, prepared), (old or {}).get("seconds", 0.0))
 
 
-def _refusal(run: Run, stage: Stage, stage_id: str, done: bool, difference: str) -> SslkitError:
-    advice = f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and done else ""
-    return SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
+def _earlier(run: Run, stage: Stage, old: Result, wanted: Result) -> Result | None:
+    """The results of an earlier run of the stage, if they still hold; None where there is something to do.
+
+    Raises:
+        SslkitError: it ran with another config or other inputs, and left files.
+    """
+    stage_id, done = old["stage"], old["status"] == "done"
+    folder, difference = run.folder(stage_id), describe_difference(old, wanted)
+    if difference and (done or outputs(folder)):
+        advice = f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and done else ""
+        raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
+    if difference or not done or not outputs_intact(folder, old):
+        return None
+    if "data" in wanted["inputs"]:
+        run.remember_data()  # they may have been moved
+    return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
 
 
 def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds: float) -> Result:
