@@ -182,7 +182,7 @@ def _prepare(
     """
     import numpy as np
 
-    from sslkit.data.labels import share
+    from sslkit.data.class_balanced import share
     from sslkit.data.shards import open_split
     from sslkit.probes.classify.linear_sweep import HELD_OUT, hold_out
     from sslkit.probes.finetuning.finetune import with_imagenet_statistics

@@ -1,7 +1,7 @@
 """A timm model seen as tokens: CLS, patches, mask tokens, kept patches, and CLS's row of the last attention.
 
-Everything that depends on how timm builds a Vision Transformer (registers, missing CLS tokens, position
-resampling, drop path) is handled in this folder and nowhere else.
+Everything that depends on how timm builds a Vision Transformer (registers, missing CLS tokens, positions for other
+resolutions, drop path) is handled in this folder and nowhere else; imported weights are resampled in ``weights/``.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """Published checkpoints into an encoder.
 
 A checkpoint is a tree: ``{"teacher": {"module.backbone.blocks.0...": ...}, "optimizer": ...}``. Its layout is
-recognised, its containers are opened one at a time until keys of the encoder lie on top, and those are renamed to
-timm's names, resampled to the encoder's grid by timm's own ``checkpoint_filter_fn``, and compared key by key and shape
-by shape. Half a match is refused: an encoder that is partly random gives plausible, wrong features.
+recognised, its containers are opened one at a time until keys of the encoder are on top, and those are renamed to
+timm's names, resampled to the encoder's grid (``resample_positions``), and compared key by key and shape by shape.
+Half a match is refused: an encoder that is partly random gives plausible, wrong features.
 """
 
 import re
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from sslkit import registry
@@ -24,6 +23,7 @@ from sslkit.weights.architecture import spec_of_shapes
 from sslkit.weights.checkpoint import Checkpoint, open_checkpoint, tensors_in
 from sslkit.weights.coverage import Coverage
 from sslkit.weights.layouts.base import Layout
+from sslkit.weights.resample_positions import resample_positions
 
 LAYOUTS = "sslkit.weights.layouts"
 # Keys of a file that belong to an encoder: left over, they mean another architecture, not a head or a decoder.
@@ -89,8 +89,8 @@ def load_checkpoint(encoder: Encoder, file: Path | Checkpoint) -> Coverage:
     source = filtered = found.layout.to_timm(found.state)
     remarks = list(found.remarks)
     if encoder.vit:
-        remarks += _resampled(name, source, encoder)
-        filtered = checkpoint_filter_fn(dict(source), encoder.model)
+        filtered, resampling = resample_positions(name, source, encoder)
+        remarks += resampling
     _check_filled(name, encoder.spec.arch, f"read as {found.layout.title}, {_looks_like(source)}", filtered, target)
     encoder.model.load_state_dict({key: filtered[key] for key in target}, strict=True)
     used = {key for key in found.state if found.layout.timm_name(key) in target}
@@ -185,26 +185,6 @@ def _check_tensors(name: str, found: Unwrapped, target: Mapping[str, Tensor]) ->
         else:
             continue
         raise SslkitError(f"{name} cannot be used: its tensor {found.prefix}{key} {what}")
-
-
-def _resampled(name: str, source: Mapping[str, Tensor], encoder: Encoder) -> list[str]:
-    """Remarks on what timm's filter is about to resample, which it does silently; refuses what it cannot."""
-    remarks = []
-    patch, tokens = source.get("patch_embed.proj.weight"), source.get("pos_embed")
-    if patch is not None and patch.ndim == 4 and patch.shape[-1] != encoder.patch_size:
-        remarks.append(f"patch embedding resampled from {patch.shape[-1]} to {encoder.patch_size} px by timm")
-    here = encoder.model.pos_embed
-    if tokens is not None and here is not None and tokens.ndim == 3:
-        prefix = 0 if encoder.model.no_embed_class else encoder.prefix
-        old, new = (round((table.shape[1] - prefix) ** 0.5) for table in (tokens, here))
-        if old < 1 or (old**2 != tokens.shape[1] - prefix and tokens.shape != here.shape):
-            raise SslkitError(
-                f"{name} has positions of {tokens.shape[1]} tokens, {prefix} of them CLS or registers: the rest is no "
-                f"square grid and cannot be resampled to {new}x{new}; name its --arch"
-            )
-        if old != new:
-            remarks.append(f"positions resampled from {old}x{old} to {new}x{new} by timm (bicubic, antialias)")
-    return remarks
 
 
 def _check_filled(

@@ -172,7 +172,7 @@ def in_turns(labels: list[int]) -> list[int]:
     """
     import numpy as np
 
-    from sslkit.data import labels as by
+    from sslkit.data import class_balanced as by
 
     return by.in_turns([rows for _, rows in by.by_class(np.array(labels, np.int64))]).tolist()
 

@@ -18,7 +18,7 @@ def labels_variant(label_fraction: float | None) -> str:
 
 def few_labels(train: "Features", config: Mapping[str, Any]) -> "Features":
     """Train with the share of its labels that ``label_fraction`` and ``seed`` of a config select."""
-    from sslkit.data.labels import share
+    from sslkit.data.class_balanced import share
 
     if config.get("label_fraction") is None:
         return train

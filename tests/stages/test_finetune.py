@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from sslkit.data import shards
-from sslkit.data.labels import share
+from sslkit.data.class_balanced import share
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.probes.finetuning.finetune import FineTune

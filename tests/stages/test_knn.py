@@ -7,7 +7,7 @@ import pytest
 from conftest import write_features
 from feature_blobs import blobs, in_memory
 
-from sslkit.data.labels import share
+from sslkit.data.class_balanced import share
 from sslkit.probes.classify.knn import knn
 
 

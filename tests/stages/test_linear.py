@@ -9,7 +9,7 @@ import torch
 from conftest import write_features
 from feature_blobs import blobs
 
-from sslkit.data.labels import share
+from sslkit.data.class_balanced import share
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sslkit.data.labels import at_least_one, by_class, class_orders, firsts, held_out
+from sslkit.data.class_balanced import at_least_one, by_class, class_orders, firsts, held_out
 from sslkit.errors import SslkitError, UsageError
 from sslkit.rng import generator
 

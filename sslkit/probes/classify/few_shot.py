@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sslkit.data.labels import shots as support
+from sslkit.data.class_balanced import shots as support
 from sslkit.errors import UsageError
 from sslkit.probes.classify.nearest import bank_of
 from sslkit.probes.features.features import Features, check_pair, ranks_of_truth

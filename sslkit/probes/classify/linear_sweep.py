@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslkit.data.labels import by_class, held_out
+from sslkit.data.class_balanced import by_class, held_out
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.linear_heads import LinearHeads
 from sslkit.probes.features.features import Features

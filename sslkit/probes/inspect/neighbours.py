@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sslkit import rng
-from sslkit.data.labels import by_class, in_turns
+from sslkit.data.class_balanced import by_class, in_turns
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.nearest import bank_of, search
 from sslkit.probes.features.features import Features, check_pair

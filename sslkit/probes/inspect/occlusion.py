@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sslkit import rng
 from sslkit.data.batch import patch_coverage
+from sslkit.data.class_balanced import by_class, in_turns
 from sslkit.data.evaluation_crop import evaluation_crop
-from sslkit.data.labels import by_class, in_turns
 from sslkit.data.shards import Split
 from sslkit.errors import SslkitError
 from sslkit.probes.classify.linear_classifier import Drop, LinearClassifier

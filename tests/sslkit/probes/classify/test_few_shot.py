@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from feature_blobs import blobs, in_memory
 
-from sslkit.data.labels import shots
+from sslkit.data.class_balanced import shots
 from sslkit.errors import SslkitError, UsageError
 from sslkit.probes.classify.few_shot import few_shot
 from sslkit.probes.classify.knn import knn

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sslkit import rng
-from sslkit.data.labels import by_class, share, shots
+from sslkit.data.class_balanced import by_class, share, shots
 from sslkit.errors import SslkitError, UsageError
 
 LABELS = np.array([0, 1, 2, -1] * 50 + [0] * 150)  # 200, 50 and 50 labelled images
