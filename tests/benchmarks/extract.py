@@ -63,7 +63,7 @@ def main() -> None:
             with autocast(device, precision):
                 for first in range(0, len(split), batch):
                     # Reading a number waits for the device.
-                    embedding.encoder.model(pixels[: len(split) - first])[0, 0].item()
+                    embedding.frozen.encoder.model(pixels[: len(split) - first])[0, 0].item()
 
         seconds = interleave({"bare forward": bare, "extract": extract}, arguments.rounds)
     print(f"{len(files)} photos, {arguments.arch}, {size} px, {device}, {precision}, {workers} workers")
