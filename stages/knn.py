@@ -4,7 +4,7 @@ Two variants measure what few labels give: ``knn:labels-0.01`` has only that sha
 ``knn:shots`` compares val with the mean of a handful of images per class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sslkit.probes.features.features import Features
 
 SHOTS = "shots"
+Evaluate = Callable[[Path, "tuple[Features, Features]", Result], Result]
 
 
 def _draws(results: Mapping[str, Any]) -> Draws | None:
@@ -91,25 +92,18 @@ class Knn(DataOptions, ResultOptions):
         config: Result = {"k": self.k or "sweep", "temperature": self.temperature}
         if few:
             config |= {"label_fraction": self.label_fraction, "seed": self.seed}
-        return perform(
-            run,
-            STAGE,
-            variant=few,
-            prepare=lambda: open_splits(run),
-            work=lambda folder, splits: _classified(folder, splits, config),
-            config=config,
-            inputs=feature_files(run, ["cls"]),
-            force=self.force,
-        )
+        return self._evaluate(run, few, config, _classified)
 
     def _few_shot(self, run: Run, counts: list[int]) -> Result:
-        config = {"shots": counts, "draws": self.draws, "seed": self.seed}
+        return self._evaluate(run, SHOTS, {"shots": counts, "draws": self.draws, "seed": self.seed}, _few_shots)
+
+    def _evaluate(self, run: Run, variant: str, config: Result, evaluate: Evaluate) -> Result:
         return perform(
             run,
             STAGE,
-            variant=SHOTS,
+            variant=variant,
             prepare=lambda: open_splits(run),
-            work=lambda folder, splits: _few_shots(folder, splits, config),
+            work=lambda folder, splits: evaluate(folder, splits, config),
             config=config,
             inputs=feature_files(run, ["cls"]),
             force=self.force,

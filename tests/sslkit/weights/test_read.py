@@ -10,36 +10,17 @@ import safetensors.torch
 import torch
 from conftest import FIXTURES
 from timm.layers.pos_embed import resample_abs_pos_embed
+from tiny_encoders import DINOV2, TINY, assert_same, fresh, under
 
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
 from sslkit.weights.read import load_checkpoint, load_encoder
 
-TINY = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
-DINOV2 = EncoderSpec("vit_small_patch14_dinov2", image_size=28, width=24, depth=2, heads=3)
 ORACLE = FIXTURES / "vit_dino_tiny16.npz"
 
 
-def fresh(spec: EncoderSpec = TINY, seed: int = 0) -> Encoder:
-    torch.manual_seed(seed)
-    encoder = Encoder(spec).eval()
-    with torch.no_grad():
-        for tensor in encoder.model.parameters():
-            tensor.normal_(0, 0.05)
-    return encoder
-
-
-def under(prefix: str, state: dict) -> dict:
-    return {prefix + key: value for key, value in state.items()}
-
-
 HEAD = {"head.mlp.0.weight": torch.ones(3, 3), "head.last_layer.weight_g": torch.ones(3, 1)}
-
-
-def assert_same(a: Encoder, b: Encoder) -> None:
-    for key, value in a.model.state_dict().items():
-        assert torch.equal(value, b.model.state_dict()[key]), key
 
 
 def test_the_report_names_what_was_used_and_what_was_not(tmp_path):

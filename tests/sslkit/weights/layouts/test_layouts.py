@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_encoders import DINOV2, assert_same, fresh, under
 
 from sslkit import registry
 from sslkit.encoder.encoder import Encoder
@@ -13,22 +14,7 @@ from sslkit.encoder.spec import EncoderSpec
 from sslkit.weights import layouts
 from sslkit.weights.read import LAYOUTS, load_checkpoint
 
-TINY = EncoderSpec("vit_tiny_patch16_224", image_size=32, patch_size=8, width=24, depth=2, heads=3)
-DINOV2 = EncoderSpec("vit_small_patch14_dinov2", image_size=28, width=24, depth=2, heads=3)
 REGISTERS = EncoderSpec("vit_small_patch14_reg4_dinov2", image_size=28, width=24, depth=2, heads=3)
-
-
-def fresh(spec: EncoderSpec = TINY, seed: int = 0) -> Encoder:
-    torch.manual_seed(seed)
-    encoder = Encoder(spec).eval()
-    with torch.no_grad():
-        for tensor in encoder.model.parameters():
-            tensor.normal_(0, 0.05)
-    return encoder
-
-
-def under(prefix: str, state: dict) -> dict:
-    return {prefix + key: value for key, value in state.items()}
 
 
 def others(state: dict) -> dict:
@@ -71,11 +57,6 @@ SAMPLES = {
         "model": {**s, "patch_embed.proj.weight": s["patch_embed.proj.weight"].flatten(1)}
     },
 }
-
-
-def assert_same(a: Encoder, b: Encoder) -> None:
-    for key, value in a.model.state_dict().items():
-        assert torch.equal(value, b.model.state_dict()[key]), key
 
 
 @pytest.mark.parametrize(("name", "layout"), SAMPLES)
