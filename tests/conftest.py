@@ -87,6 +87,12 @@ def do(run: Run, stage: str, work: Callable[[Path], dict], check: Callable[[], o
     return perform(run, stages()[name], variant=variant, prepare=check, work=lambda folder, _: work(folder), **options)
 
 
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, which is closed again (``np.load`` leaves that to the garbage collector)."""
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def write_features(run: Path, train: tuple, val: tuple) -> Path:
     """Features of another program: (N, D) and labels (N,) of both splits, nothing else."""
     for name, (features, labels) in {"train": train, "val": val}.items():

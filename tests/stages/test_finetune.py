@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import read_npz
 from safetensors.torch import load_file
 
 from sslkit.data import shards
@@ -88,7 +89,7 @@ def test_the_fine_tuned_encoder_and_head_give_the_predictions_again(tuned, shape
     features = torch.from_numpy(np.load(tmp_path / "again" / "features" / "val" / "cls.npy"))
     head = load_file(folder / "head.safetensors")
     predicted = (features @ head["weight"].T + head["bias"]).argmax(1)
-    assert predicted.tolist() == np.load(folder / "predictions.npz")["predicted"].tolist()
+    assert predicted.tolist() == read_npz(folder / "predictions.npz")["predicted"].tolist()
     assert json.loads((folder / "encoder.json").read_text())["branch"] == "student"
 
 

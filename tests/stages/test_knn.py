@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_features
+from conftest import read_npz, write_features
 from feature_blobs import blobs, in_memory
 
 from sslkit.data.class_balanced import share
@@ -18,7 +18,7 @@ def test_command_on_features_of_another_program(tmp_path, sslkit):
     assert code == 0 and [row["k"] for row in results["sweep"]] == [10, 20, 100, 200]
     assert results["k"] == 20 and results["top1"] == results["sweep"][1]["top1"] > 60
     assert json.loads((run / "knn/results.json").read_text()) == results
-    saved = np.load(run / "knn/predictions.npz")
+    saved = read_npz(run / "knn/predictions.npz")
     assert np.isclose(100 * (saved["predicted"] == saved["labels"]).mean(), results["top1"])
     again = sslkit("knn", run)
     assert again[0] == 0 and "up to date" in again[2] and "20" in again[1]
@@ -32,7 +32,7 @@ def test_a_bank_of_few_labels(tmp_path, sslkit):
     kept = share(y, 0.2, 3)
     direct = knn(in_memory(x[kept], y[kept]), in_memory(*val))
     assert results["sweep"] == direct.sweep and results["train_images"] == len(kept) == 60
-    saved = np.load(run / "knn-labels-0.2/predictions.npz")
+    saved = read_npz(run / "knn-labels-0.2/predictions.npz")
     assert saved["predicted"].tolist() == direct.predicted.tolist() and not (run / "knn").exists()
     code, _, err = sslkit("knn", run, "--label-fraction", 0)
     assert code == 2 and "--label-fraction 0" in err and err.count("\n") == 1

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_features
+from conftest import read_npz, write_features
 from feature_blobs import blobs, in_memory
 
 from sslkit.probes.classify.few_shot import few_shot
@@ -32,7 +32,7 @@ def test_command(tmp_path, sslkit):
         assert row["interval"] == pytest.approx(interval, rel=1e-4)
     assert results["top1"] == results["shots"][1]["top1"] > results["shots"][0]["top1"]
     assert json.loads((run / "knn-shots/results.json").read_text()) == results
-    saved = np.load(run / "knn-shots/predictions.npz")
+    saved = read_npz(run / "knn-shots/predictions.npz")
     assert saved["predicted"].tolist() == direct.predicted.tolist() and saved["rows"].tolist() == list(range(60))
     assert not (run / "knn").exists() and "up to date" in sslkit("knn", run, "--shots", "1,20", "--draws", 5)[2]
     code, _, err = sslkit("knn", run, "--shots", "1,2", "--draws", 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import write_features
+from conftest import read_npz, write_features
 from feature_blobs import blobs
 
 from sslkit.data.class_balanced import share
@@ -30,7 +30,7 @@ def test_command(tmp_path, sslkit):
     head = safetensors.torch.load_file(tmp_path / "a/linear/head.safetensors")
     assert head["weight"].shape == (3, 12)
     assert head["bias"].shape == (3,)
-    saved, (x, labels) = np.load(tmp_path / "a/linear/predictions.npz"), blobs(60, 3, 1, spread=0.3)
+    saved, (x, labels) = read_npz(tmp_path / "a/linear/predictions.npz"), blobs(60, 3, 1, spread=0.3)
     predicted = (torch.from_numpy(x) @ head["weight"].T + head["bias"]).argmax(1)
     assert saved["predicted"].tolist() == predicted.tolist()
     assert saved["labels"].tolist() == labels.tolist()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
+from conftest import read_npz
 
 from sslkit.probes.features.features import open_features
 
@@ -33,7 +34,7 @@ def test_command(run, shapes_run, sslkit):
     folder = run / "linear-augment"
     assert json.loads((folder / "results.json").read_text()) == results
     assert not (run / "linear").exists()
-    head, saved = safetensors.torch.load_file(folder / "head.safetensors"), np.load(folder / "predictions.npz")
+    head, saved = safetensors.torch.load_file(folder / "head.safetensors"), read_npz(folder / "predictions.npz")
     files = [run / "features/val" / f"{name}.npy" for name in ("blocks", "patch_mean")]
     val = open_features(files, run / "features/val/labels.npy", 2)
     predicted = (val.take(np.arange(len(val))) @ head["weight"].T + head["bias"]).argmax(1).numpy()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import FIXTURES
+from conftest import FIXTURES, read_npz
 from timm.layers.pos_embed import resample_abs_pos_embed
 from tiny_encoders import DINOV2, TINY, assert_same, fresh, under
 
@@ -157,7 +157,7 @@ def formula(keys: np.ndarray, like: dict) -> dict:
 
 
 def test_dino_vit_tiny_agrees_with_the_authors_code(tmp_path):
-    oracle = np.load(ORACLE)
+    oracle = read_npz(ORACLE)
     encoder = Encoder(EncoderSpec("vit_tiny_patch16_224")).eval()
     state = formula(oracle["keys"], encoder.model.state_dict())
     torch.save({"teacher": {**under("module.backbone.", state), **HEAD}}, tmp_path / "checkpoint.pth")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, read_npz
 from feature_blobs import blobs, in_memory
 
 from sslkit.errors import UsageError
@@ -12,7 +12,7 @@ ORACLE = FIXTURES / "knn.npz"
 
 
 def test_the_papers_numbers_exactly():
-    oracle = np.load(ORACLE)
+    oracle = read_npz(ORACLE)
     found = knn(in_memory(oracle["train"], oracle["train_labels"]), in_memory(oracle["test"], oracle["test_labels"]))
     assert [row["k"] for row in found.sweep] == oracle["k"].tolist()
     assert [row["top1"] for row in found.sweep] == oracle["top1"].tolist()
