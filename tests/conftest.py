@@ -34,6 +34,7 @@ views:
   local?: {count: 2, size: 16, scale: [0.1, 0.4]}
 heads?:
   prototypes?: {out: 32, hidden: 32, bottleneck: 16, frozen: 1%}
+  patch_prototypes?: {out: 32, hidden: 32, bottleneck: 16, frozen: 1%}
   projector?: {out: 24, hidden: 32}
 method?:
   decoder?: {width: 24, depth: 1, heads: 3}

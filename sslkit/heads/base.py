@@ -85,23 +85,30 @@ class BatchNorm(nn.Module):
     ``torch.nn.SyncBatchNorm`` refuses tensors on the CPU and would mix the views. A head is used in training only.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, affine: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(width)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., B, D) -> the same shape, float32."""
-        return standardised(x) * self.weight + self.bias
+        x = standardised(x)
+        return x if self.weight is None or self.bias is None else x * self.weight + self.bias
 
 
-def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False) -> nn.Sequential:
-    """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, as in its papers."""
+def mlp(
+    width: int, hidden: int, out: int, layers: int, batch_norm: bool = False, last_norm: bool = False
+) -> nn.Sequential:
+    """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, as in its papers.
+
+    ``last_norm`` ends the MLP with a BatchNorm without weights: SimSiam's and MoCo v3's (arXiv:2011.10566, 2104.02057).
+    """
     widths = [width, *[hidden] * (layers - 1), out]
     modules: list[nn.Module] = []
     for index in range(layers):
         # BatchNorm would subtract a bias again.
-        linear = nn.Linear(widths[index], widths[index + 1], bias=not batch_norm or index == layers - 1)
+        normed = last_norm if index == layers - 1 else batch_norm
+        linear = nn.Linear(widths[index], widths[index + 1], bias=not normed)
         if batch_norm:
             modules += [linear, BatchNorm(widths[index + 1]), nn.ReLU()]
         else:
@@ -109,7 +116,8 @@ def mlp(width: int, hidden: int, out: int, layers: int, batch_norm: bool = False
             modules += [linear, nn.GELU()]
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)
-    return nn.Sequential(*modules[: -2 if batch_norm else -1])
+    layers_only = modules[: -2 if batch_norm else -1]
+    return nn.Sequential(*layers_only, *([BatchNorm(out, affine=False)] if last_norm else []))
 
 
 def build(width: int, sections: Mapping[str, HeadSection]) -> HeadDict:

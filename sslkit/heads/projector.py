@@ -1,4 +1,7 @@
-"""The MLP of SimCLR, BYOL, Barlow Twins and VICReg: BatchNorm after every layer but the last, no prototypes."""
+"""The MLP of SimCLR, BYOL, Barlow Twins and VICReg: BatchNorm after every layer but the last, no prototypes.
+
+SimSiam's and MoCo v3's have one after the last layer, too.
+"""
 
 from pydantic import Field
 from torch import Tensor
@@ -17,6 +20,7 @@ class Projector(Head):
         hidden: int = Field(default=2048, gt=0)
         layers: int = Field(default=3, gt=0)
         batch_norm: bool = True
+        last_norm: bool = False  # BatchNorm without weights after the last layer (arXiv:2011.10566, 2104.02057)
 
         @property
         def embedding(self) -> int:
@@ -26,11 +30,12 @@ class Projector(Head):
         @property
         def couples_batch(self) -> bool:
             """BatchNorm does."""
-            return self.batch_norm
+            return self.batch_norm or self.last_norm
 
     def __init__(self, width: int, config: Config, lender: Head | None = None):
         super().__init__(width, config)
-        self.mlp = mlp(width, config.hidden, config.out, config.layers, config.batch_norm)
+        c = config
+        self.mlp = mlp(width, c.hidden, c.out, c.layers, c.batch_norm, c.last_norm)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(..., B, D) -> (..., B, E); BatchNorm's statistics are those of the B of all processes."""

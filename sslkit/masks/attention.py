@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sslkit.errors import UsageError
 from sslkit.masks.base import Crops, Masking, Masks
 
 
@@ -24,6 +25,17 @@ class AttentionMasking(Masking):
     hint_share: float = Field(default=0.1, ge=0, le=1)  # hint reveals among this share of the most attended tokens
 
     needs_attention = True
+
+    def check(self, patches: int) -> None:
+        """A hint must not reveal all that is hidden, either."""
+        super().check(patches)
+        hidden, top = (int(share * patches) for share in (self.ratio[1], self.hint_share))
+        # The hint has a ratio of its own, at least the lowest.
+        if self.order == "hint" and hidden <= min(top, int(self.hint_share * self.ratio[0] * patches)):
+            raise UsageError(
+                f"mask.hint_share {self.hint_share:g} reveals all that mask.ratio {list(self.ratio)} hides of "
+                f"{patches} patches: lower it"
+            )
 
     def choose(self, crops: Crops) -> Masks:
         """Exactly ``counts`` tokens of each crop, fewer for ``hint``; see the base class."""

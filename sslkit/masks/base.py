@@ -78,6 +78,22 @@ class Masking(MaskSection, ABC):
     needs_attention: ClassVar[bool] = False
     needs_objects: ClassVar[bool] = False
 
+    def check(self, patches: int) -> None:
+        """Refuse masks that would hide nothing of any crop of ``patches`` patches, or everything of every one.
+
+        Raises:
+            UsageError: ``mask.ratio``, rounded down to whole patches, or ``mask.probability`` says so.
+        """
+        fewest, most = (int(ratio * patches) for ratio in self.ratio)
+        if self.probability == 0:
+            raise UsageError("mask.probability is 0: the masks hide nothing; raise it, or use a recipe without masks")
+        if not most:
+            raise UsageError(
+                f"mask.ratio {list(self.ratio)} hides none of {patches} patches: it must reach {1 / patches:.3g}"
+            )
+        if fewest >= patches and self.probability == 1:
+            raise UsageError(f"mask.ratio {list(self.ratio)} hides all of {patches} patches of every crop: lower it")
+
     @abstractmethod
     def choose(self, crops: Crops) -> Masks:
         """Choose which tokens to hide: as many of each crop as ``crops.counts`` says, or fewer."""

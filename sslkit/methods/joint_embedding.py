@@ -235,10 +235,16 @@ class JointEmbedding(Method):
         if self._reads_teacher_attention() and encoder.vit and not encoder.has_cls:
             raise UsageError(f"{recipe.encoder.arch} has no CLS token: its attention cannot be read")
         if self.masking is not None:
-            if not encoder.vit:
-                raise UsageError(
-                    f"masks need patch tokens, which {recipe.encoder.arch} does not have: choose a ViT, or "
-                    f"--set mask=null"
-                )
-            if self.masking.needs_attention and recipe.teacher is None:
-                raise UsageError(f"mask.strategy {self.masking.strategy} needs a teacher's attention: add a teacher")
+            self._check_masking(self.masking)
+
+    def _check_masking(self, masking: Masking) -> None:
+        recipe, encoder = self.recipe, self.student.encoder
+        if not encoder.vit:
+            raise UsageError(
+                f"masks need patch tokens, which {recipe.encoder.arch} does not have: choose a ViT, or --set mask=null"
+            )
+        if masking.needs_attention and recipe.teacher is None:
+            raise UsageError(f"mask.strategy {masking.strategy} needs a teacher's attention: add a teacher")
+        size = recipe.views.global_.size or recipe.encoder.image_size
+        rows, columns = encoder.grid(size, size)
+        masking.check(rows * columns)

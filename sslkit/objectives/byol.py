@@ -5,7 +5,7 @@ The student predicts the teacher's embedding z' of another view from its own emb
     L = || q(z) / |q(z)| - z' / |z'| ||^2 = 2 - 2 cos(q(z), z').
 
 Only the student has the predictor, and the teacher moves slowly. There are no negatives, yet the embeddings do not
-become constant. With ``against: stopped`` and no teacher this is SimSiam (arXiv:2011.10566), up to a factor.
+become constant. With ``against: stopped``, no teacher and weight 0.5 this is SimSiam's (arXiv:2011.10566) plus 1.
 """
 
 from typing import Literal

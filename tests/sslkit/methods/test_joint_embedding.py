@@ -116,7 +116,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(build):
 
 
 def test_a_batch_in_which_nothing_is_masked_still_touches_everything(build):
-    method = build("attmask", "mask.probability=0.0")
+    method = build("attmask", "mask.probability=1e-9")
     losses = method(batch_of(method), AT)
     assert losses.metrics["ibot/loss"] == 0
     losses.loss.backward()
@@ -146,6 +146,13 @@ def test_the_teacher_has_no_drop_path_and_ignores_the_mask(build):
         ("ibot", ["mask=null"], "objective ibot needs a mask"),
         ("ibot", ["encoder={arch: resnet18}", "encoder.image_size=32"], "resnet18"),
         ("attmask", ["teacher=null", "objectives=null"], "no objectives"),
+        # The grid is 4 x 4.
+        ("ibot", ["mask.probability=0"], "mask.probability is 0: the masks hide nothing"),
+        ("ibot", ["mask.ratio=[0.0,0.06]"], r"mask.ratio \[0.0, 0.06\] hides none of 16 patches: it must reach 0.0625"),
+        ("attmask", ["mask.ratio=0.05"], "hides none of 16 patches"),
+        ("dino", ["mask={strategy: random, ratio: 0.05}"], "hides none of 16 patches"),
+        ("ibot", ["mask.ratio=1.0", "mask.probability=1"], "hides all of 16 patches of every crop"),
+        ("attmask-hint", ["mask.hint_share=1.0", "mask.ratio=0.5"], "mask.hint_share 1 reveals all"),
     ],
 )
 def test_contradictions_are_named_before_any_data_is_read(tiny_scale, method, overrides, message):

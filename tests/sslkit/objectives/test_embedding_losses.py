@@ -15,7 +15,7 @@ from sslkit.heads import base as heads
 from sslkit.heads.dino import PrototypeHead
 from sslkit.heads.projector import Projector
 from sslkit.losses.centering import sinkhorn
-from sslkit.objectives import barlow_twins, byol, info_nce, koleo, swav, vicreg
+from sslkit.objectives import barlow_twins, byol, info_nce, koleo, moco_v3, swav, vicreg
 from sslkit.objectives.base import BranchOutput, Objective, Scene, Term
 from sslkit.recipe.sections import HeadSection
 from sslkit.schedules import Moment
@@ -23,6 +23,7 @@ from sslkit.schedules import Moment
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 D = 12  # the encoder's width
 PROJECTOR = Projector.Config(out=10, hidden=16, layers=3)
+ENDS_IN_A_NORM = Projector.Config(out=10, hidden=16, layers=3, last_norm=True)
 PROTOTYPES = PrototypeHead.Config(out=14, hidden=16, bottleneck=6)
 
 
@@ -168,6 +169,40 @@ def test_info_nce_against_a_teacher_equals_a_loop_over_targets():
     assert term.metrics["accuracy"].item() == pytest.approx(100 * np.mean(right))
 
 
+def test_moco_v3_equals_a_loop_over_keys():
+    """Equation 1 with the factor of algorithm 1; the teacher's embedding of the other view is the positive."""
+    model, views = Model("moco_v3", PROJECTOR, temperature=0.3), views_of(2)
+    embedded = branch(model.student, views).heads["h"].embedding
+    queries = torch.stack([model.objective.predictor(view) for view in embedded]).detach().double()
+    keys = branch(model.teacher, views).heads["h"].embedding.double()
+    terms = []
+    for s, t in ((1, 0), (0, 1)):
+        for i in range(8):
+            cosines = [float(queries[s, i] @ k / queries[s, i].norm() / k.norm()) for k in keys[t]]
+            terms.append(2 * 0.3 * (-cosines[i] / 0.3 + math.log(sum(math.exp(c / 0.3) for c in cosines))))
+    assert model(views).loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_simsiam_is_the_stopped_byol():
+    """Algorithm 1: D(p1, z2) / 2 + D(p2, z1) / 2, D the negative cosine, z without gradient; here plus 1."""
+    model, views = Model("byol", PROJECTOR, against="stopped"), views_of(2)
+    z = branch(model.student, views).heads["h"].embedding
+    p = [model.objective.predictor(view) for view in z]
+
+    def distance(p: Tensor, z: Tensor) -> Tensor:
+        p, z = p / p.norm(dim=1, keepdim=True), z.detach() / z.detach().norm(dim=1, keepdim=True)
+        return -(p * z).sum(1).mean()
+
+    wanted = distance(p[0], z[1]) / 2 + distance(p[1], z[0]) / 2
+    found = 0.5 * model(views).loss
+    torch.testing.assert_close(found, wanted + 1)
+    trained = [*model.student.parameters(), *model.objective.parameters()]
+    for ours, theirs in zip(
+        *(torch.autograd.grad(x, trained, retain_graph=True) for x in (found, wanted)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_barlow_twins_correlates_and_reports_what_it_found():
     z1, z2 = torch.randn(50, 4), torch.randn(50, 4)
     expected = torch.from_numpy(np.corrcoef(z1.T.numpy(), z2.T.numpy())[:4, 4:]).float()
@@ -185,6 +220,7 @@ EMBEDDING_LOSSES = {
     "byol": byol.loss,
     "info_nce": lambda a, b: info_nce.loss(*info_nce.similarities(a, b, True), 0.1),
     "info_nce_teacher": lambda a, b: info_nce.loss(*info_nce.similarities(a, b, False), 0.1),
+    "moco_v3": lambda a, b: moco_v3.loss(a, b, 0.2),
     "vicreg": lambda a, b: vicreg.loss(a, b, (25.0, 25.0, 1.0))[0],
     "koleo": lambda a, b: koleo.loss(koleo.nearest_distances(a)) + koleo.loss(koleo.nearest_distances(b)),
 }
@@ -199,11 +235,11 @@ def test_the_order_of_images_and_the_scale_of_embeddings(name):
         assert not torch.isclose(loss(a[order], b), loss(a, b))
     assert torch.isclose(loss(3 * a, 7 * b), loss(a, b), rtol=1e-4) == (name != "vicreg")
     # One loss for both orders of the views, where there is no side that is stopped.
-    if name != "info_nce_teacher":
+    if name not in ("info_nce_teacher", "moco_v3"):
         torch.testing.assert_close(loss(b, a), loss(a, b))
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "byol", "info_nce", "vicreg"])
+@pytest.mark.parametrize("name", ["barlow_twins", "byol", "info_nce", "moco_v3", "vicreg"])
 @pytest.mark.parametrize("against", ["teacher", "stopped", "student"])
 def test_gradients_go_only_where_they_belong(name, against):
     model = Model(name, PROJECTOR, against=against)
@@ -251,7 +287,7 @@ def test_only_the_codes_of_swav_are_without_gradient():
     torch.testing.assert_close(model(views).loss, swav.loss(scores, targets, 0.1))
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "info_nce", "vicreg", "koleo"])
+@pytest.mark.parametrize("name", ["barlow_twins", "info_nce", "moco_v3", "vicreg", "koleo"])
 def test_a_losss_own_products_are_not_rounded_under_autocast(name):
     """The branches may be computed in bf16; what is made of their outputs is not."""
     model, views = Model(name, None if name == "koleo" else PROJECTOR), views_of(2, 32)
@@ -278,6 +314,8 @@ CASES: dict[str, tuple[str, HeadSection | None, dict]] = {
     "byol": ("byol", PROJECTOR, {}),
     "info_nce": ("info_nce", PROJECTOR, {}),
     "info_nce against the teacher": ("info_nce", PROJECTOR, {"against": "teacher"}),
+    "moco_v3": ("moco_v3", PROJECTOR, {}),
+    "moco_v3 with a norm at the end": ("moco_v3", ENDS_IN_A_NORM, {"against": "stopped"}),
     "vicreg": ("vicreg", PROJECTOR, {}),
     "vicreg stopped": ("vicreg", PROJECTOR, {"against": "stopped"}),
     "swav": ("swav", PROTOTYPES, {}),
