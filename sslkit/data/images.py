@@ -9,6 +9,7 @@ import torch
 import torchvision  # noqa: F401  loads the operators behind torch.ops.image
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sslkit.data.decoding import png
 from sslkit.data.prepare.formats import load_plugins
 from sslkit.errors import SslkitError
 
@@ -35,7 +36,8 @@ def decode(data: bytes) -> torch.Tensor:
     if _for_torchvision(data):
         try:
             # The operator itself: torchvision.io's function around it warns of its move to torchcodec at every call.
-            image = torch.ops.image.decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB, True)
+            encoded = png.checked(data) if data.startswith(png.SIGNATURE) else bytearray(data)
+            image = torch.ops.image.decode_image(torch.frombuffer(encoded, dtype=torch.uint8), RGB, True)
             return image if image.dtype == torch.uint8 else _to_8_bits(image)
         except (RuntimeError, AttributeError):
             pass  # Pillow decodes it, or gives a shorter reason why not.
@@ -46,7 +48,7 @@ def extension(data: bytes) -> str:
     """``jpg``, ``png`` or ``webp`` by the first bytes, else ``""``; names lie: ImageNet has a PNG named .JPEG."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(png.SIGNATURE):
         return "png"
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
 
