@@ -14,9 +14,10 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build, resolve
 from stages.inputs.photo_folders import expect_same, places
-from stages.inputs.segmentation import open_photos, variant_of
+from stages.inputs.segmentation import open_photos, settings, variant_of
 from stages.options.basic import PhotoSizeOption, ResultOptions
 from stages.options.encoder import EncoderOptions
+from stages.options.masked_photos import MaskedPhotoOptions
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     PhotoRows = tuple[Photos, list[int]]
 
 PROTOCOLS = ("attention", "ncut", "probe")
+KEYS = {"attention": "jaccard", "attention_by_class": "jaccard", "ncut": "jaccard", "probe": "miou"}
+TITLES = {"attention_by_class": "attention, whole classes"}
 PROTOCOL_HELP = (
     "attention (60 % of its mass), ncut (normalised cut of the keys), probe (linear, on patches); repeatable, or "
     "separated by commas. Default: attention,ncut for binary masks, all for masks of several classes."
@@ -42,74 +45,70 @@ STAGE = Stage(
     folder="segment",
     title="segmentation",
     evaluates=True,
-    metrics={"jaccard": "Jaccard", "ncut": "Jaccard of the cut", "miou": "mIoU"},
-    protocol=("photos", "count", "mass", "tau", "binary", "void"),
+    metrics={
+        "jaccard": "Jaccard",
+        "jaccard_by_class": "Jaccard by class",
+        "ncut": "Jaccard of the cut",
+        "miou": "mIoU",
+    },
+    protocol=("photos", "count", "mass", "tau", "binary", "void", "background"),
+    otherwise="--name NAME keeps both",
 )
 
 
 @STAGE.command
 @dataclass(kw_only=True)
-class Segment(EncoderOptions, ResultOptions):
+class Segment(MaskedPhotoOptions, EncoderOptions, ResultOptions):
     """Segment photos by attention, by a normalised cut, and by a linear probe, and score the result against masks.
 
-    A randomly initialised baseline is reported alongside. Masks are binary (0 and one other value) or of classes (grey
-    or palette, 0 background, 255 void). Without --images and --masks, the prepared val is used, if it has masks, as
-    that of shapes.
+    A randomly initialised baseline is reported alongside. Masks are binary (0 and one other value) or of classes (a
+    number or a colour each; 0 is the background, 255 void). Photos and masks are those of --images and --masks, whose
+    names may have endings such as _L, or of a dataset (VOC also has single objects), or of the prepared val, if it has
+    masks, as that of shapes.
     """
 
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Photos, of any size.", show_default=False)
-    ] = None
-    masks: Annotated[
-        Path | None, typer.Option("--masks", metavar="DIR", help="Masks named after the photos.", show_default=False)
-    ] = None
     protocol: Annotated[
         list[str] | None, typer.Option("--protocol", metavar="NAME", help=PROTOCOL_HELP, show_default=False)
     ] = None
     image_size: PhotoSizeOption = None
-    count: Annotated[
-        int | None, typer.Option("--count", min=1, help="Number of photos, spread evenly over the set; default: all.")
-    ] = None
     mass: Annotated[float, typer.Option("--mass", min=0.01, max=1.0, help="Share of attention in a mask.")] = 0.6
     tau: Annotated[float, typer.Option("--tau", help="Cosine above which the cut joins two patches.")] = 0.2
-    binary: Annotated[
-        bool, typer.Option("--binary", help="Masks are binary despite other values: above half is the object.")
-    ] = False
-    void: Annotated[int, typer.Option("--void", help="Value that is ignored, in masks of several classes.")] = 255
 
     def execute(self) -> None:
         """Measure, and print the results."""
         self.no_pixels("has no patches to segment with")
         asked = _protocols(self.protocol)
-        folder = open_photos(self.images, self.masks, self.data, self.count, self.binary, self.void)
+        folder = open_photos(self, self.data)
         here = open_run(self.run) if folder else self.open_run()
         # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
         source = resolve(here, self)
         inputs = dict(source.files) if folder else {**source.files, "data": here.need(here.manifest)}
 
+        inputs |= {"palette": self.palette} if self.palette else {}
         where, bits = self.place()
         config: Result = {
             **source.config(),
             "image_size": self.image_size or source.image_size,
             "protocols": asked or list(PROTOCOLS if folder and not folder.binary else PROTOCOLS[:2]),
-            "photos": folder.digest if folder else "val",
-            "count": self.count,
-            **{"mass": self.mass, "tau": self.tau, "binary": self.binary, "void": self.void, "seed": self.seed},
+            **settings(self, folder),
+            **{"mass": self.mass, "tau": self.tau, "seed": self.seed},
             "precision": bits,
         }
-        variant = variant_of(self.images, self.masks) if self.images and self.masks else ""
-        if self.images and folder and not self.force:
+        variant = variant_of(self)
+        folders = {"images": self.images, "masks": self.masks, "dataset": self.dataset}
+        if folder and not self.force:
             digest = folder.digest
-            expect_same(here, STAGE.id(variant), self.images, lambda record: record["config"]["photos"] == digest)
+            same = lambda record: record["config"]["photos"] == digest  # noqa: E731
+            expect_same(here, STAGE.id(variant), folders, same, ", or keep both with --name NAME")
         results = perform(
             here,
             STAGE,
             variant=variant,
-            prepare=lambda: _prepare(here, config, source, where, folder),
+            prepare=lambda: _prepare(here, config, source, where, folder, not asked),
             work=lambda path, ready: _segment(path, here, config, ready),
             config=config,
             inputs=inputs,
-            how={"device": str(where), **places(images=self.images, masks=self.masks)},
+            how={"device": str(where), **places(**folders)},
             force=self.force,
         )
         show(results, _lines(results, here.folder(STAGE.id(variant))), self.json)
@@ -135,6 +134,7 @@ class SegmentInputs:
         parts: photos and rows to train the probe on, and to test it on; None without the probe.
         unavailable: protocols that were asked for and that the encoder does not allow, and why.
         from_data: whether the photos are those of the prepared data.
+        remarks: on what was recognised and left out.
     """
 
     photos: "Photos"
@@ -142,10 +142,11 @@ class SegmentInputs:
     parts: "tuple[PhotoRows, PhotoRows] | None"
     unavailable: dict[str, str]
     from_data: bool
+    remarks: list[str]
 
 
 def _prepare(
-    run: Run, config: Result, source: EncoderSource, device: "torch.device", folder: "MaskFolder | None"
+    run: Run, config: Result, source: EncoderSource, device: "torch.device", folder: "MaskFolder | None", default: bool
 ) -> SegmentInputs:
     """Open photos and encoders, and refuse what cannot be measured with them.
 
@@ -157,14 +158,22 @@ def _prepare(
     from sslkit.probes.segmentation.photos import MaskedSplit
 
     photos = folder or MaskedSplit(open_split(run.data, "val"), config["count"])
-    photos.check()
-    parts = _train_and_test(run, photos, config["seed"], folder is None) if "probe" in config["protocols"] else None
+    remarks = [*photos.remarks, *photos.check()]
+    unavailable: dict[str, str] = {}
+    parts = None
+    if "probe" in config["protocols"]:
+        try:
+            parts = _train_and_test(run, photos, config["seed"], folder is None)
+        except SslkitError as error:
+            if not default:
+                raise
+            unavailable["probe"] = str(error)
     encoders = _encoders(source, config, device)
     why = next(iter(encoders.values())).no_attention
-    unavailable = {"attention": why} if why and "attention" in config["protocols"] else {}
+    unavailable |= {"attention": why} if why and "attention" in config["protocols"] else {}
     if list(unavailable) == config["protocols"]:
         raise SslkitError(f"{why}; try --protocol ncut,probe")
-    return SegmentInputs(photos, encoders, parts, unavailable, folder is None)
+    return SegmentInputs(photos, encoders, parts, unavailable, folder is None, remarks)
 
 
 def _encoders(source: EncoderSource, config: Result, device: "torch.device") -> "dict[str, PhotoEncoder]":
@@ -192,7 +201,7 @@ def _train_and_test(run: Run, photos: "Photos", seed: int, from_data: bool) -> "
         order = rng.generator(seed, "segment/train-and-test").permutation(images)
         train, test = ((photos, sorted(part.tolist())) for part in (order[: images // 2], order[images // 2 :]))
     if len(train[1]) < 2:
-        raise SslkitError(f"the probe needs four photos, but there are {images}: leave it out of --protocol")
+        raise SslkitError(f"the probe needs four photos with masks, but there are {images}: leave it out of --protocol")
     return train, test
 
 
@@ -206,8 +215,9 @@ def _segment(folder: Path, run: Run, config: Result, ready: SegmentInputs) -> Re
     photos, seed = ready.photos, config["seed"]
     if ready.from_data:
         run.remember_data()
-    for remark in photos.remarks:
+    for remark in ready.remarks:
         say(remark)
+    unavailable = dict(ready.unavailable)
     found, probed = {}, {}
     if asked := [name for name in config["protocols"] if name != "probe"]:
         settings = SegmentationSettings(asked, config["mass"], config["tau"], seed)
@@ -217,16 +227,22 @@ def _segment(folder: Path, run: Run, config: Result, ready: SegmentInputs) -> Re
             say(f"{without} photos contain no object; used by the probe only")
     if ready.parts:
         train, test = ready.parts
-        probed = {
-            name: probe_patches(train, test, one, seed, f"segment: probe, {name}")
-            for name, one in ready.encoders.items()
-        }
+        try:
+            probed = {
+                name: probe_patches(train, test, one, seed, f"segment: probe, {name}")
+                for name, one in ready.encoders.items()
+            }
+        except SslkitError as error:
+            if not found:
+                raise
+            unavailable["probe"] = str(error)  # what was measured before is not lost
     results: Result = {
         "images": len(photos.names),
         "masks": "binary" if photos.binary else "classes",
         "classes": list(photos.classes),
         "image_size": config["image_size"],
-        "unavailable": ready.unavailable,
+        "unavailable": unavailable,
+        **({"remarks": ready.remarks} if ready.remarks else {}),
         **summarise(found, probed, photos, seed),
     }
     results["pictures"] = draw_pictures(folder, photos, found, results) if found else []
@@ -249,6 +265,8 @@ def _save(
         arrays["whole_picture"], arrays["whole_picture_as_one"] = one.whole, one.whole_as_one
         arrays |= {f"{name}_{measure}": values for measure, values in one.scores.items()}
         arrays |= {f"{name}_heads": one.heads} if one.heads is not None else {}
+        if one.by_class is not None:
+            arrays |= {f"{name}_{measure}_by_class": values for measure, values in one.by_class.scores.items()}
     arrays |= {f"{name}_confusion": one.tables for name, one in probed.items()}
     with atomic(path) as handle:
         np.savez(handle, **arrays)
@@ -257,21 +275,23 @@ def _save(
 def _lines(results: Result, folder: Path) -> list[str]:
     """A table of encoders, with their difference and its 95 % interval, in percent."""
     rows: list[list[Any]] = []
-    for protocol, key in {"attention": "jaccard", "ncut": "jaccard", "probe": "miou"}.items():
+    for protocol, key in KEYS.items():
         if protocol not in results:
             continue
-        one = results[protocol]
-        measures = list(one["random"]) if protocol == "attention" else [None]
+        one, named = results[protocol], TITLES.get(protocol, protocol)
+        if "attention_by_class" in results and protocol == "attention":
+            named = "attention, single objects"
+        measures = list(one["random"]) if protocol.startswith("attention") else [None]
         for measure in measures:
             cells = {name: row[measure] if measure else row for name, row in one.items()}
-            title = f"{protocol}: {measure.replace('_', ' ')}" if measure else protocol
+            title = f"{named}: {measure.replace('_', ' ')}" if measure else named
             gap = cells.get("difference")
             shown = [f"{cells[name][key]:.1f}" if name in cells else "-" for name in ("trained", "random")]
             interval = "{:+.1f} ({:+.1f} to {:+.1f})".format(gap[key], *gap["interval"]) if gap else "-"
             rows.append([title, "mIoU" if key == "miou" else "Jaccard", *shown, interval])
         if whole := results.get("whole_picture", {}).get(protocol):
             shown = f"{whole['jaccard']:.1f}"
-            rows.append([f"{protocol}: the whole picture", "Jaccard", shown, shown, "-"])
+            rows.append([f"{named}: the whole picture", "Jaccard", shown, shown, "-"])
     head = f"{results['images']} photos, {results['masks']} masks, shorter side {results['image_size']} pixels, percent"
     remarks = [f"no {name}: {why}" for name, why in results["unavailable"].items()]
     titles = ["protocol", "measure", "trained", "random", "difference (95 % interval)"]

@@ -32,6 +32,8 @@ PLUG_INS = (
     "sslkit.weights.layouts",
     "sslkit.export.formats",
     "sslkit.plots.panels",
+    "sslkit.probes.segmentation.annotations.encodings",
+    "sslkit.probes.segmentation.annotations.layouts",
 )
 HEAVY = {"torch", "torchvision", "numpy", "timm", "pydantic", "matplotlib", "webdataset", "faiss", "sklearn", "PIL"}
 FILES = sorted([*(ROOT / "sslkit").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])

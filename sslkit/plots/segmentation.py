@@ -6,25 +6,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from sslkit.plots.figure import COLOURS, MARKERS, label, legend, save_png
 from sslkit.plots.pictures import bounded, fit, shade, stencil, to_picture
 from sslkit.plots.sheet import Tile, compose, heading_tile, save_sheet
 from sslkit.probes.segmentation.photos import Photos
-from sslkit.probes.segmentation.protocols import FoundObjects
+from sslkit.probes.segmentation.protocols import CHOICES, FoundObjects
 
 EXAMPLES = 6
 PERCENT = "percent: Jaccard index of the object found, against the photo's mask"
 TILE = 128  # pixels, the longer side of a picture
+VOID_GREY = 128
 NAMES = {
     "best_head": "best head",
     "fixed_head": "fixed head",
     "lowest_entropy": "lowest-entropy head",
     "mean_of_heads": "mean of heads",
-    "ncut": "normalised cut",
 }
+BY_CLASS = "_by_class"  # scores of whole classes, where the others are of single objects
+NAMES |= {f"{choice}{BY_CLASS}": f"{NAMES[choice]}, by class" for choice in CHOICES} | {"ncut": "normalised cut"}
 
 
 def draw_pictures(
@@ -42,17 +46,15 @@ def draw_pictures(
     for place in dict.fromkeys((len(order) - 1) * i // (EXAMPLES - 1) for i in range(EXAMPLES)):
         i = int(order[place])
         image, labels = photos.read(int(first.rows[i]))
+        single = photos.read_objects(int(first.rows[i]))
         masks = [mask for encoder, one in found.items() for mask in one.masks(i, encoder)]
-        rows.append(_example_tiles(image, np.isin(labels, photos.objects), masks))
+        shown = _in_colours(single if single is not None else labels, photos, single is not None)
+        rows.append(_example_tiles(image, shown, masks))
     title = f"Examples, evenly spread from the worst photo to the best by the {NAMES[measure]} of the first encoder"
     alt = f"{title}: photo, mask, and what the {' and the '.join(found)} encoder take for the object, with its Jaccard."
-    save_sheet(compose([[heading_tile(PERCENT)], *rows]), folder / "examples.png", alt)
-    scores = {name: dict(results["attention"][name]) if first.heads is not None else {} for name in found}
-    for name, row in scores.items():
-        row |= {"ncut": results["ncut"][name]} if "ncut" in results else {}
-    whole = {
-        name: results["whole_picture"]["ncut" if name == "ncut" else "attention"] for name in scores[next(iter(found))]
-    }
+    heading = PERCENT if photos.binary else f"{PERCENT}; grey: void"
+    save_sheet(compose([[heading_tile(heading)], *rows]), folder / "examples.png", alt)
+    scores, whole = _scores(found, results)
     chart = _draw_scores(scores, whole, folder / "jaccard.png", len(first.rows))
     return [
         {"file": "jaccard.png", "title": "How well objects are found", "alt": chart},
@@ -60,11 +62,42 @@ def draw_pictures(
     ]
 
 
-def _example_tiles(image: Tensor, objects: np.ndarray, masks: Sequence[tuple[str, np.ndarray]]) -> list[Tile]:
-    """One photo (3, H, W), its objects (H, W), and titled masks (h, w) of patches, everything else shaded."""
+Rows = dict[str, Mapping[str, Any]]  # numbers by measure
+
+
+def _scores(found: Mapping[str, FoundObjects], results: Mapping[str, Any]) -> tuple[dict[str, Rows], Rows]:
+    """The numbers to draw, by encoder and measure, and those of the whole picture by measure."""
+    by_source = {"attention": "", f"attention{BY_CLASS}": BY_CLASS, "ncut": "ncut"}
+    scores: dict[str, Rows] = {name: {} for name in found}
+    whole: Rows = {}
+    for source, ending in by_source.items():
+        for encoder in found if source in results else ():
+            numbers = results[source][encoder]
+            named = (
+                {ending: numbers} if source == "ncut" else {f"{choice}{ending}": numbers[choice] for choice in CHOICES}
+            )
+            scores[encoder] |= named
+            whole.update((name, results["whole_picture"][source]) for name in named)
+    return scores, whole
+
+
+def _in_colours(labels: np.ndarray, photos: Photos, single: bool) -> Image.Image:
+    """A mask (H, W) as a picture: objects white, or each object or class in a colour; void is grey."""
+    if photos.binary and not single:
+        return stencil(torch.from_numpy(np.isin(labels, photos.objects)))
+    colours = np.array([to_rgb(COLOURS[i % len(COLOURS)]) for i in range(int(labels.max(initial=0)) + 1)]) * 255
+    picture = colours.astype(np.uint8)[labels]
+    background = labels == 0 if single else ~np.isin(labels, photos.objects)
+    picture[background] = 0
+    picture[labels < 0] = VOID_GREY
+    return Image.fromarray(picture)
+
+
+def _example_tiles(image: Tensor, mask: Image.Image, masks: Sequence[tuple[str, np.ndarray]]) -> list[Tile]:
+    """One photo (3, H, W), its mask, and titled masks (h, w) of patches, everything else shaded."""
     height, width = bounded(image.shape[1], image.shape[2], TILE)
     photo = fit(to_picture(image), width, height)
-    truth = fit(stencil(torch.from_numpy(objects)), width, height, nearest=True)
+    truth = fit(mask, width, height, nearest=True)
     found = [Tile(title, shade(photo, torch.from_numpy(~mask))) for title, mask in masks]
     return [Tile("photo", photo), Tile("its mask", truth), *found]
 

@@ -65,7 +65,7 @@ class ImagesToDraw:
 
         variant = as_variant(self.name)
         if not force:
-            expect_same(self.run, stage.id(variant), self.folder, same)
+            expect_same(self.run, stage.id(variant), {"images": self.folder}, same)
         return variant
 
     def expect_one(self) -> None:

@@ -1,7 +1,7 @@
 """Folders of photos: names for the results on them, and a check that two folders do not share one."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sslkit.errors import SslkitError
@@ -29,26 +29,33 @@ def as_variant(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "photos"
 
 
-def expect_same(run: Run, stage: str, images: Path, same: Callable[[Result], bool]) -> None:
+def expect_same(
+    run: Run, stage: str, folders: Mapping[str, Path | None], same: Callable[[Result], bool], otherwise: str = ""
+) -> None:
     """Check that a stage's results are on these photos, not on others from a folder of the same name.
 
     Args:
         run: the run.
         stage: its id, with the variant named after the folder.
-        images: where the photos are now.
+        folders: where the photos are now, and what belongs to them, by option.
         same: whether the photos of an older ``stage.json`` are the same, wherever they were.
+        otherwise: what else may be done.
 
     Raises:
         SslkitError: the results are on other photos.
     """
     record = run.record(stage)
-    was = record["how"].get("images") if record is not None and record["status"] == "done" else None
-    if record is None or was is None or Path(was).resolve() == images.resolve() or same(record):
+    if record is None or record["status"] != "done":
         return
-    raise SslkitError(
-        f"{run.folder(stage)} holds results on the photos in {was}, and those on {images} would have the same name: "
-        "rename one of the two folders, or replace the results with --force"
-    )
+    for option, now in folders.items():
+        was = record["how"].get(option)
+        if now is None or was is None or Path(was).resolve() == now.resolve() or same(record):
+            continue
+        what = "masks" if option == "masks" else "photos"
+        raise SslkitError(
+            f"{run.folder(stage)} holds results on the {what} in {was}, and those on {now} would have the same name: "
+            f"rename one of the two folders, or replace the results with --force{otherwise}"
+        )
 
 
 def places(**folders: Path | None) -> dict[str, str]:

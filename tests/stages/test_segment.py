@@ -255,9 +255,9 @@ def test_what_cannot_be_done_is_one_line(run, folders, shapes_run, tmp_path, ssl
     (run / "segment-pets").mkdir()
     (run / "segment-pets" / "older").write_text("")
     few = ("--images", images, "--masks", masks, "--count", 3, "--protocol", "probe", "--force")
-    assert "the probe needs four photos, but there are 3" in fails(*few)
-    Image.fromarray(np.full((8, 8), 1, np.uint8)).save(masks / "cat 0.png")
-    assert "cat 0.png has 8 x 8 pixels, its image 64 x 64" in fails("--images", images, "--masks", masks, "--force")
+    assert "the probe needs four photos with masks, but there are 3" in fails(*few)
+    Image.fromarray(np.full((8, 9), 1, np.uint8)).save(masks / "cat 0.png")
+    assert "cat 0.png has 8 x 9 pixels, its image 64 x 64" in fails("--images", images, "--masks", masks, "--force")
     assert [path.name for path in (run / "segment-pets").iterdir()] == ["older"]
 
 

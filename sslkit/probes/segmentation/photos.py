@@ -38,11 +38,19 @@ class Photos(Protocol):
         """Remarks for the user on what was left out."""
         ...
 
-    def check(self) -> None:
-        """Verify that the masks are usable, without reading all of them."""
+    def check(self) -> list[str]:
+        """Verify that the masks are usable, without reading all of them; returns more remarks."""
+        ...
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
-        """Photo ``i``, uint8 (3, H, W), and its mask, int64 (H, W): the class, or -1 for void."""
+        """Photo ``i``, uint8 (3, H, W), and its mask, int64 (h, w): the class, or -1 for void.
+
+        The mask may be larger or smaller than the photo, but shows the same.
+        """
+        ...
+
+    def read_objects(self, i: int) -> np.ndarray | None:
+        """Single objects of photo ``i``, int64 (h, w): 0, 1 to G, or -1 for void; None if only classes are known."""
         ...
 
 
@@ -68,10 +76,11 @@ class MaskedSplit:
         self._rows = masked[spread(len(masked), count)].tolist()
         self.names = [split.source_name(row) for row in self._rows]
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         """Raise ``SslkitError`` if all masks are empty; usually the first one has an object."""
         if not any(self._mask(row).any() for row in self._rows):
             raise SslkitError(f"no mask of {self._split.name} has an object: there is nothing to find")
+        return []
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
         """See ``Photos``; ``SslkitError`` if the mask's size is not the image's."""
@@ -79,6 +88,10 @@ class MaskedSplit:
         image, labels = self._split.image(row), self._mask(row).astype(np.int64)
         check_sizes(f"the mask of {self.names[i]}", image.shape[1:], labels.shape)
         return image, labels
+
+    def read_objects(self, i: int) -> np.ndarray | None:
+        """None: the mask is that of one object."""
+        return None
 
     def _mask(self, row: int) -> np.ndarray:
         mask = self._split.object_mask(row)
@@ -98,8 +111,12 @@ def spread(size: int, count: int | None) -> list[int]:
 
 
 def check_sizes(what: str, image: Sequence[int], mask: Sequence[int]) -> None:
-    """Raise ``SslkitError`` if the height or width of an image and its mask differ."""
-    if tuple(image) != tuple(mask):
+    """Raise ``SslkitError`` unless an image and its mask have the same height and width, or at least the same shape."""
+    if tuple(image) == tuple(mask):
+        return
+    height, width = mask[1] * image[0] / image[1], mask[0] * image[1] / image[0]  # of a scaled version, unrounded
+    if min(abs(mask[0] - height), abs(mask[1] - width)) > 0.5:
         raise SslkitError(
-            f"{what} has {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}: the sizes must be equal"
+            f"{what} has {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}: the sizes must be equal, or "
+            "one a scaled version of the other; crop or scale the photo as the mask was"
         )

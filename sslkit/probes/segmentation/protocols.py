@@ -3,7 +3,9 @@
 attention: per head, the fewest patches that hold 60 % of the attention from CLS; per object, the best head's Jaccard;
 the mean over objects, then over photos (arXiv:2104.14294, section 4.2.2). The best head is chosen by the mask itself,
 so this is an upper bound, not what is possible without masks. It is reported next to choices that do not use the
-photo's own mask: the mean of the heads, the lowest-entropy head, and one head chosen on other photos.
+photo's own mask: the mean of the heads, the lowest-entropy head, and one head chosen on other photos. Where masks tell
+single objects apart, as VOC's do, each is an object, and the regions of each class are scored as well; elsewhere the
+region of a class is the object.
 ncut: one side of a normalised cut (``sslkit.probes.segmentation.normalised_cut``) against all objects together.
 probe: a linear layer on patch tokens (``sslkit.probes.segmentation.patch_probe``), by mIoU.
 
@@ -43,6 +45,7 @@ class FoundObjects:
     maps: list[np.ndarray] = field(default_factory=list)  # per photo (H, h, w), the mask of each head
     means: list[np.ndarray] = field(default_factory=list)  # per photo (h, w), the mask of the heads' mean
     cuts: list[np.ndarray] = field(default_factory=list)  # per photo (h, w), the side of the cut that is the object
+    by_class: "FoundObjects | None" = None  # attention's scores of whole classes, if the others are of single objects
 
     def masks(self, i: int, encoder: str) -> list[tuple[str, np.ndarray]]:
         """What was found on photo ``i``, as titles and (h, w) masks of patches."""
@@ -71,27 +74,46 @@ def find_objects(photos: Photos, encode: PhotoEncoder, settings: SegmentationSet
     """Attention, if the encoder has any, and cut of every photo that has an object; no title shows no progress bar."""
     rows: list[int] = []
     lists: dict[str, list[Any]] = {}
+    of_classes: dict[str, list[Any]] = {}
     for row in tqdm(range(len(photos.names)), desc=title, unit=" photos", disable=None if title else True, leave=False):
         image, labels = photos.read(row)
-        present = [c for c in photos.objects if (labels == c).any()]
-        if not present:
+        single = photos.read_objects(row)
+        classes = [c for c in photos.objects if (labels == c).any()]
+        present = classes if single is None else list(range(1, int(single.max()) + 1))
+        if not present or not classes:
             continue
         rows.append(row)
         tokens = encode(image)
         cells = count_cells(labels, len(photos.classes), tokens.grid)
+        if single is not None:
+            if tokens.attention is not None and "attention" in settings.protocols:
+                one = {"whole": _whole(cells, classes), **_attention(tokens, cells, classes, settings.mass)}
+                _append(of_classes, {name: value for name, value in one.items() if name not in ("maps", "means")})
+            cells = count_cells(single, len(present) + 1, tokens.grid)
         # (K, N) -> (2, N): a cut has two sides and no classes, so all objects count as one.
         others = np.setdiff1d(np.arange(len(cells)), present)
         as_one = np.stack([cells[others].sum(0), cells[present].sum(0)])
         everything = np.ones((1, cells.shape[1]), bool)
-        one = {"whole": jaccard(everything, cells, present).mean(), "whole_as_one": _jaccard_as_one(everything, as_one)}
+        one = {"whole": _whole(cells, present), "whole_as_one": _jaccard_as_one(everything, as_one)}
         if "attention" in settings.protocols and tokens.attention is not None:
             one |= _attention(tokens, cells, present, settings.mass)
         if "ncut" in settings.protocols:
             side = normalised_cut(tokens.keys.numpy(), settings.tau)
             one |= {"ncut": _jaccard_as_one(side[None], as_one), "cuts": side.reshape(tokens.grid)}
-        for name, value in one.items():
-            lists.setdefault(name, []).append(value)
-    return _collect(np.array(rows), lists, settings.seed)
+        _append(lists, one)
+    found = _collect(np.array(rows), lists, settings.seed)
+    found.by_class = _collect(np.array(rows), of_classes, settings.seed) if of_classes else None
+    return found
+
+
+def _append(lists: dict[str, list[Any]], one: dict[str, Any]) -> None:
+    for name, value in one.items():
+        lists.setdefault(name, []).append(value)
+
+
+def _whole(cells: np.ndarray, objects: Sequence[int]) -> float:
+    """Mean Jaccard of the whole picture with each object."""
+    return float(jaccard(np.ones((1, cells.shape[1]), bool), cells, objects).mean())
 
 
 def _attention(tokens: PhotoTokens, cells: np.ndarray, present: list[int], mass: float) -> dict[str, Any]:

@@ -32,11 +32,15 @@ def summarise(
         results["whole_picture"] = {}
         scores = {name: one.scores for name, one in found.items()}
         if first.heads is not None:
-            by_choice = {choice: _compared(scores, choice, draws) for choice in CHOICES}
-            encoders = next(iter(by_choice.values()))
-            results["attention"] = {e: {choice: by_choice[choice][e] for choice in CHOICES} for e in encoders}
+            results["attention"] = _by_choice(scores, draws)
             results["whole_picture"]["attention"] = _mean(first.whole, draws)
             results["headline"]["jaccard"] = next(iter(results["attention"].values()))["best_head"]["jaccard"]
+        if first.by_class is not None:
+            classes = {name: one.by_class.scores for name, one in found.items() if one.by_class is not None}
+            results["attention_by_class"] = _by_choice(classes, draws)
+            results["whole_picture"]["attention_by_class"] = _mean(first.by_class.whole, draws)
+            first_encoder = next(iter(results["attention_by_class"].values()))
+            results["headline"]["jaccard_by_class"] = first_encoder["best_head"]["jaccard"]
         if "ncut" in first.scores:
             results["ncut"] = _compared(scores, "ncut", draws)
             results["whole_picture"]["ncut"] = _mean(first.whole_as_one, draws)
@@ -45,6 +49,13 @@ def summarise(
         results["probe"] = _probes(probed, photos.classes, seed)
         results["headline"]["miou"] = next(iter(results["probe"].values()))["miou"]
     return results
+
+
+def _by_choice(scores: Mapping[str, Mapping[str, np.ndarray]], draws: np.ndarray) -> Numbers:
+    """Attention's numbers by encoder and choice of the head."""
+    by_choice = {choice: _compared(scores, choice, draws) for choice in CHOICES}
+    encoders = next(iter(by_choice.values()))
+    return {encoder: {choice: by_choice[choice][encoder] for choice in CHOICES} for encoder in encoders}
 
 
 def _mean(shares: np.ndarray, draws: np.ndarray) -> Numbers:

@@ -17,6 +17,9 @@ class Stub:
     def read(self, i):
         return torch.zeros(3, *self.labels[i].shape, dtype=torch.uint8), self.labels[i]
 
+    def read_objects(self, i):
+        return None
+
 
 def test_each_object_has_its_own_best_head_and_other_choices_do_not_look():
     labels = np.zeros((4, 4), np.int64)
