@@ -18,9 +18,10 @@ from stages.contract.lock import held, missing
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.options.basic import ResultOptions, SeedOption, WorkersOption
+from stages.options.basic import MaxPixelsOption, ResultOptions, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
+    from sslkit.data.pixels.settle import PixelOptions
     from sslkit.data.prepare.packing import PackingPlan
     from sslkit.data.prepare.subset import Subset
     from sslkit.data.sources.base import Source
@@ -90,6 +91,25 @@ class Prepare(ResultOptions):
         int | None,
         typer.Option("--size", min=1, metavar="PX", help="Shrink to this shorter side.", show_default=False),
     ] = None
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            "--channels",
+            metavar="N",
+            help="Channels that are kept; default: 3, or those of arrays.",
+            show_default=False,
+        ),
+    ] = None
+    range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="auto|full|LO,HI",
+            help="Values of 16-bit, 32-bit and float images that become black and white; default: all 16 bits.",
+            show_default=False,
+        ),
+    ] = None
+    max_pixels: MaxPixelsOption = None
     val_fraction: Annotated[
         float | None,
         typer.Option(
@@ -108,6 +128,8 @@ class Prepare(ResultOptions):
         name, root, took = _source(self.source, self.root)
         processes = worker_count(self.workers)
 
+        from sslkit.data.pixels.rules import MAX_PIXELS
+        from sslkit.data.pixels.settle import PixelOptions
         from sslkit.data.prepare.subset import Subset, describe
 
         subset = Subset(
@@ -117,6 +139,7 @@ class Prepare(ResultOptions):
         images.took, images.label_key, images.labels = took, self.label_key, self.labels or ""
         if self.labels and not images.takes_labels:
             raise UsageError(f"--labels goes with a folder of images; the source '{name}' has labels of its own")
+        pixels = PixelOptions(self.range or "", self.channels, self.max_pixels or MAX_PIXELS)
         run, content = open_run(self.run), images.fingerprint()
         created, began = missing(run.path), []
 
@@ -131,14 +154,14 @@ class Prepare(ResultOptions):
             results = perform(
                 run,
                 STAGE,
-                prepare=lambda: _plan(run, images, subset, content),
+                prepare=lambda: _plan(run, images, subset, content, pixels),
                 work=pack,
                 config={
                     "source": name,
                     "content": content,
                     "size": self.size,
                     "subset": describe(subset),
-                    **self._label_config(),
+                    **self._given(),
                 },
                 inputs={},
                 how={"root": root, "workers": self.workers, "strict": self.strict},
@@ -152,12 +175,13 @@ class Prepare(ResultOptions):
             raise
         show(results, _lines(results), self.json)
 
-    def _label_config(self) -> dict[str, str]:
-        given = {"label_key": self.label_key, "labels": self.labels}
-        return {key: value for key, value in given.items() if value}
+    def _given(self) -> dict[str, Any]:
+        """Settings that are recorded where they are given."""
+        names = ("label_key", "labels", "range", "channels", "max_pixels")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
-def _plan(run: Run, images: "Source", subset: "Subset", content: str) -> "PackingPlan":
+def _plan(run: Run, images: "Source", subset: "Subset", content: str, pixels: "PixelOptions") -> "PackingPlan":
     """Open the source and choose. The scratch folder is next to the data, which may be kept after all.
 
     Raises:
@@ -171,7 +195,7 @@ def _plan(run: Run, images: "Source", subset: "Subset", content: str) -> "Packin
     for left in run.path.glob(f"{SCRATCH}-*"):
         if left != scratch:
             shutil.rmtree(left)
-    return plan(images, subset, scratch)
+    return plan(images, subset, scratch, pixels)
 
 
 def _forget_failure(run: Run, created: Sequence[Path]) -> None:

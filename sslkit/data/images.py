@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from functools import cache
 
 import numpy as np
 import torch
@@ -10,38 +11,101 @@ import torchvision  # noqa: F401  loads the operators behind torch.ops.image
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sslkit.data.decoding import png
+from sslkit.data.pixels.arrays import NPY, as_tensor, is_wide_tiff, read_npy, read_wide_tiff
+from sslkit.data.pixels.header_size import header_size
+from sslkit.data.pixels.rules import RGB, STANDARD, PixelRules, check_channels, to_8_bits, to_channels
 from sslkit.data.prepare.formats import load_plugins
 from sslkit.errors import SslkitError
 
-RGB = 3  # torchvision's ImageReadMode.RGB
 JPEG_QUALITY = 95
+PILLOW_MODES = {3: "RGB", 4: "RGBA"}
+DEFAULT = PixelRules()
 
 
-def decode(data: bytes) -> torch.Tensor:
+def decode(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
     """Decode an image of any common format.
-
-    JPEG, PNG and WebP go through torchvision's decoder, everything else (and what it refuses) through Pillow.
-    Palettes, grayscale and CMYK become RGB, alpha is dropped, 16 bits are scaled to 8, the EXIF orientation is
-    applied, and of an animation the first frame is taken.
 
     Args:
         data: the encoded file.
+        rules: how many channels, which range of values, and how large an image may be.
 
     Returns:
-        uint8 (3, H, W), in the memory order the decoder left (mostly channels last).
+        uint8 (C, H, W), in the memory order the decoder left (mostly channels last).
 
     Raises:
-        SslkitError: the bytes are not an image, or it is damaged or truncated.
+        SslkitError: the bytes are not an image, it is damaged or truncated, too large, has other channels, or values
+            whose range is unknown.
     """
-    if _for_torchvision(data):
+    return finish(read(data, rules), rules)
+
+
+def finish(values: torch.Tensor, rules: PixelRules) -> torch.Tensor:
+    """What ``read`` returned, as uint8 (C, H, W)."""
+    check_channels(len(values), rules.channels)
+    return to_channels(to_8_bits(values, rules.span), rules.channels)
+
+
+def read(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
+    """The values of an image: (c, H, W) of its own type.
+
+    JPEG, PNG and WebP go through torchvision's decoder, everything else (and what it refuses) through Pillow; NumPy
+    files and TIFFs of several wide channels are read as arrays. Palettes, 8-bit grayscale and CMYK become RGB, alpha is
+    dropped unless 4 channels are asked for, the EXIF orientation is applied, and of an animation the first frame is
+    taken.
+    """
+    if data.startswith(NPY):
+        return read_npy(data, rules)
+    if is_wide_tiff(data):
+        return read_wide_tiff(data, rules)
+    if rules.channels not in STANDARD:
+        raise SslkitError(f"has {RGB} channels, not {rules.channels}")
+    wanted = 4 if rules.channels == 4 else RGB  # torchvision's ImageReadMode has these numbers too
+    if _for_torchvision(data) and _size_known(data, rules):
         try:
             # The operator itself: torchvision.io's function around it warns of its move to torchcodec at every call.
             encoded = png.checked(data) if data.startswith(png.SIGNATURE) else bytearray(data)
-            image = torch.ops.image.decode_image(torch.frombuffer(encoded, dtype=torch.uint8), RGB, True)
-            return image if image.dtype == torch.uint8 else _to_8_bits(image)
+            return torch.ops.image.decode_image(torch.frombuffer(encoded, dtype=torch.uint8), wanted, True)
         except (RuntimeError, AttributeError):
             pass  # Pillow decodes it, or gives a shorter reason why not.
-    return torch.from_numpy(_decode_with_pillow(data)).permute(2, 0, 1)
+    return _read_with_pillow(data, rules, wanted)
+
+
+def is_wide(data: bytes) -> bool:
+    """Whether a PNG holds 16 bits; JPEG and WebP never do."""
+    return data.startswith(png.SIGNATURE) and data[24:25] == b"\x10"
+
+
+def open_picture(data: bytes, rules: PixelRules = DEFAULT) -> Image.Image:
+    """An image file opened by Pillow, not yet decoded; one that is too large is refused.
+
+    Raises:
+        SslkitError: it is too large.
+        Exception: whatever Pillow raises for what is no image.
+    """
+    _prepare_pillow()
+    opened = Image.open(io.BytesIO(data))
+    rules.check_size(*opened.size)
+    return opened
+
+
+@cache
+def _prepare_pillow() -> None:
+    load_plugins()
+    Image.MAX_IMAGE_PIXELS = None  # its limit would be a second one, and cannot be raised for one image
+
+
+def _size_known(data: bytes, rules: PixelRules) -> bool:
+    """Whether an image can be decoded whatever its size; nothing is parsed where any size will do.
+
+    Raises:
+        SslkitError: it is too large.
+    """
+    if rules.max_pixels is None:
+        return True
+    size = header_size(data)
+    if size is not None and max(size) <= png.LARGEST_SIDE:
+        rules.check_size(*size)
+    return size is not None or data.startswith(png.SIGNATURE)  # which is checked thoroughly
 
 
 def extension(data: bytes) -> str:
@@ -54,24 +118,44 @@ def extension(data: bytes) -> str:
 
 
 def encode_jpeg(image: torch.Tensor) -> bytes:
-    """JPEG of quality 95 of a uint8 image (3, H, W)."""
-    return _encode(Image.fromarray(image.permute(1, 2, 0).numpy()), "JPEG", quality=JPEG_QUALITY)
+    """JPEG of quality 95 of a uint8 image (1, H, W) or (3, H, W)."""
+    return _encode(Image.fromarray(_channels_last(image)), "JPEG", quality=JPEG_QUALITY)
 
 
 def encode_png(image: torch.Tensor | np.ndarray) -> bytes:
-    """PNG of a uint8 image: a tensor (3, H, W), or an array (H, W) or (H, W, 3)."""
-    array = image.permute(1, 2, 0).numpy() if isinstance(image, torch.Tensor) else image
+    """PNG of a uint8 image: a tensor (C, H, W), or an array (H, W) or (H, W, C), with C of 1, 3 or 4."""
+    array = _channels_last(image) if isinstance(image, torch.Tensor) else image
     return _encode(Image.fromarray(np.ascontiguousarray(array)), "PNG")
 
 
+def encode_npy(image: torch.Tensor) -> bytes:
+    """NumPy file (H, W, C) of a uint8 image (C, H, W)."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    return buffer.getvalue()
+
+
+def encode_exactly(image: torch.Tensor) -> tuple[str, bytes]:
+    """The extension and bytes that keep every value of a uint8 image (C, H, W)."""
+    return ("png", encode_png(image)) if len(image) in STANDARD else ("npy", encode_npy(image))
+
+
 def shrink(image: torch.Tensor, shorter_side: int) -> torch.Tensor:
-    """A uint8 image (3, H, W) resized (bicubic, antialiased) to a shorter side of so many pixels; never enlarged."""
+    """A uint8 image (C, H, W) resized (bicubic, antialiased) to a shorter side of so many pixels; never enlarged."""
     height, width = image.shape[1:]
     size = shrunk_size(height, width, shorter_side)
     if size == (height, width):
         return image
-    resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    # One by one, unless RGB: Pillow would take a fourth channel for alpha and weight the colours by it.
+    parts = [image] if len(image) == RGB else image.split(1)
+    bicubic = Image.Resampling.BICUBIC
+    resized = [np.array(Image.fromarray(_channels_last(part)).resize((size[1], size[0]), bicubic)) for part in parts]
+    return torch.cat([torch.from_numpy(np.atleast_3d(part)).permute(2, 0, 1) for part in resized])
+
+
+def _channels_last(image: torch.Tensor) -> np.ndarray:
+    """(C, H, W) -> (H, W, C), or (H, W) of one channel, as Pillow takes it."""
+    return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
 
 
 def shrunk_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
@@ -115,23 +199,17 @@ def _for_torchvision(data: bytes) -> bool:
     return bool(kind) and not (kind == "webp" and data[12:16] == b"VP8X" and len(data) > 20 and data[20] & 0b1010)
 
 
-def _to_8_bits(image: torch.Tensor) -> torch.Tensor:
-    # 65535 = 257 * 255: rounded division by 257 takes white to white.
-    return ((image.to(torch.int32) + 128) // 257).to(torch.uint8)
-
-
-def _decode_with_pillow(data: bytes) -> np.ndarray:
-    """RGB array (H, W, 3)."""
+def _read_with_pillow(data: bytes, rules: PixelRules, channels: int) -> torch.Tensor:
+    """(c, H, W): uint8 of so many channels, or one channel of wider values."""
     if not data:
         raise SslkitError("the file is empty")
     try:
-        # Pillow warns of odd EXIF blocks and large images; the pixels are good, or it raises.
+        # Pillow warns of odd EXIF blocks; the pixels are good, or it raises.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            load_plugins()
-            with Image.open(io.BytesIO(data)) as opened:
+            with open_picture(data, rules) as opened:
                 opened.load()
-                return _to_rgb(ImageOps.exif_transpose(opened))
+                return _values(opened, channels)
     except UnidentifiedImageError:
         raise SslkitError("not an image in a known format") from None
     except SslkitError:
@@ -141,10 +219,10 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
         raise SslkitError(f"damaged image: {reason or type(error).__name__}") from error
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode == "F":
-        raise SslkitError("pixels are floating point numbers, whose range is unknown; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return np.repeat(((wide + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+def _values(opened: Image.Image, channels: int) -> torch.Tensor:
+    image = ImageOps.exif_transpose(opened)
+    if image.mode == "F" or (image.mode == "I" and opened.format == "TIFF"):
+        return as_tensor(np.asarray(image))
+    if image.mode.startswith("I"):  # Pillow holds the 16 bits of other formats in 32
+        return as_tensor(np.clip(np.asarray(image).astype(np.int64), 0, 65535).astype(np.uint16))
+    return torch.from_numpy(np.array(image.convert(PILLOW_MODES[channels]))).permute(2, 0, 1)

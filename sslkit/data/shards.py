@@ -1,8 +1,8 @@
 """Prepared data: plain WebDataset tars, each with an index that gives random access to its samples.
 
-``train-000000.tar`` holds, per sample, ``<key>.jpg`` (or ``png``, ``webp``), ``<key>.cls`` unless unlabelled,
-``<key>.json`` and whatever the source adds, such as ``<key>.mask.png``. ``train-000000.idx.npz`` says where each
-member lies. The bytes of both depend only on the samples.
+``train-000000.tar`` holds, per sample, ``<key>.jpg`` (or ``png``, ``webp``, or ``npy`` for channels that those cannot
+hold), ``<key>.cls`` unless unlabelled, ``<key>.json`` and whatever the source adds, such as ``<key>.mask.png``.
+``train-000000.idx.npz`` says where each member lies. The bytes of both depend only on the samples.
 """
 
 import hashlib
@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from sslkit.data import images
+from sslkit.data.pixels.rules import RGB, PixelRules
 from sslkit.data.shard_index import Index, index_path, read_index, write_index
 from sslkit.errors import SslkitError
 from sslkit.files import atomic, printable, read_json
 
-IMAGE_EXTENSIONS = ("jpg", "png", "webp")
+IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
 BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
 OPEN_FILES = 128  # shards held open by a process at a time
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class Record:
     Attributes:
         key: the WebDataset key, without dots, unique in its split.
         label: -1 for none; no ``cls`` member is written then.
-        members: content by extension; exactly one of them is ``jpg``, ``png`` or ``webp``.
+        members: content by extension; exactly one of them is ``jpg``, ``png``, ``webp`` or ``npy``.
     """
 
     key: str
@@ -116,9 +117,12 @@ class Split:
         name: ``train`` or ``val``.
         classes: class names.
         labels: int64 (N,), -1 for none.
+        channels: C of its images.
     """
 
-    def __init__(self, folder: Path, name: str, classes: list[str], shards: list[str]):
+    def __init__(self, folder: Path, name: str, classes: list[str], shards: list[str], channels: int = RGB):
+        self.channels = channels
+        self._rules = PixelRules(channels, max_pixels=None)  # sizes were checked when the images were packed
         self.name, self.classes = name, [printable(each) for each in classes]
         self._shards = [folder / shard for shard in shards]
         indexes = [read_index(shard) for shard in self._shards]
@@ -160,8 +164,8 @@ class Split:
         return self._read(i, IMAGE_EXTENSIONS[kind], offset, size)
 
     def image(self, i: int) -> torch.Tensor:
-        """The image of sample ``i``: uint8 (3, H, W)."""
-        return images.decode(self.image_bytes(i))
+        """The image of sample ``i``: uint8 (C, H, W)."""
+        return images.decode(self.image_bytes(i), self._rules)
 
     def object_mask(self, i: int) -> torch.Tensor | None:
         """Where the object of sample ``i`` is: uint8 (H, W), 255 on it and 0 elsewhere; None without ``mask.png``.
@@ -171,7 +175,7 @@ class Split:
         png = self.member(i, "mask.png")
         if png is None:
             return None
-        brightness = images.decode(png).amax(0)
+        brightness = images.decode(png, PixelRules(max_pixels=None)).amax(0)
         return (brightness > brightness.max() // 2).to(torch.uint8) * 255
 
     def member(self, i: int, name: str) -> bytes | None:
@@ -280,7 +284,12 @@ def open_split(data_folder: Path, split: str) -> Split:
         there = ", ".join(manifest["splits"])
         raise SslkitError(f"{data_folder} has no split '{split}' (it has: {there}): prepare it with --val-fraction 0.1")
     shards = [shard["file"] for shard in manifest["splits"][split]["shards"]]
-    return Split(data_folder, split, manifest["classes"], shards)
+    return Split(data_folder, split, manifest["classes"], shards, channels_in(manifest))
+
+
+def channels_in(manifest: Mapping[str, Any]) -> int:
+    """C of the images of prepared data, by its manifest, which names it where it is not 3."""
+    return manifest.get("channels", RGB)
 
 
 def shard_paths(folder: Path, split: str, count: int) -> Iterator[Path]:

@@ -99,6 +99,16 @@ PhotosOption = Annotated[
         "--images", metavar="FILE|DIR", help="Your own photos, of any size; default: val.", show_default=False
     ),
 ]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        help="Width x height above which a file is not opened; default: 178956970.",
+        show_default=False,
+    ),
+]
 PhotoSizeOption = Annotated[
     int | None,
     typer.Option("--image-size", min=1, help="Shorter side, pixels; default: the encoder's. At most 8192 patches."),

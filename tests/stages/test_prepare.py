@@ -163,8 +163,8 @@ def test_processes_take_over_only_where_they_pay(photos, undisturbed, tmp_path, 
     assert made.pop("manifest.json") == undisturbed["manifest.json"].replace(b'"folder"', b'"test_prepare"')
     assert made == {name: content for name, content in undisturbed.items() if name != "manifest.json"}
     readers = (tmp_path / "photos.readers").read_text().split()
-    assert len(readers) == 60
-    assert readers.count(str(os.getpid())) == alone  # the first shard of 9, or all of them
+    assert len(readers) == 61  # one image is looked at for its channels
+    assert readers.count(str(os.getpid())) == alone + 1  # the first shard of 9, or all of them
 
 
 class Deadly(FolderSource):
@@ -185,7 +185,7 @@ class Deadly(FolderSource):
 
 def die_packing(root, folder, reads, victim, workers):
     source = Deadly(root)
-    source.reads_left, source.victim = reads, victim
+    source.reads_left, source.victim = reads + 1, victim  # one image is looked at before any is packed
     pack(folder, source, Subset(val_fraction=0.2), shard_samples=7, workers=workers)
 
 

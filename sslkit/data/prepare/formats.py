@@ -15,11 +15,13 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 )
 PLUGINS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".jxl": "pillow_jxl"}  # suffix -> module that reads it
+ARRAYS = ".npy"
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")  # .nii.gz says more than .gz
 ADVICE = {
     **dict.fromkeys(PLUGINS, "pip install 'sslkit[heic]' reads them"),
-    **dict.fromkeys((".dcm", ".dicom"), "DICOM is not read; export it as 16-bit PNG or TIFF"),
-    **dict.fromkeys((".npy", ".npz", ".mat"), "arrays are not read; save them as PNG or TIFF"),
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM is not read; convert it to 16-bit PNG or TIFF, then use --range auto"),
+    ".npy": "arrays are images only in a folder without image files; move them into one of their own",
+    **dict.fromkeys((".npz", ".mat"), "arrays are not read; save each as a .npy of (H, W, C), or as PNG or TIFF"),
     **dict.fromkeys((".nii", ".nii.gz"), "NIfTI volumes are not read; save their slices as PNG or TIFF"),
     **dict.fromkeys((".cr2", ".nef", ".arw", ".dng", ".raf"), "raw photos are not read; develop them to JPEG or TIFF"),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), "videos are not read; save their frames as images"),
@@ -29,6 +31,13 @@ ADVICE = {
 def readable() -> frozenset[str]:
     """Suffixes of the formats that can be read here."""
     return SUFFIXES | {suffix for suffix, module in PLUGINS.items() if find_spec(module)}
+
+
+def readable_among(names: Iterable[str]) -> frozenset[str]:
+    """Suffixes of the images among some files: arrays are images only where nothing else is."""
+    suffixes = readable()
+    others = any(PurePosixPath(name).suffix.lower() in suffixes for name in names)
+    return suffixes if others else suffixes | {ARRAYS}
 
 
 @cache

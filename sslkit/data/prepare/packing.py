@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from sslkit.data import images
+from sslkit.data.pixels.rules import RGB, PixelRules
+from sslkit.data.pixels.settle import PixelOptions, SettledRules, settle
+from sslkit.data.pixels.value_range import value_facts
 from sslkit.data.prepare.processes import run_all
 from sslkit.data.prepare.subset import Selection, Subset, describe, select
-from sslkit.data.prepare.summary import frame_remarks, see, split_facts
+from sslkit.data.prepare.summary import frame_remarks, see, size_remark, split_facts
 from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
 from sslkit.data.sources.base import FetchError, Sample, Source
@@ -54,11 +58,13 @@ class Packer:
 
     Attributes:
         source: opened.
+        rules: by which its images are read.
         size: shorter side in pixels that larger images are shrunk to, or None.
         strict: whether the first unreadable image is an error.
     """
 
     source: Source
+    rules: PixelRules
     size: int | None
     strict: bool
 
@@ -80,8 +86,11 @@ class Packer:
         for index, label in zip(job.indices.tolist(), job.labels.tolist(), strict=True):
             try:
                 sample = self.source.read(job.split, index)
-                record = _record(sample, f"{job.split}-{index:08d}", label, self.size)
-                see(seen, sample, record)
+                values = images.read(sample.image, self.rules)
+                # An image that cannot be decoded is found now, not in training.
+                image = images.finish(values, self.rules)
+                record = _record(sample, image, f"{job.split}-{index:08d}", label, self)
+                see(seen, sample, image, record, value_facts(values))
                 yield record
             except InterruptedRun:
                 raise
@@ -97,20 +106,20 @@ class Packer:
         return {"split": split, "image": name, "reason": reason}
 
 
-def _record(sample: Sample, key: str, label: int, size: int | None) -> Record:
-    """A sample as it is stored: with its own bytes, unless it must shrink or its format is not one of a shard's."""
-    image = images.decode(sample.image)  # an image that cannot be decoded is found now, not in training
+def _record(sample: Sample, image: Tensor, key: str, label: int, packer: Packer) -> Record:
+    """A sample as it is stored: with its own bytes, unless it must change or its format is not one of a shard's."""
     extension, data, extras = sample.extension, sample.image, dict(sample.extras)
     height, width = image.shape[1:]
+    size, ordinary = packer.size, extension in ("jpg", "png", "webp")
     if size is not None and min(height, width) > size:
         image = images.shrink(image, size)
-        extension = "png" if extension != "jpg" and extension != "webp" else "jpg"
-        data = images.encode_jpeg(image) if extension == "jpg" else images.encode_png(image)
+        lossy = extension in ("jpg", "webp") and len(image) in (1, RGB)
+        extension, data = ("jpg", images.encode_jpeg(image)) if lossy else images.encode_exactly(image)
         height, width = image.shape[1:]
         masks = [name for name in extras if name.endswith("mask.png")]
         extras |= {name: images.resize_mask(extras[name], height, width) for name in masks}
-    elif extension not in ("jpg", "png", "webp"):
-        extension, data = "png", images.encode_png(image)
+    elif not ordinary or (packer.rules.span is not None and images.is_wide(data)):
+        extension, data = images.encode_exactly(image)
     info = json.dumps({"key": sample.key, "height": height, "width": width, **sample.info}, sort_keys=True)
     return Record(key, label, {**extras, extension: data, "json": info.encode()})
 
@@ -124,15 +133,20 @@ class PackingPlan:
         subset: what was asked for.
         selection: what that is.
         scratch: what the source unpacked or fetched.
+        settled: how the images are read.
     """
 
     source: Source
     subset: Subset
     selection: Selection
     scratch: Path
+    settled: SettledRules
 
 
-def plan(source: Source, subset: Subset, scratch: Path) -> PackingPlan:
+NO_OPTIONS = PixelOptions()
+
+
+def plan(source: Source, subset: Subset, scratch: Path, pixels: PixelOptions = NO_OPTIONS) -> PackingPlan:
     """Open a source and choose its samples.
 
     Args:
@@ -140,6 +154,7 @@ def plan(source: Source, subset: Subset, scratch: Path) -> PackingPlan:
         subset: which samples.
         scratch: folder for what must be unpacked or fetched first. Complete files in it are used, and survive a killed
             process; it is removed if the source or the subset turns out to be wrong.
+        pixels: how its images are to be read.
 
     Raises:
         SslkitError: the source cannot be read, or does not hold what is asked for.
@@ -149,7 +164,8 @@ def plan(source: Source, subset: Subset, scratch: Path) -> PackingPlan:
         for left in scratch.glob(".*.tmp"):
             left.unlink()
         source.open(scratch)
-        return PackingPlan(source, subset, select(source.splits(), source.classes, subset), scratch)
+        selection = select(source.splits(), source.classes, subset)
+        return PackingPlan(source, subset, selection, scratch, settle(source, selection, pixels))
     except (KeyboardInterrupt, InterruptedRun, FetchError):
         _remove_empty(scratch)
         raise
@@ -190,8 +206,9 @@ def pack(
     selection = planned.selection
     jobs = {s: list(_jobs(folder, s, planned, shard_samples)) for s in selection.indices}
     try:
-        _write(Packer(planned.source, size, strict), [job for found in jobs.values() for job in found], workers, eager)
-        manifest, skipped = _summary(jobs, selection)
+        packer = Packer(planned.source, planned.settled.rules, size, strict)
+        _write(packer, [job for found in jobs.values() for job in found], workers, eager)
+        manifest, skipped = _summary(jobs, selection, planned.settled)
     except BaseException:
         # Complete shards are kept, and so is what was unpacked or fetched: the next attempt need not repeat it.
         _remove_parts(folder)
@@ -204,6 +221,7 @@ def pack(
     source = type(planned.source).__module__.rpartition(".")[2]
     manifest |= {"size": size, "subset": describe(planned.subset), "source": source, "took": planned.source.took}
     remarks = [*planned.source.remarks, *selection.remarks, *frame_remarks(manifest["splits"])]
+    remarks += [*planned.settled.all_remarks(manifest["splits"]), *size_remark(skipped)]
     manifest |= {"remarks": remarks, "left_out": dict(planned.source.left_out.most_common())}
     with atomic(folder / "skipped.jsonl", "w") as handle:
         handle.writelines(json.dumps(entry) + "\n" for entry in skipped)
@@ -246,7 +264,9 @@ def _write(packer: Packer, jobs: list[ShardJob], workers: int, eager: bool) -> N
         run_all(packer, missing, workers, lambda count: bar.update(done + count - bar.n), eager)
 
 
-def _summary(jobs: dict[str, list[ShardJob]], selection: Selection) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _summary(
+    jobs: dict[str, list[ShardJob]], selection: Selection, settled: SettledRules
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The manifest's part about the shards, and the images that were left out."""
     splits: dict[str, Any] = {}
     skipped: list[dict[str, str]] = []
@@ -271,6 +291,6 @@ def _summary(jobs: dict[str, list[ShardJob]], selection: Selection) -> tuple[dic
         splits[split] = {"samples": samples, "labelled": labelled, **facts, "shards": shards}
         skipped += left_out
     digests = "".join(shard["sha256"] for split in splits.values() for shard in split["shards"])
-    fingerprint = hashlib.sha256(digests.encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{digests}{settled.as_text()}".encode()).hexdigest()
     manifest = {"classes": selection.classes, "splits": splits, "skipped": len(skipped), "fingerprint": fingerprint}
-    return manifest, skipped
+    return {**manifest, **settled.facts()}, skipped

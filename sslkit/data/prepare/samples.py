@@ -25,6 +25,7 @@ IMAGES = (
     "heif",
     "jxl",
     "jfif",
+    "npy",  # last: next to a picture it holds something else
 )
 LABELS = ("cls", "json")
 KNOWN = {*IMAGES, *LABELS, "txt", "text", "caption", "mask.png", "seg.png", "depth.png"}
@@ -70,7 +71,7 @@ def _split(file: str) -> tuple[str, str]:
 
 def image_of(members: Iterable[str]) -> str | None:
     """The member that is a sample's image."""
-    readable = formats.readable()
+    readable = formats.readable() | {formats.ARRAYS}
     return next((name for name in IMAGES if name in members and f".{name}" in readable), None)
 
 

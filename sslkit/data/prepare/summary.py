@@ -5,15 +5,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from sslkit.data.pixels.rules import RGB
+from sslkit.data.pixels.value_range import merged
 from sslkit.data.prepare import formats
 from sslkit.data.shard_index import Index
 from sslkit.data.shards import Record
 from sslkit.data.sources.base import Sample
 
 
-def see(seen: dict[str, Any], sample: Sample, record: Record) -> None:
-    """Add a sample to what is known of its shard: the smallest and the largest size, and images of several frames."""
+def see(
+    seen: dict[str, Any], sample: Sample, image: Tensor, record: Record, wide: dict[str, Any] | None = None
+) -> None:
+    """Add a sample to what is known of its shard: sizes, several frames, gray images, and values of more than 8 bits.
+
+    Args:
+        seen: what is known; changed.
+        sample: as the source gave it.
+        image: (C, H, W) uint8.
+        record: as it is stored.
+        wide: facts of its values, see ``value_facts``.
+    """
+    if len(image) == RGB and bool((image[0] == image[1]).all()) and bool((image[1] == image[2]).all()):
+        seen["grey"] = seen.get("grey", 0) + 1
+    if wide:
+        seen["wide"] = merged([wide, *([seen["wide"]] if "wide" in seen else [])])
     info = json.loads(record.members["json"])
     size = [info["height"], info["width"]]
     seen["smallest"] = min(seen.get("smallest", size), size, key=_area)
@@ -44,6 +61,9 @@ def split_facts(indexes: Sequence[Index], classes: Sequence[str]) -> dict[str, A
     if seen:
         sizes = [min((one["smallest"] for one in seen), key=_area), max((one["largest"] for one in seen), key=_area)]
         facts["smallest_image"], facts["largest_image"] = sizes
+    facts |= {"grey": grey} if (grey := sum(one.get("grey", 0) for one in seen)) else {}
+    wide = merged(one["wide"] for one in seen if "wide" in one)
+    facts |= {"wide": wide} if wide else {}
     frames = [entry for one in seen for entry in one.get("frames", [])]
     if frames:
         facts["frames"] = {"images": len(frames), "unused": sum(n - 1 for _, n in frames), "such_as": min(frames)}
@@ -61,6 +81,19 @@ def frame_remarks(splits: dict[str, Any]) -> list[str]:
                 f"{what}, {facts['frames']['unused']} beyond the first are not used (such as {name}: {count})"
             )
     return remarks
+
+
+def size_remark(skipped: Sequence[dict[str, str]]) -> list[str]:
+    """A remark on images that are too large to be read, with what to type."""
+    large = [entry for entry in skipped if entry["reason"].startswith("too large")]
+    if not large:
+        return []
+    most = max(int(entry["reason"].split("--max-pixels ")[1].split()[0]) for entry in large)
+    first = f"{large[0]['image']}: {large[0]['reason'].split(';')[0].removeprefix('too large: ')}"
+    return [
+        f"{len(large)} image{'s are' if len(large) > 1 else ' is'} too large (such as {first}): "
+        f"--max-pixels {most} takes {'them' if len(large) > 1 else 'it'}"
+    ]
 
 
 def split_line(split: str, facts: dict[str, Any]) -> str:

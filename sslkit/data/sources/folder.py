@@ -36,13 +36,13 @@ class FolderSource(Source):
     @classmethod
     def recognise(cls, files: Files, root: Path) -> str | None:
         """Whatever holds an image."""
-        suffixes = formats.readable()
+        suffixes = formats.readable_among(files.names)
         return "images" if any(PurePosixPath(name).suffix.lower() in suffixes for name in files.names) else None
 
     def open(self, scratch: Path) -> None:
         """List the files, and find their classes, splits and masks."""
         self._files: Files = open_files(self._root, scratch)
-        suffixes = formats.readable()
+        suffixes = formats.readable_among(self._files.names)
         found: list[Entry] = []
         for i, name in enumerate(self._files.names):
             if PurePosixPath(name).suffix.lower() in suffixes:
