@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes in a file name that are not UTF-8
 
 
 @contextmanager
@@ -18,7 +21,7 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open(mode) as handle:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -37,7 +40,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The JSON value in a file."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -45,7 +48,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     A last line without its newline is still being written, and is left out.
     """
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
@@ -58,14 +61,10 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def printable(name: str) -> str:
-    """A file name as it can be shown: bytes that are not UTF-8 are read as Latin-1.
+def printable(text: str) -> str:
+    """Text that every encoding of Unicode takes: bytes of a file name that are not UTF-8 are read as Latin-1.
 
     >>> printable(bytes([99, 97, 102, 233]).decode(errors="surrogateescape"))
     'café'
     """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return name.encode(errors="surrogateescape").decode("latin-1")
-    return name
+    return SURROGATES.sub(lambda found: chr(code) if 0x80 <= (code := ord(found[0]) - 0xDC00) <= 0xFF else "?", text)

@@ -39,17 +39,19 @@ def in_epochs(duration: Duration, epochs: float) -> float:
     """A duration in epochs.
 
     Raises:
-        UsageError: neither a number nor a percentage.
+        UsageError: neither a number nor a percentage, or below 0.
 
     >>> in_epochs("10%", 50), in_epochs(3, 50)
     (5.0, 3.0)
     """
+    text = str(duration)
     try:
-        if isinstance(duration, str) and duration.endswith("%"):
-            return float(duration[:-1]) / 100 * epochs
-        return float(duration)
+        length = float(text[:-1]) / 100 * epochs if text.endswith("%") else float(text)
     except ValueError:
-        raise UsageError(f"'{duration}' is not a duration: write epochs (10) or a share of the run ('10%')") from None
+        length = math.nan
+    if not 0 <= length < math.inf:
+        raise UsageError(f"'{duration}' is not a duration: write epochs (10) or a share of the run ('10%')")
+    return length
 
 
 def cosine(start: float, end: float, share: float) -> float:

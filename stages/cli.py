@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from sslkit.errors import InterruptedRun, SslkitError
+from stages.contract.output import fit_any_terminal
 from stages.contract.stage import Command, stages
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
@@ -55,6 +56,7 @@ def main() -> None:
     # OpenMP's threads wait for each other busily. Where another process has one of the cores, the default of
     # milliseconds makes training many times slower; this many turns cost nothing on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    fit_any_terminal()
     signal.signal(signal.SIGTERM, _terminated)
     parsed: Any = None
     try:
@@ -78,12 +80,21 @@ def main() -> None:
     except OSError as error:
         code = _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1, debug)
     except Exception as error:
-        code = _fail(f"{type(error).__name__}: {error} (a bug? --debug shows where)", 1, debug)
+        code = _fail(_unforeseen(error), 1, debug)
     sys.exit(code)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise InterruptedRun("terminated; rerun the same command to resume", number)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One line for an error that no stage expects: too little memory, or a fault of ours."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "not enough memory" in text or "out of memory" in text:
+        first = text.partition("\n")[0] or "no more is free"
+        return f"out of memory: {first} (fewer --workers, a smaller batch or smaller images need less)"
+    return f"{type(error).__name__}: {text} (a bug? --debug shows where)"
 
 
 def _misused(error: Exception, command: type, debug: bool) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
-from sslkit.files import read_rows
+from sslkit.files import printable, read_rows
 from stages.contract.layout import Run
 from stages.contract.output import say, show
 from stages.contract.stage import Stage
@@ -41,7 +41,9 @@ class DrawCurves(RunsOptions):
             raise UsageError(f"--out {self.out}: the picture is a PNG, name it {self.out.with_suffix('.png')}")
         from sslkit.plots import curves
 
-        logs = {name: [_log(path) for path in paths] for name, paths in grouped(self.runs, self.seeds).items()}
+        logs = {
+            printable(name): [_log(path) for path in paths] for name, paths in grouped(self.runs, self.seeds).items()
+        }
         every = [rows for group in logs.values() for rows in group]
         known, wanted, time = curves.metrics(every), self.metric or list(COLLAPSE), curves.clock(every)
         words = {*known, *map(curves.last_part, known)}

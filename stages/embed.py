@@ -155,7 +155,7 @@ def _draw(folder: Path, drawn: "FeatureMap", classes: "list[ClassPoints]") -> Re
 def _write_page(
     run: Run, folder: Path, maps: "list[FeatureMap]", classes: "list[ClassPoints]", data: RowsToMap, config: Result
 ) -> None:
-    from sslkit.files import atomic
+    from sslkit.files import atomic, printable
     from sslkit.plots.inspect.embedding import page, thumbnail_sheet
     from sslkit.plots.pictures import square
 
@@ -166,4 +166,4 @@ def _write_page(
     title = f"Map of features: {run.path.resolve().name}"
     with atomic(folder / PAGE) as handle:
         text = page(title, about, maps, classes, names, thumbnails, f"{run.title}: map of features · sslkit")
-        handle.write(text.encode())
+        handle.write(printable(text).encode())

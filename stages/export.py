@@ -9,7 +9,7 @@ import typer
 
 from sslkit import registry
 from sslkit.errors import SslkitError
-from sslkit.files import read_json
+from sslkit.files import printable, read_json
 from stages.contract.layout import Run, open_run
 from stages.contract.output import show
 from stages.contract.stage import Stage
@@ -64,7 +64,7 @@ def _write(run: Run, format: "ExportFormat", place: Path) -> None:
     making.mkdir(parents=True)
     try:
         format.write(encoder, making)
-        (making / "README.md").write_text(_card(run, encoder, format))
+        (making / "README.md").write_text(printable(_card(run, encoder, format)), encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
         making.replace(place)

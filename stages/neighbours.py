@@ -114,7 +114,7 @@ def _predictions(run: Run, train: "Features", val: "Features") -> "ndarray":
 
 
 def _work(run: Run, folder: Path, images: "dict[str, Split]", config: Result) -> Result:
-    from sslkit.files import atomic, write_json
+    from sslkit.files import atomic, printable, write_json
     from sslkit.plots.inspect.neighbours import neighbours_sheet, page
     from sslkit.probes.inspect.neighbours import choose_queries, most_confused, nearest
     from sslkit.probes.segmentation.confusion import confusion
@@ -141,7 +141,7 @@ def _work(run: Run, folder: Path, images: "dict[str, Split]", config: Result) ->
     title, tab = f"Nearest neighbours: {run.path.resolve().name}", f"{run.title}: nearest neighbours · sslkit"
     about = _about(facts, config["knn"]["temperature"])
     with atomic(folder / PAGE) as handle:
-        handle.write(page(title, about, queries, tab, pairs=pairs, **matrix["facts"]).encode())
+        handle.write(printable(page(title, about, queries, tab, pairs=pairs, **matrix["facts"])).encode())
     pictures = [{"file": SHEET, "title": "Nearest neighbours", "alt": _alternative(facts)}, matrix["picture"]]
     results: Result = {**facts, "pairs": pairs, "page": PAGE, "pictures": pictures}
     write_json(folder / RESULTS, {**results, "shown": rows})

@@ -151,7 +151,7 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Linear
     from sslkit.probes.classify.linear_classifier import LinearClassifier
     from sslkit.probes.inspect.occlusion import balanced_rows
 
-    head = safetensors.torch.load_file(run.linear_head)
+    head = safetensors.torch.load(run.linear_head.read_bytes())
     features = read_json(run.results("linear"))["features"]
     probe = LinearClassifier(frozen, head["weight"], head["bias"], features)
     probe.check_drop(config["drop"])

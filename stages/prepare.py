@@ -1,6 +1,7 @@
 """``sslkit prepare``: a source of images becomes shards with an index."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -190,7 +191,7 @@ def _plan(run: Run, images: "Source", subset: "Subset", content: str, pixels: "P
     from sslkit.data.prepare.packing import plan
 
     # Named after the source's content: what an interrupted attempt unpacked from another source is not used.
-    digest = hashlib.sha256(f"{type(images).__name__} {content}".encode()).hexdigest()
+    digest = hashlib.sha256(os.fsencode(f"{type(images).__name__} {content}")).hexdigest()
     scratch = run.path / f"{SCRATCH}-{digest[:16]}"
     for left in run.path.glob(f"{SCRATCH}-*"):
         if left != scratch:
@@ -225,7 +226,7 @@ def _classes(text: str | None) -> int | tuple[str, ...] | None:
     if text is None or text.isdecimal():
         return int(text) if text else None
     try:
-        lines = Path(text).expanduser().read_text().splitlines()
+        lines = Path(text).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--classes {text} is neither a number nor a file of class names ({error})") from error
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))

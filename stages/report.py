@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sslkit.errors import UsageError
-from sslkit.files import atomic
+from sslkit.files import atomic, printable
 from stages.contract.layout import Run
 from stages.contract.output import show
 from stages.contract.stage import Stage
@@ -53,7 +53,7 @@ class WriteReport(RunsOptions):
         heading = self.title or _title(list(groups))
         alone = len(names) == 1 and not self.title
         tab = f"{Run(self.runs[0]).title if alone else heading}: report · sslkit"
-        page = render(assemble(groups, heading, out, tab)).encode()
+        page = printable(render(assemble(groups, heading, out, tab))).encode()
         with atomic(out) as handle:
             handle.write(page)
         results = {"report": str(out), "bytes": len(page), "runs": [str(given[path]) for path in names]}

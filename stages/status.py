@@ -76,7 +76,7 @@ def _remarks(stage: str, facts: Facts) -> list[str]:
 
 def _headline(results: dict[str, Any]) -> str:
     names = [name for name in HEADLINES if name in results]
-    names = names or [name for name, value in results.items() if isinstance(value, int | float | str)]
+    names = names or [name for name, value in results.items() if isinstance(value, int | float | str) and value != ""]
     return ", ".join(f"{name} {_short(results[name])}" for name in names[:MAX_RESULTS])
 
 

@@ -21,10 +21,10 @@ class PrototypeHead(Head):
         """Keys of ``heads: {NAME: {kind: dino, ...}}``."""
 
         kind: str = "dino"
-        out: int = Field(default=8192, gt=0)  # prototypes K
-        hidden: int = Field(default=2048, gt=0)
-        bottleneck: int = Field(default=256, gt=0)
-        layers: int = Field(default=3, gt=0)
+        out: int = Field(default=8192, gt=0, le=2**24)  # prototypes K
+        hidden: int = Field(default=2048, gt=0, le=2**24)
+        bottleneck: int = Field(default=256, gt=0, le=2**24)
+        layers: int = Field(default=3, gt=0, le=100)
         norm: Literal["fixed", "free"] = "fixed"  # of each prototype's weight vector; free is learned
         frozen: Duration = 1.0  # epochs in which the last layer does not move
         trunk: str | None = None  # a head that shares its MLP with this one

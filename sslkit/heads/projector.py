@@ -16,9 +16,9 @@ class Projector(Head):
         """Keys of ``heads: {NAME: {kind: projector, ...}}``."""
 
         kind: str = "projector"
-        out: int = Field(default=2048, gt=0)  # E
-        hidden: int = Field(default=2048, gt=0)
-        layers: int = Field(default=3, gt=0)
+        out: int = Field(default=2048, gt=0, le=2**24)  # E
+        hidden: int = Field(default=2048, gt=0, le=2**24)
+        layers: int = Field(default=3, gt=0, le=100)
         batch_norm: bool = True
         last_norm: bool = False  # BatchNorm without weights after the last layer (arXiv:2011.10566, 2104.02057)
 

@@ -38,7 +38,7 @@ class Jigsaw(Classifying):
 
         permutations: int = Field(default=100, gt=1, le=10_000)  # P; the paper's best is 1000
         tile: int | None = Field(default=None, gt=0)  # pixels; None: see ``tile_size``
-        hidden: int = Field(default=512, gt=0)
+        hidden: int = Field(default=512, gt=0, le=2**24)
 
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         super().__init__(recipe, facts)

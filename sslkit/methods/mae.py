@@ -36,9 +36,9 @@ EPSILON = 1e-6  # added to a patch's variance: patches of one colour have none
 class DecoderSection(Strict):
     """The decoder: narrower and shallower than the encoder, and not exported."""
 
-    width: int = Field(default=512, gt=0)
-    depth: int = Field(default=8, ge=0)  # blocks
-    heads: int = Field(default=16, gt=0)
+    width: int = Field(default=512, gt=0, le=65536)
+    depth: int = Field(default=8, ge=0, le=1000)  # blocks
+    heads: int = Field(default=16, gt=0, le=1024)
 
 
 class MaskedAutoencoder(Method):

@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sslkit.files import atomic
-from sslkit.plots.figure import COLOURS, MARKERS, STYLES, colour, label, legend
+from sslkit.plots.figure import COLOURS, MARKERS, STYLES, colour, label, legend, save_png
 from sslkit.plots.panels.base import Panel, panel_of
 
 MARKED = 30  # points; a line with no more than these has a marker at each
@@ -109,8 +108,7 @@ def draw(contents: Sequence[Curves], time: str, path: Path) -> None:
     for axes in grid[len(contents) :]:
         axes.remove()
     legend(figure, list(grid), max(columns, 2))
-    with atomic(path) as handle:
-        figure.savefig(handle, format="png", dpi=130)
+    save_png(figure, path, f"Curves over {time}s: {'; '.join(content.axis for content in contents)}")
 
 
 def small_figure(content: Curves, time: str) -> Figure:

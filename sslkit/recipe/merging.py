@@ -1,19 +1,20 @@
-"""Settings as nested mappings: read from YAML, merged left to right, overridden one by one."""
+"""Settings as nested mappings, merged left to right, overridden one by one."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sslkit.errors import UsageError
+from sslkit.recipe.reading import parse
 
 
-def merge(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+def merge(left: Mapping[str, Any], right: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """``left`` overridden by ``right``, section by section; lists are replaced whole, null removes a section.
 
     A key that ends in ``?`` applies only where ``left`` has it, so that a recipe that sets a scale can say how large
     a head is without giving a head to methods that have none.
+
+    Raises:
+        UsageError: a section meets a plain value of the same name; ``where`` comes before that name.
 
     >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": [4]})
     {'a': {'b': 3, 'c': 2}, 'd': [4]}
@@ -26,10 +27,11 @@ def merge(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
             key = key[:-1]
             if merged.get(key) is None:
                 continue
-        if isinstance(value, Mapping):
-            below = merged.get(key)
-            value = merge(below if isinstance(below, Mapping) else {}, value)
-        merged[key] = value
+        below = merged.get(key)
+        if None not in (below, value) and isinstance(below, Mapping) != isinstance(value, Mapping):
+            plain = value if isinstance(below, Mapping) else below
+            raise UsageError(f"{where}{key} is a section of keys; {plain!r} cannot take its place")
+        merged[key] = merge(below or {}, value, f"{where}{key}.") if isinstance(value, Mapping) else value
     return merged
 
 
@@ -37,7 +39,7 @@ def override(settings: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     """``settings`` with one ``a.b=value`` applied; the value is YAML.
 
     Raises:
-        UsageError: there is no ``=``, or the value is not YAML.
+        UsageError: there is no ``=``, no key before it, or the value is not YAML.
 
     >>> override({"mask": {"order": "high"}}, "mask.ratio=[0.1,0.5]")
     {'mask': {'order': 'high', 'ratio': [0.1, 0.5]}}
@@ -45,27 +47,9 @@ def override(settings: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     path, separator, text = assignment.partition("=")
     if not separator:
         raise UsageError(f"'{assignment}' sets nothing: write --set section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"'{text}' in --set {assignment} is not a YAML value") from None
-    for part in reversed(path.split(".")):
+    if not all(keys := path.split(".")):
+        raise UsageError(f"'{path}' names no key: write --set section.key=value")
+    value = parse(text, f"'{text}' in --set {assignment}")
+    for part in reversed(keys):
         value = {part: value}
     return merge(settings, value)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UsageError: not readable, not YAML, or not a mapping.
-    """
-    try:
-        value = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"recipe {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(value or {}, Mapping):
-        raise UsageError(f"recipe {path} is not a mapping of sections")
-    return dict(value or {})

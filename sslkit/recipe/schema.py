@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationInfo, field_val
 
 from sslkit import registry
 from sslkit.errors import UsageError, did_you_mean
-from sslkit.recipe.merging import merge, override, read
+from sslkit.recipe.merging import merge, override
+from sslkit.recipe.reading import read
 from sslkit.recipe.sections import (
     EncoderSection,
     HeadSection,
@@ -87,7 +88,11 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         for name, length in _durations(self):
-            if in_epochs(length, self.train.epochs) > self.train.epochs:
+            try:
+                epochs = in_epochs(length, self.train.epochs)
+            except UsageError as error:
+                raise UsageError(f"{name} in the recipe: {error}") from None
+            if epochs > self.train.epochs:
                 raise UsageError(
                     f"{name} of {length} epochs exceeds the run of {self.train.epochs:g}: "
                     f"shorten it, or write a share such as '10%'"
@@ -145,13 +150,30 @@ def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
         UsageError: an unreadable file, an unknown key, a wrong value or a contradiction.
     """
     settings: dict[str, Any] = {}
-    for layer in [*map(read, paths), *(override({}, assignment) for assignment in overrides)]:
+    layers = [(f"recipe {path}", read(path)) for path in paths]
+    layers += [(f"--set {assignment}", override({}, assignment)) for assignment in overrides]
+    for where, layer in layers:
         if isinstance(layer.get("method"), str):
             layer = {**layer, "method": {"name": layer["method"]}}
+        _sections(layer, where)
         for field in ("method", "mask", "optim"):
             settings = _without_other_plug_in(settings, layer, field)
         settings = merge(settings, layer)
     return validated(Recipe, settings)
+
+
+def _sections(layer: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no section of a recipe before a plug-in is loaded, which takes seconds.
+
+    Raises:
+        UsageError: an unknown section, or a value where a section belongs.
+    """
+    known = [field.alias or name for name, field in Recipe.model_fields.items()]
+    for key, value in layer.items():
+        if (name := key.removesuffix("?")) not in known:
+            raise UsageError(f"unknown key '{key}' in the recipe: {did_you_mean(name, known)}")
+        if value is not None and not isinstance(value, Mapping):
+            raise UsageError(f"{where}: {name} is {value!r}, not a section of keys (is a colon missing?)")
 
 
 def _without_other_plug_in(settings: dict[str, Any], layer: Mapping[str, Any], field: str) -> dict[str, Any]:

@@ -13,16 +13,19 @@ from pydantic import (
     Field,
     PositiveFloat,
     SerializeAsAny,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from sslkit import registry
 from sslkit.errors import UsageError
 from sslkit.recipe.validation import validated
 from sslkit.schedules import Duration
 
+MOST = 2**63 - 1
 Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Share | list[Share]
 Range = tuple[float, float]
@@ -32,18 +35,29 @@ Positive = tuple[PositiveFloat, PositiveFloat]
 class Strict(BaseModel):
     """A section of a recipe: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """A number is not ``yes``, which would count as 1, and fits into a machine word."""
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
+                raise PydanticCustomError("truth", "expected something other than yes, no, on, off, true or false")
+            if isinstance(part, int) and abs(part) > MOST:
+                raise PydanticCustomError("huge", "expected a number below 2^63")
+        return value
 
 
 class EncoderSection(Strict):
     """The student's encoder; None leaves the timm architecture's own value."""
 
     arch: str = "vit_small_patch16_224"
-    image_size: int = Field(default=224, gt=0)  # pixels
-    patch_size: int | None = Field(default=None, gt=0)  # pixels
-    width: int | None = Field(default=None, gt=0)
-    depth: int | None = Field(default=None, gt=0)
-    heads: int | None = Field(default=None, gt=0)
+    image_size: int = Field(default=224, gt=0, le=16384)  # pixels
+    patch_size: int | None = Field(default=None, gt=0, le=1024)  # pixels
+    width: int | None = Field(default=None, gt=0, le=65536)
+    depth: int | None = Field(default=None, gt=0, le=1000)
+    heads: int | None = Field(default=None, gt=0, le=1024)
     norm_eps: float | None = Field(default=None, gt=0)  # of every LayerNorm; weights of Hugging Face bring their own
     drop_path: float = Field(default=0.1, ge=0, lt=1)  # of the last block, linear over depth; the student's only
     freeze: int | Literal["patch_embed"] | None = None  # embeddings and the first N blocks; or the patch embedding
@@ -52,8 +66,10 @@ class EncoderSection(Strict):
 class CropSection(Strict):
     """Random resized crops of one size."""
 
-    count: int = Field(default=2, ge=0)
-    size: int | None = Field(default=None, gt=0)  # pixels; None: image_size for global crops, 3/7 of it for local ones
+    count: int = Field(default=2, ge=0, le=1000)
+    size: int | None = Field(
+        default=None, gt=0, le=16384
+    )  # pixels; None: image_size for global crops, 3/7 of it for local ones
     scale: Range = (0.25, 1.0)  # share of the image's area
     ratio: Positive = (3 / 4, 4 / 3)  # width / height
 
@@ -172,8 +188,8 @@ class OptimSection(Strict):
 class TrainSection(Strict):
     """The training loop."""
 
-    epochs: float = Field(default=100, gt=0)
-    batch_size: int = Field(default=256, gt=0)  # images per optimizer step, over all processes and accumulation
+    epochs: float = Field(default=100, gt=0, le=1e6)
+    batch_size: int = Field(default=256, gt=0, le=1_000_000)  # images per step, over processes and accumulation
     accumulate: int = Field(default=1, gt=0)  # micro-batches per step and process
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"

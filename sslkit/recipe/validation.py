@@ -1,6 +1,7 @@
 """Values as a section of a recipe, with an error of one line that names the key."""
 
 from collections.abc import Sequence
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from sslkit.errors import UsageError, did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
+SHORT = Repr()  # of a value, for a message of one line
 
 
 def validated(model: type[M], data: Any, where: str = "") -> M:
@@ -26,9 +28,10 @@ def validated(model: type[M], data: Any, where: str = "") -> M:
             last = str(first["loc"][-1])
             hint = did_you_mean(last, known, path.removesuffix(last))
             raise UsageError(f"unknown key '{path}' in the recipe: {hint}") from None
-        raise UsageError(
-            f"{path} in the recipe: {first['msg'].lower().replace('tuple', 'list')}, not {first['input']!r}"
-        ) from None
+        what = first["msg"].lower().replace("tuple", "list")
+        if first["type"] == "model_type":
+            what = "expected a section of keys"
+        raise UsageError(f"{path} in the recipe: {what}, not {SHORT.repr(first['input'])}") from None
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[Any]) -> list[str]:

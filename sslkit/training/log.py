@@ -48,7 +48,7 @@ class Meter:
 def append(path: Path, row: Mapping[str, Any]) -> None:
     """Add one line to a metrics file; JSON has no number for what is not finite, so that becomes null."""
     row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-    with path.open("a") as handle:
+    with path.open("a", encoding="utf-8") as handle:
         handle.write(json.dumps(row) + "\n")
 
 
@@ -56,7 +56,7 @@ def rewind(path: Path, step: int) -> None:
     """Drop the lines after a step, which a resumed run will write again, and a torn last line."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text().splitlines() if _step(line) <= step]
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
     with atomic(path, "w") as handle:
         handle.writelines(line + "\n" for line in kept)
 

@@ -1,6 +1,7 @@
 """The one training loop: batch, loss, backward, clip, step, EMA, log. Every method runs through it."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -157,7 +158,8 @@ class Trainer:
             self.tell(row)
         bar.set_postfix_str(
             f"epoch {at.epoch:.1f}/{at.epochs:g}, loss {row.get('loss', math.nan):.3f}, "
-            f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data"
+            f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data",
+            refresh=False,
         )
 
     def _due(self, every_epochs: float, steps: int) -> bool:
@@ -231,4 +233,7 @@ class Trainer:
 
     def _bar(self) -> tqdm:
         hidden = self.quiet or not self.world.leads
-        return tqdm(total=self.total, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True)
+        # A log file, unlike a terminal, keeps every state of the bar.
+        pause = 0.1 if sys.stderr.isatty() else 30.0
+        shape = {"initial": self.step, "unit": "step", "dynamic_ncols": True, "mininterval": pause}
+        return tqdm(total=self.total, disable=hidden, **shape)

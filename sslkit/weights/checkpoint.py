@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sslkit.errors import SslkitError
-from sslkit.files import read_json
+from sslkit.files import printable, read_json
 
 DEEPEST = 16  # mappings in each other; published checkpoints have up to 5
 # What published training checkpoints hold next to tensors: plain data, whose construction runs no code.
@@ -84,7 +84,9 @@ def read_checkpoint(path: Path) -> Any:
         raise SslkitError(f"{path} is a program, not weights, and code in a file is never run: use encoder.safetensors")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            # safetensors maps the file, but only opens paths in UTF-8.
+            named = str(path) == printable(str(path))
+            return safetensors.torch.load_file(path) if named else safetensors.torch.load(path.read_bytes())
         with torch.serialization.safe_globals(HARMLESS):
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

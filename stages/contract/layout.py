@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import read_json, write_json
+from sslkit.files import printable, read_json, write_json
 from stages.contract.stage import Stage, recorded, stage_of
 
 DATA, PRETRAIN, FEATURES = "data", "pretrain", "features"  # folders whose files other stages read by name
@@ -74,7 +74,7 @@ class Run:
         """
         given = self.trained.path.as_posix()
         name = self.trained.path.resolve().name if self.trained.path.is_absolute() or given == "." else given
-        return name if self.trained.path == self.path else f"{name} on {self.path.name}"
+        return printable(name if self.trained.path == self.path else f"{name} on {self.path.name}")
 
     def transfers(self) -> list["Run"]:
         """The runs below ``on/``, by name."""

@@ -1,9 +1,35 @@
 """Results to standard output, remarks to standard error."""
 
+import codecs
+import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from sslkit.files import printable
+
+PLAIN = {"±": "+-", "…": "...", "·": "-", "→": "->"}  # for terminals that have ASCII only
+
+
+def fit_any_terminal() -> None:
+    """Let standard output and error take every text, in ASCII terminals, and be there where a service closed them."""
+    codecs.register_error("plain", _plain)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[bytes, int]:
+    """What stands for characters that the stream's encoding lacks: bytes of a file name as Latin-1, or plain signs."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = "".join(PLAIN.get(c, printable(c)) for c in error.object[error.start : error.end])
+    return text.encode(error.encoding, "replace"), error.end
 
 
 def say(message: str) -> None:

@@ -29,14 +29,14 @@ def names() -> list[str]:
 
 def describe(path: Path) -> str:
     """A recipe in one line: the first comment of its file."""
-    with path.open() as handle:
+    with path.open(encoding="utf-8", errors="replace") as handle:
         first = next((line for line in handle if line.strip()), "")
     return first.lstrip("# ").rstrip() if first.startswith("#") else ""
 
 
 def about_order(paths: Sequence[Path]) -> str:
     """A remark where a scale stands before a method: what it says about heads that come later is lost; else empty."""
-    from sslkit.recipe.merging import read
+    from sslkit.recipe.reading import read
 
     scales = [not {"method", "objectives"} & read(path).keys() for path in paths]
     if not any(first and not second for first, second in pairwise(scales)):

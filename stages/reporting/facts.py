@@ -32,7 +32,7 @@ class RunFacts(Member):
     @cached_property
     def recipe_text(self) -> str:
         """The recipe as it is on disk; empty without one."""
-        return self.run.recipe.read_text() if self.recipe and self.run.recipe.exists() else ""
+        return self.run.recipe.read_text(encoding="utf-8") if self.recipe and self.run.recipe.exists() else ""
 
     @cached_property
     def log(self) -> list[Result]:

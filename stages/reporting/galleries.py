@@ -67,4 +67,4 @@ def _pages(facts: RunFacts, stage: StageResult, out: Path) -> list[tuple[str, st
     if not isinstance(page, str) or not (stage.folder / page).is_file():
         return []
     relative = os.path.relpath((stage.folder / page).resolve(), out.resolve().parent)
-    return [(f"{facts.name}: {stage.title}", quote(relative.replace(os.sep, "/")))]
+    return [(f"{facts.name}: {stage.title}", quote(os.fsencode(relative.replace(os.sep, "/"))))]

@@ -45,7 +45,11 @@ class ImageNet32(Source):
                     np.save(handle, labels)
             self._labels[split] = np.load(kept)
         names = self._root / "map_clsloc.txt"  # lines of "wnid number name"
-        lines = [line.split() for line in names.read_text().splitlines() if line.strip()] if names.exists() else []
+        lines = (
+            [line.split() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if names.exists()
+            else []
+        )
         named = {int(line[1]): line[0] for line in lines}
         self.classes = [named.get(i + 1, str(i + 1)) for i in range(CLASSES)]
 

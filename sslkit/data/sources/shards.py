@@ -7,6 +7,7 @@ the samples are packed in shuffled order; local ones are read where they lie.
 
 import glob
 import hashlib
+import os
 import re
 import tarfile
 from collections import Counter
@@ -181,7 +182,7 @@ def _globbed(pattern: str) -> list[str]:
 
 
 def _fetched(url: str, scratch: Path) -> Path:
-    copy = scratch / f".{hashlib.sha256(url.encode()).hexdigest()[:16]}.tar"
+    copy = scratch / f".{hashlib.sha256(os.fsencode(url)).hexdigest()[:16]}.tar"
     if not copy.exists():
         from webdataset.gopen import gopen
 

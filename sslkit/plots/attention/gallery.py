@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslkit.files import atomic
+from sslkit.files import atomic, printable
 from sslkit.plots.attention import slider
 from sslkit.plots.attention.contents import GalleryContents
 from sslkit.plots.attention.maps import MAX_COLUMNS, draw_sheet, percent
@@ -49,7 +49,7 @@ def draw_gallery(
     control = slider.control(contents.keep, percent(contents.keep))
     title = f"Attention of {contents.reader.encoder.spec.arch}"
     with atomic(folder / "index.html") as handle:
-        handle.write(render(title, [*about, *contents.legend()], [*top, *sections], control, tab).encode())
+        handle.write(printable(render(title, [*about, *contents.legend()], [*top, *sections], control, tab)).encode())
     maps = images[0].main.maps
     results = {"images": len(images), "heads": maps.shape[0], "patches": maps[0].numel(), "page": "index.html"}
     against = {"against": matching.as_json()} if matching else {}

@@ -1,6 +1,7 @@
 """The page of attention maps: one HTML file that works offline, in light and dark, and without its script."""
 
 import html
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -61,7 +62,7 @@ def render_section(section: ImageSection) -> str:
     note = f"<p>{html.escape(tight(section.note))}</p>" if section.note else ""
     parts = [f"<section>\n<h2>{html.escape(section.name)}</h2>{note}"]
     parts += [_group(section.name, group) for group in section.groups]
-    parts.append(f'<p><a href="{quote(section.sheet)}">As one picture</a></p>\n</section>')
+    parts.append(f'<p><a href="{quote(os.fsencode(section.sheet))}">As one picture</a></p>\n</section>')
     return "\n".join(parts)
 
 

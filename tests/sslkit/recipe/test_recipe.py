@@ -57,7 +57,7 @@ def test_a_recipe_says_what_it_is_how_to_run_it_and_what_to_expect(name):
         ("method=may", "did you mean 'mae'?"),
         ("method={name: mae, decoder: {widht: 3}}", "did you mean 'method.decoder.width'?"),
         ("nonsense", "sets nothing"),
-        ("a=[", "not a YAML value"),
+        ("a=[", "not valid YAML"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_says_so(assignment, message):
