@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image
 
 SIDE = 12
-VOC_COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 
 
 def photo(path: Path, tint: int = 0) -> None:
@@ -25,9 +24,9 @@ def mask(path: Path, pixels: np.ndarray, palette: bool = False) -> None:
     image.save(path)
 
 
-def squares(*values: int, dtype: type = np.uint8) -> np.ndarray:
-    """A mask with a square of 4 x 4 pixels of each value, on 0."""
-    pixels = np.zeros((SIDE, SIDE), dtype)
+def squares(*values: int, dtype: type = np.uint8, around: int = 0) -> np.ndarray:
+    """A mask with a square of 4 x 4 pixels of each value."""
+    pixels = np.full((SIDE, SIDE), around, dtype)
     for i, value in enumerate(values):
         top, left = 4 * (i // 3), 4 * (i % 3)
         pixels[top : top + 4, left : left + 4] = value

@@ -40,6 +40,7 @@ class MaskFolder:
     digest: str  # SHA-256 of names and contents
     remarks: Sequence[str]  # for the user, on what was recognised and what was left out
     object_masks: Sequence[Path] = field(default_factory=tuple)  # of single objects, for each photo; empty without
+    object_reader: MaskReader | None = None
 
     @property
     def classes(self) -> Sequence[str]:
@@ -94,10 +95,9 @@ class MaskFolder:
 
     def read_objects(self, i: int) -> np.ndarray | None:
         """See ``Photos``."""
-        if not self.object_masks:
+        if self.object_reader is None:
             return None
-        path = self.object_masks[i]
-        values, labels = np.unique(read_pixels(path)[0], return_inverse=True)
+        values, labels = np.unique(self.object_reader.read(self.object_masks[i]), return_inverse=True)
         known = (values != 0) & (values != OBJECT_VOID)
         numbers = np.where(known, known.cumsum(), np.where(values == 0, 0, UNKNOWN))
         return numbers[labels].reshape(labels.shape)
@@ -125,12 +125,15 @@ def open_folder(found: MaskedSet, options: MaskOptions | None = None, count: int
     pairs = [(found.pairs.photos[name], found.pairs.masks[name]) for name in names]
     masks = [mask for _, mask in pairs]
     meaning = meaning_of(masks)
-    reader = open_masks(masks, options.table or (meaning.table if meaning else None))
+    table = meaning.table if meaning else None
+    reader = open_masks(masks, options.table or table)
     values = choose_values(reader, meaning, options, masks)
     took = [found.took, f"photos: those of {found.listed}" if found.listed else "", found.pairs.took, *values.took]
     objects = [found.objects[name] for name in names] if found.objects else []
+    numbers = open_masks(objects, table) if objects else None
     digest = _digest(names, pairs, objects, reader)
-    return MaskFolder(pairs, names, values, reader, digest, [*filter(None, took), *remarks, *values.remarks], objects)
+    remarks = [*filter(None, took), *remarks, *values.remarks]
+    return MaskFolder(pairs, names, values, reader, digest, remarks, objects, numbers)
 
 
 def _digest(

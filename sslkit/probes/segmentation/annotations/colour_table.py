@@ -3,7 +3,8 @@
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ class ColourTable:
     colours: Sequence[int]  # 0xRRGGBB
     names: Sequence[str]
 
+    def fits(self, seen: Collection[int]) -> bool:
+        """Whether it has most of the colours that were seen in masks."""
+        return 2 * len(set(seen) & set(self.colours)) >= len(seen)
+
 
 def read_table(path: Path) -> ColourTable:
     """Read a table of colours: three numbers from 0 to 255 or ``#rrggbb`` in a row, and a name before or after.
@@ -47,17 +52,15 @@ def read_table(path: Path) -> ColourTable:
     return ColourTable(path.name, list(first), [name or f"#{colour:06x}" for colour, name in first.items()])
 
 
-def find_table(masks: Path, up: int = 2) -> ColourTable | None:
-    """The table next to masks, or in one of the folders above; None where there is none."""
-    folder = masks.parent
+def find_table(folder: Path, seen: Collection[int], up: int = 2) -> ColourTable | None:
+    """The table that fits the colours of masks, in their folder or in one of the folders above; None without one."""
     for _ in range(up + 1):
         files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and LIKELY.search(p.stem)]
         for path in files:
             if path.is_file() and path.stat().st_size < MOST_BYTES:
-                try:
-                    return read_table(path)
-                except SslkitError:
-                    continue  # another kind of file with such a name
+                with suppress(SslkitError):  # another kind of file with such a name
+                    if (table := read_table(path)).fits(seen):
+                        return table
         folder = folder.parent
     return None
 

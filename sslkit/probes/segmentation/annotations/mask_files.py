@@ -51,10 +51,11 @@ def open_masks(masks: Sequence[Path], table: ColourTable | None) -> MaskReader:
     if colour:
         # Some of them may be grey or have a palette: then it is their colours that count.
         found = [one if one[1] else _counted(path, True) for one, path in zip(found, masks, strict=True)]
-        table = table or find_table(masks[0])
     total = Counter[int]()
     for counts, _ in found:
         total.update(counts)
+    if colour and table is None:
+        table = find_table(masks[0].parent, total)
     seen = SeenPixels(not colour, np.array(sorted(total), np.int64), table)
     encodings = registry.load_all(PACKAGE).values()
     kind = max((one for one in encodings if one.recognise(seen)), key=lambda one: one.specific)

@@ -71,11 +71,13 @@ def choose_values(
     if options.table and not reader.colour:
         names = dict(enumerate(options.table.names))
     typed = None if options.void is None else _typed("--void", options.void, names)
-    void = typed if typed is not None else encoding.void if meaning is None or meaning.void is None else meaning.void
+    usual = encoding.void if meaning is None or meaning.void is None else meaning.void
+    void = usual if typed is None else typed
+    absent = sorted((typed or frozenset()) - reader.counts.keys())
     void = frozenset(value for value in reader.counts if value in void or value < 0)
     present = np.array(sorted(reader.counts), np.int64)
     left = present[~np.isin(present, list(void))] if typed is not None else present[present >= 0]
-    unnamed = not names or (reader.colour and encoding.seen.table is None)
+    unnamed = options.background is None and (not names or (reader.colour and encoding.seen.table is None))
     two = unnamed and 0 < len(left) <= 2 and (left[0] == 0 or len(left) == 1)
     if two:
         void = void if typed is not None else frozenset(value for value in void if value < 0)
@@ -84,6 +86,7 @@ def choose_values(
         raise SslkitError(f"no mask in {masks[0].parent} has an object: every pixel is 0 or void")
     took = [meaning.source] if meaning else []
     took += [encoding.took] if encoding.took else []
+    took += [f"no mask holds {', '.join(map(str, absent))}, given by --void"] if absent else []
     if two:
         return MaskValues(np.array([0, known.max()]), ["background", "object"], [1], True, void, took=took)
     background = meaning.background if meaning else encoding.background

@@ -36,7 +36,7 @@ class Colours(MaskEncoding):
         self.took = f"colours of {len(table.colours)} classes by {table.source}"
         self._order = np.argsort(table.colours)
         self._sorted = np.array(table.colours)[self._order]
-        if np.isin(seen.colours, self._sorted).mean() < 0.5:
+        if not table.fits(seen.colours.tolist()):
             raise SslkitError(
                 f"the masks' colours are not those of {table.source}, which lacks {self._missing(seen.colours)}: "
                 "name the right table by --palette FILE"
