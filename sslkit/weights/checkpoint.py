@@ -30,6 +30,12 @@ HARMLESS = [
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
 ]
 
+# What lies where weights should, by its first bytes.
+NOT_WEIGHTS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS; fetch the file that it stands for with `git lfs pull`",
+    b"<": "it is a web page, perhaps a login or an error; download the file again",
+}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -80,6 +86,11 @@ def read_checkpoint(path: Path) -> Any:
     """
     if not path.is_file():
         raise SslkitError(f"no checkpoint at {path}: --weights takes a FILE, a RUN, timm:NAME, or random, or pixels")
+    with path.open("rb") as handle:
+        start = handle.read(64).lstrip()
+    for sign, what in NOT_WEIGHTS.items():
+        if start.startswith(sign):
+            raise SslkitError(f"{path} holds no weights: {what}")
     if _is_program(path):
         raise SslkitError(f"{path} is a program, not weights, and code in a file is never run: use encoder.safetensors")
     try:

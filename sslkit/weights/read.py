@@ -89,6 +89,7 @@ def load_checkpoint(encoder: Encoder, file: Path | Checkpoint) -> Coverage:
     source = filtered = found.layout.to_timm(found.state)
     remarks = list(found.remarks)
     if encoder.vit:
+        _check_resampled(name, source)
         filtered, resampling = resample_positions(name, source, encoder)
         remarks += resampling
     _check_filled(name, encoder.spec.arch, f"read as {found.layout.title}, {_looks_like(source)}", filtered, target)
@@ -119,7 +120,11 @@ def spec_of(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
         spec = found.layout.spec(checkpoint.about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SslkitError(f"the description next to {checkpoint.name} is not one of a model ({error!r})") from error
-    return (spec, []) if spec else spec_of_shapes(found.layout.to_timm(found.state))
+    if spec:
+        return spec, []
+    state = found.layout.to_timm(found.state)
+    _check_resampled(checkpoint.name, state)
+    return spec_of_shapes(state)
 
 
 def unwrapped(checkpoint: Checkpoint, target: Collection[str]) -> Unwrapped:
@@ -185,6 +190,23 @@ def _check_tensors(name: str, found: Unwrapped, target: Mapping[str, Tensor]) ->
         else:
             continue
         raise SslkitError(f"{name} cannot be used: its tensor {found.prefix}{key} {what}")
+
+
+def _check_resampled(name: str, source: Mapping[str, Tensor]) -> None:
+    """Refuse shapes that no ViT has in the two tensors that are resampled, before they are."""
+    patch, positions = source.get("patch_embed.proj.weight"), source.get("pos_embed")
+    wrong = None
+    if patch is not None and (0 in patch.shape or not (patch.ndim == 2 or _is_kernel(patch))):
+        wrong = ("patch_embed.proj.weight", patch, "(width, channels, patch, patch)")
+    elif positions is not None and (0 in positions.shape or positions.ndim != 3):
+        wrong = ("pos_embed", positions, "(1, tokens, width)")
+    if wrong:
+        key, tensor, shape = wrong
+        raise SslkitError(f"{name} cannot be used: its {key} has the shape {tuple(tensor.shape)}, not {shape}")
+
+
+def _is_kernel(patch: Tensor) -> bool:
+    return patch.ndim == 4 and patch.shape[2] == patch.shape[3]
 
 
 def _check_filled(

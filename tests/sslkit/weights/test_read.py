@@ -15,7 +15,8 @@ from tiny_encoders import DINOV2, TINY, assert_same, fresh, under
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import SslkitError
-from sslkit.weights.read import load_checkpoint, load_encoder
+from sslkit.weights.checkpoint import open_checkpoint
+from sslkit.weights.read import load_checkpoint, load_encoder, spec_of
 
 ORACLE = FIXTURES / "vit_dino_tiny16.npz"
 
@@ -227,6 +228,43 @@ def test_positions_that_are_no_square_are_refused(tmp_path):
     state = fresh().model.state_dict()
     state["pos_embed"] = torch.zeros(1, 1 + 12, 24)
     assert "no square grid" in refused(tmp_path, state)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("pos_embed", lambda v: v[:, :0]),
+        ("pos_embed", lambda v: v[0]),
+        ("pos_embed", lambda v: v[None]),
+        ("patch_embed.proj.weight", lambda v: v[:, :, :0]),
+        ("patch_embed.proj.weight", lambda v: v[..., :4]),
+        ("patch_embed.proj.weight", lambda v: v[..., None]),
+        ("patch_embed.proj.weight", lambda v: torch.tensor(1.0)),
+    ],
+)
+def test_shapes_that_no_vit_has_are_refused(key, change, tmp_path):
+    state = Encoder(TINY).model.state_dict()
+    said = refused(tmp_path, {**state, key: change(state[key])}, TINY)
+    assert f"its {key} has the shape" in said
+    with pytest.raises(SslkitError, match="has the shape"):
+        spec_of(open_checkpoint(tmp_path / "checkpoint.pth"))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"), (b"<!doctype html>", "web page")],
+)
+def test_what_is_downloaded_instead_of_weights_is_named(content, what, tmp_path):
+    for name in ("weights.pth", "weights.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SslkitError, match=what):
+            load_checkpoint(Encoder(TINY), tmp_path / name)
+
+
+def test_a_path_that_is_not_utf8_is_opened(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.safetensors")
+    path.write_bytes(safetensors.torch.save(Encoder(TINY).model.state_dict()))
+    assert load_checkpoint(Encoder(TINY), path).missing == []
 
 
 def test_an_exported_graph_is_named(tmp_path):
