@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslkit.errors import UsageError
+from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result
 from stages.inputs.photo_folders import PLAIN, as_variant
 from stages.options.masked_photos import MaskedPhotoOptions
@@ -35,7 +35,9 @@ def open_photos(options: MaskedPhotoOptions, data: Path | None) -> "MaskFolder |
         )
     if options.split is not None and options.dataset is None:
         raise UsageError("--split NAME chooses a part of --dataset DIR; for two folders, name those of the split")
-    alone = [f"--{name}" for name in ("list", "palette", "background") if getattr(options, _field(name)) is not None]
+    alone = [
+        f"--{name}" for name in ("list", "palette", "void", "background") if getattr(options, _field(name)) is not None
+    ]
     if not own:
         if alone:
             raise UsageError(f"{' and '.join(alone)} requires --images DIR --masks DIR, or --dataset DIR")
@@ -54,6 +56,8 @@ def open_photos(options: MaskedPhotoOptions, data: Path | None) -> "MaskFolder |
         assert options.masks is not None
         found = MaskedSet(pair(options.images, options.masks))
     if options.listed is not None:
+        if not options.listed.is_file():
+            raise SslkitError(f"--list {options.listed} is not a file")
         found = replace(found, listed=options.listed)
     table = read_table(options.palette) if options.palette else None
     said = MaskOptions(options.binary, options.void, options.background, table)

@@ -152,7 +152,7 @@ def test_options_that_do_not_go_together(run, two_sets, tmp_path, sslkit):
     assert "--split NAME chooses a part of --dataset" in fails(*folders, "--split", "val")
     assert "--list and --palette requires" in fails("--list", "x.txt", "--palette", "y.csv")
     assert "--void road is neither a value nor a class" in fails(*folders, "--void", "road")
-    assert "nowhere.txt does not exist" in fails(*folders, "--list", tmp_path / "nowhere.txt", code=1)
+    assert "nowhere.txt is not a file" in fails(*folders, "--list", tmp_path / "nowhere.txt", code=1)
     (tmp_path / "empty.txt").write_text("\n")
     assert "empty.txt is empty" in fails(*folders, "--list", tmp_path / "empty.txt", code=1)
     assert "has 2 folders of masks" in fails("--dataset", _with(two_sets, "gt"), code=1)

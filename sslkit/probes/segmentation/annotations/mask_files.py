@@ -14,6 +14,7 @@ from sslkit.errors import SslkitError
 from sslkit.probes.segmentation.annotations.colour_table import ColourTable, find_table
 from sslkit.probes.segmentation.annotations.encodings.base import PACKAGE, MaskEncoding, SeenPixels
 
+FEW = 1 << 16  # values from 0
 MOST_COLOURS = 1 << 16  # more in one set are no classes, and not worth counting
 
 
@@ -84,12 +85,12 @@ def read_pixels(path: Path, colour: bool = False) -> tuple[np.ndarray, bool]:
         raise SslkitError(f"{path} cannot be read as a mask ({str(error).splitlines()[0][:80]})") from error
     if pixels.dtype.kind == "f" and not (pixels == np.round(pixels)).all():
         raise SslkitError(f"{path} holds fractions: save masks as grey or palette images of class numbers")
-    pixels = pixels.astype(np.int64)
     if pixels.ndim == 2:
-        return pixels, False
+        return pixels.astype(np.int64), False
     pixels = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels  # without alpha
     if not colour and (pixels == pixels[..., :1]).all():
-        return pixels[..., 0], False
+        return pixels[..., 0].astype(np.int64), False
+    pixels = pixels.astype(np.int64)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], True
 
 
@@ -100,7 +101,12 @@ def brightness(pixels: np.ndarray) -> np.ndarray:
 
 def _counted(path: Path, colour: bool = False) -> tuple[dict[int, int], bool]:
     pixels, coloured = read_pixels(path, colour)
-    values, counts = np.unique(pixels, return_counts=True)
+    if 0 <= pixels.min() <= pixels.max() < FEW:
+        counts = np.bincount(pixels.ravel())  # many times faster than sorting
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(pixels, return_counts=True)
     if coloured and len(values) > MOST_COLOURS:
         raise SslkitError(
             f"{path} is in {len(values)} colours, as a photo: masks have a colour or number for each class"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sslkit.data.prepare.formats import readable, what_is_there
+from sslkit.data.prepare.formats import advice, kinds, readable, what_is_there
 from sslkit.errors import SslkitError
 
 SAMPLE = 30  # masks whose names suggest how they are paired
@@ -44,7 +44,7 @@ class Pairs:
     photos: Mapping[str, Path]
     masks: Mapping[str, Path]
     took: str = ""  # how the names agree, where they are not equal
-    others: Sequence[str] = field(default_factory=tuple)  # remarks on masks of other kinds
+    others: Sequence[str] = field(default_factory=tuple)  # remarks on other files
     strays: Sequence[Path] = field(default_factory=tuple)  # masks without a photo
 
 
@@ -56,6 +56,8 @@ def pair(images: Path, masks: Path, options: tuple[str, str] = ("--images", "--m
     """
     photos, drawn = image_files(images, options[0]), image_files(masks, options[1])
     together = images.resolve() == masks.resolve()
+    left = [] if together else left_out(images, photos)
+    left += left_out(masks, drawn)
     if together:
         photos, drawn = _by_format(photos, drawn)
     else:
@@ -69,7 +71,8 @@ def pair(images: Path, masks: Path, options: tuple[str, str] = ("--images", "--m
         counts = {rule: count for rule, count in counts.items() if _credible(rule, count, found, wanted)}
         if counts:
             best = max(counts, key=lambda rule: (counts[rule], *_preferred(rule)))
-            return _paired(found, wanted, best, [rule[1] for rule in counts if rule[0] == best[0] and rule != best])
+            others = [rule[1] for rule in counts if rule[0] == best[0] and rule != best]
+            return _paired(found, wanted, best, others, left)
     raise SslkitError(
         f"no photo in {images} has a mask of the same name in {masks}: "
         f"their first files are {photos[0].name if photos else 'none'} and {drawn[0].name if drawn else 'none'}"
@@ -89,6 +92,18 @@ def image_files(folder: Path, option: str) -> list[Path]:
     if found := [path for path in files if path.suffix.lower() in suffixes]:
         return found
     raise SslkitError(f"No images found in {folder} ({what_is_there(path.name for path in files)})")
+
+
+def left_out(folder: Path, images: Sequence[Path]) -> list[str]:
+    """A remark on the files below a folder that are no images, by kind; none if there are none."""
+    used = set(images)
+    others = [path.name for path in folder.rglob("*") if path.is_file() and path not in used and path.name[0] != "."]
+    found = kinds(others)
+    if not found:
+        return []
+    files = "1 file" if len(others) == 1 else f"{len(others)} files"
+    counts = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
+    return ["; ".join([f"{files} left out in {folder.name}: {counts}", *advice(found)])]
 
 
 def named(names: Sequence[str], most: int = 3) -> str:
@@ -204,7 +219,7 @@ def _preferred(rule: Rule) -> tuple[bool, bool, int]:
     return not length, not any(word in str(rule[1]).lower() for word in AVOIDED), -length
 
 
-def _paired(photos: _Names, masks: _Names, rule: Rule, others: Sequence[Naming]) -> Pairs:
+def _paired(photos: _Names, masks: _Names, rule: Rule, others: Sequence[Naming], left: Sequence[str]) -> Pairs:
     """The pairs of a rule, and what it leaves out."""
     found, wanted = photos.by_core(rule[0]), masks.by_core(rule[1])
     names = {core: photos.name(path) for core, path in found.items()}
@@ -222,7 +237,7 @@ def _paired(photos: _Names, masks: _Names, rule: Rule, others: Sequence[Naming])
         {names[core]: path for core, path in found.items() if path not in drawn} | lonely,
         {names[core]: path for core, path in wanted.items() if core in names},
         f"photo {rule[0]} has the mask {rule[1]}" if rule[0] != rule[1] else "",
-        remarks,
+        [*remarks, *left],
         [path for path in masks.files if path not in used and path not in mine]
         + [path for core, path in wanted.items() if core not in names],
     )

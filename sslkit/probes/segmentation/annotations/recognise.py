@@ -33,7 +33,8 @@ def find_dataset(root: Path, split: str) -> MaskedSet:
     titles = ", ".join(layout.title for layout in _layouts())
     there = named(sorted(path.name for path in root.iterdir()), 6) or "nothing"
     raise SslkitError(
-        f"{root} is not laid out as {titles} are (it holds {there}): name the two folders by --images DIR --masks DIR"
+        f"{root} is not laid out as {titles} are (it holds {there}): name the folders of photos and of masks, or the "
+        "one that holds both, by --images DIR --masks DIR"
     )
 
 

@@ -66,44 +66,41 @@ def choose_values(
     """
     if options.binary:
         return _cut(reader)
-    encoding = reader.encoding
+    encoding, where = reader.encoding, masks[0].parent
     names = {**encoding.classes, **(meaning.classes if meaning else {})}
     if options.table and not reader.colour:
         names = dict(enumerate(options.table.names))
     typed = None if options.void is None else _typed("--void", options.void, names)
     usual = encoding.void if meaning is None or meaning.void is None else meaning.void
-    void = usual if typed is None else typed
-    absent = sorted((typed or frozenset()) - reader.counts.keys())
-    void = frozenset(value for value in reader.counts if value in void or value < 0)
-    present = np.array(sorted(reader.counts), np.int64)
-    left = present[~np.isin(present, list(void))] if typed is not None else present[present >= 0]
-    unnamed = options.background is None and (not names or (reader.colour and encoding.seen.table is None))
-    two = unnamed and 0 < len(left) <= 2 and (left[0] == 0 or len(left) == 1)
-    if two:
-        void = void if typed is not None else frozenset(value for value in void if value < 0)
-    known = left if two else left[~np.isin(left, list(void))]
-    if not len(known) or (unnamed and not known.any()):
-        raise SslkitError(f"no mask in {masks[0].parent} has an object: every pixel is 0 or void")
-    took = [meaning.source] if meaning else []
+    void = frozenset(value for value in reader.counts if value in (usual if typed is None else typed) or value < 0)
+    took = [f"values: {meaning.source}"] if meaning else []
+    if absent := sorted((typed or frozenset()) - reader.counts.keys()):
+        took.append(f"no mask holds {', '.join(map(str, absent))}, given by --void")
+
+    # Two values, one of them 0, are an object and its background; 255 is void by convention only among others.
+    present = np.array(sorted(value for value in reader.counts if value >= 0 and not (typed and value in typed)))
+    nameless = not names or (reader.colour and encoding.seen.table is None)
+    if nameless and options.background is None and 0 < len(present) <= 2 and (present[0] == 0 or len(present) == 1):
+        if not present.any():
+            raise SslkitError(f"no mask in {where} has an object: every pixel is 0 or void")
+        ignored = void if typed else frozenset(value for value in void if value < 0)
+        return MaskValues(np.array([0, present.max()]), ["background", "object"], [1], True, ignored, took=took)
+
     took += [encoding.took] if encoding.took else []
-    took += [f"no mask holds {', '.join(map(str, absent))}, given by --void"] if absent else []
-    if two:
-        return MaskValues(np.array([0, known.max()]), ["background", "object"], [1], True, void, took=took)
+    known = present[~np.isin(present, list(void))]
     background = meaning.background if meaning else encoding.background
     if options.background is not None:
         background = next(iter(_typed("--background", options.background, names)), None)
     objects = np.flatnonzero(known != (UNKNOWN if background is None else background)).tolist()
     if not objects:
-        raise SslkitError(f"no mask in {masks[0].parent} has an object: every pixel is background or void")
+        raise SslkitError(f"no mask in {where} has an object: every pixel is background or void")
     remarks = [
         *_about_void(reader, void, names, typed is not None),
         *_about_background(background, known, options.background is not None),
-        *_about_borders(reader, masks, void, background, names),
-        *_about_soft_edges(reader),
+        *(_about_soft_edges(reader) or _about_borders(reader, masks, void, background, names)),
     ]
-    return MaskValues(
-        known, [names.get(v) or str(v) for v in known.tolist()], objects, False, void, None, took, remarks
-    )
+    classes = [names.get(value) or str(value) for value in known.tolist()]
+    return MaskValues(known, classes, objects, False, void, None, took, remarks)
 
 
 def _cut(reader: MaskReader) -> MaskValues:

@@ -3,6 +3,7 @@
 The splits may be in both (``images/val`` and ``masks/val``) or around both (``val/images`` and ``val/masks``).
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,10 +35,16 @@ class TwoFolders(MaskLayout):
     @classmethod
     def recognise(cls, folders: Mapping[str, Path]) -> bool:
         """By the names of folders, here or in the folders of splits."""
-        return _complete(folders) or any(_complete(below(path)) for path in folders.values() if split_named(path.name))
+        inner = (below(path) for path in folders.values() if split_named(path.name))
+        return bool(_complete(folders) or _by_last_word(folders) or any(map(_complete, inner)))
 
     def find(self, root: Path, folders: Mapping[str, Path], split: str) -> MaskedSet:
         """The split, or everything where there are no splits."""
+        if sets := not _complete(folders) and _by_last_word(folders):
+            named_so = [first for first in sets if len(sets) == 1 or split_named(first) == split]
+            if not named_so:
+                raise SslkitError(f"{root} has no {split}: it has {named(list(sets), 6)}; choose by --split")
+            folders = sets[named_so[0]]
         if not _complete(folders):
             around = [path for path in folders.values() if split_named(path.name) and _complete(below(path))]
             folders = below(split_folder(around, split))
@@ -68,6 +75,15 @@ def below(folder: Path) -> dict[str, Path]:
 
 def _complete(folders: Mapping[str, Path]) -> bool:
     return bool(_named(folders, PHOTOS) and _named(folders, MASKS))
+
+
+def _by_last_word(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """Folders such as ``train_images`` and ``train_masks`` as ``images`` and ``masks`` of ``train``, where both are."""
+    sets: dict[str, dict[str, Path]] = {}
+    for name, path in folders.items():
+        first, _, last = re.sub(r"[-_ ]", " ", name).rpartition(" ")
+        sets.setdefault(first, {})[last] = path
+    return {first: found for first, found in sets.items() if first and _complete(found)}
 
 
 def _named(folders: Mapping[str, Path], names: list[str]) -> list[str]:

@@ -197,6 +197,8 @@ def test_segnets_camvid_has_numbers(tmp_path):
         ("Images", "ground_truth_mask"),  # ECSSD
         ("images", "annotations/trimaps"),  # Oxford-IIIT Pet
         ("img", "labels"),  # and boxes in annotations/*.xml
+        ("DUTS-TE-Image", "DUTS-TE-Mask"),
+        ("val_images", "val_masks"),
     ],
 )
 def test_two_folders_with_or_without_splits(tmp_path, photos, masks):
@@ -204,11 +206,14 @@ def test_two_folders_with_or_without_splits(tmp_path, photos, masks):
         photo(tmp_path / photos / f"{i}.jpg")
         mask(tmp_path / masks / f"{i}.png", squares(1, 2))
         photo(tmp_path / photos.replace("val", "train") / f"{i}.jpg")
+        photo(tmp_path / masks.replace("val", "train") / f"{i}.png") if "val" in masks else None
     (tmp_path / "annotations/xmls").mkdir(parents=True, exist_ok=True)
+    (tmp_path / photos / "notes.xml").touch()
     found = opened(tmp_path)
     assert list(found.names) == ["0", "1"]
     assert list(found.classes) == ["0", "1", "2"]
     assert f"photos of {photos} with masks of {masks}" in found.remarks[0]
+    assert f"1 file left out in {Path(photos).name}: 1 .xml" in found.remarks
 
 
 def test_what_cannot_be_told_is_said(tmp_path):

@@ -127,6 +127,13 @@ def test_colours_without_a_table_are_classes_and_black_is_none(tmp_path):
         opened(tmp_path, table=read_table(other))
 
 
+def test_red_on_black_is_binary(tmp_path):
+    written(tmp_path, coloured(squares(1), COLOURS))
+    found = opened(tmp_path)
+    assert found.binary
+    assert not found.remarks
+
+
 def test_palette_images_among_coloured_ones_count_by_their_colours(tmp_path):
     written(tmp_path, coloured(squares(1, 2), COLOURS))
     photo(tmp_path / "images/1.png")
