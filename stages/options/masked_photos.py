@@ -64,7 +64,7 @@ class MaskedPhotoOptions:
         typer.Option(
             "--palette",
             metavar="FILE",
-            help="Colours and names of the classes, a class a line; default: a table next to the masks.",
+            help="Colours and names of the classes, or names, a class a line; default: a table next to the masks.",
             show_default=False,
         ),
     ] = None

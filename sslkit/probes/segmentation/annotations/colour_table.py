@@ -16,6 +16,7 @@ LIKELY = re.compile(r"colou?r|palette|class|label|legend|codes", re.I)
 MOST_BYTES = 1 << 20
 INTEGER = r"(?<![\d.])(\d{1,3})(?![\d.])"
 TRIPLE = re.compile(rf"{INTEGER}[\s,;:]+{INTEGER}[\s,;:]+{INTEGER}")
+NAME = re.compile(r"[A-Za-z][A-Za-z _'()/-]*")  # numbers would be labels or photos
 HEXADECIMAL = re.compile(r"#([0-9a-f]{6})\b", re.I)
 CHANNELS = {"r": "r", "red": "r", "g": "g", "green": "g", "b": "b", "blue": "b"}
 
@@ -25,7 +26,7 @@ class ColourTable:
     """The colour of each class; a class's value is its row."""
 
     source: str
-    colours: Sequence[int]  # 0xRRGGBB
+    colours: Sequence[int]  # 0xRRGGBB; empty if there are only names
     names: Sequence[str]
 
     def fits(self, seen: Collection[int]) -> bool:
@@ -36,8 +37,10 @@ class ColourTable:
 def read_table(path: Path) -> ColourTable:
     """Read a table of colours: three numbers from 0 to 255 or ``#rrggbb`` in a row, and a name before or after.
 
+    A text file with nothing but a name in each line has the names of classes from 0.
+
     Raises:
-        SslkitError: it cannot be read, or has fewer than two colours.
+        SslkitError: it cannot be read, or has fewer than two classes.
     """
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
@@ -47,6 +50,9 @@ def read_table(path: Path) -> ColourTable:
     first: dict[int, str] = {}
     for colour, name in rows:
         first.setdefault(colour, name)  # CamVid's tables have no colour twice; others join classes by it
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not first and len(lines) > 1 and all(NAME.fullmatch(line) for line in lines):
+        return ColourTable(path.name, [], lines)
     if len(first) < 2:
         raise SslkitError(f"{path} holds {len(first)} colours: a table has a class a line, as in: 128 0 0 car")
     return ColourTable(path.name, list(first), [name or f"#{colour:06x}" for colour, name in first.items()])
@@ -54,15 +60,18 @@ def read_table(path: Path) -> ColourTable:
 
 def find_table(folder: Path, seen: Collection[int], up: int = 2) -> ColourTable | None:
     """The table that fits the colours of masks, in their folder or in one of the folders above; None without one."""
+    return next((table for _, table in tables_near(folder, up) if table.fits(seen)), None)
+
+
+def tables_near(folder: Path, up: int = 2) -> Iterator[tuple[Path, ColourTable]]:
+    """The tables in a folder and in those above it."""
     for _ in range(up + 1):
         files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and LIKELY.search(p.stem)]
         for path in files:
             if path.is_file() and path.stat().st_size < MOST_BYTES:
                 with suppress(SslkitError):  # another kind of file with such a name
-                    if (table := read_table(path)).fits(seen):
-                        return table
+                    yield path, read_table(path)
         folder = folder.parent
-    return None
 
 
 def _from_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean
-from sslkit.probes.segmentation.annotations.colour_table import ColourTable
+from sslkit.probes.segmentation.annotations.colour_table import ColourTable, tables_near
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN
 from sslkit.probes.segmentation.annotations.layouts.base import Meaning
 from sslkit.probes.segmentation.annotations.likely_void import likely_void
@@ -96,6 +96,7 @@ def choose_values(
         raise SslkitError(f"no mask in {where} has an object: every pixel is background or void")
     remarks = [
         *_about_void(reader, void, names, typed is not None),
+        *(_about_names(masks, known) if not names else ()),
         *_about_background(background, known, options.background is not None),
         *(_about_soft_edges(reader) or _about_borders(reader, masks, void, background, names)),
     ]
@@ -141,6 +142,14 @@ def _about_void(reader: MaskReader, void: frozenset[int], names: Mapping[int, st
         words = named([_called(value, names) for value in ours], 4)
         lines.append(f"void, never counted: {words} ({_share(pixels, total)} of the pixels); --void none counts all")
     return lines
+
+
+def _about_names(masks: Sequence[Path], known: np.ndarray) -> list[str]:
+    """A table near the masks may name their values; whether its rows count as they do is for the user to say."""
+    for path, table in tables_near(masks[0].parent):
+        if len(table.names) > known.max():
+            return [f"{path} may name the classes, in the order of its {len(table.names)} lines: --palette {path}"]
+    return []
 
 
 def _about_background(background: int | None, known: np.ndarray, typed: bool) -> list[str]:

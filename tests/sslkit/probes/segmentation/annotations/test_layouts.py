@@ -134,6 +134,9 @@ def test_imagenet_s_has_ids_of_two_channels(tmp_path):
     assert "class ids of two channels, red + 256 green, 1000 for void" in said
     assert "void, never counted: value 1000" in said
     assert list(opened(tmp_path, void="5,1000").classes) == ["0", "255", "300", "919"]
+    (tmp_path / "validation").rename(tmp_path / "train-semi")
+    (tmp_path / "validation-segmentation").rename(tmp_path / "train-semi-segmentation")
+    assert len(opened(tmp_path, "train").names) == 3
 
 
 CAMVID = {"Sky": (128, 128, 128), "Car": (64, 0, 128), "Road": (128, 64, 128), "Void": (0, 0, 0)}

@@ -127,6 +127,19 @@ def test_colours_without_a_table_are_classes_and_black_is_none(tmp_path):
         opened(tmp_path, table=read_table(other))
 
 
+def test_names_near_masks_of_numbers_are_offered(tmp_path):
+    written(tmp_path, squares(1, 2))
+    codes = tmp_path / "codes.txt"  # fastai's CamVid
+    codes.write_text("Animal\nTraffic Light\n")
+    assert not opened(tmp_path).remarks  # too few
+    codes.write_text("Animal\nTraffic Light\nBridge\n")
+    found = opened(tmp_path)
+    assert list(found.classes) == ["0", "1", "2"]
+    assert found.remarks == [f"{codes} may name the classes, in the order of its 3 lines: --palette {codes}"]
+    assert list(opened(tmp_path, table=read_table(codes)).classes) == ["Animal", "Traffic Light", "Bridge"]
+    assert opened(tmp_path, table=read_table(codes), void="traffic light").objects == [1]
+
+
 def test_red_on_black_is_binary(tmp_path):
     written(tmp_path, coloured(squares(1), COLOURS))
     found = opened(tmp_path)
@@ -187,7 +200,7 @@ def test_tables_of_colours(tmp_path, name):
 
 def test_what_is_no_table_of_colours_is_said(tmp_path):
     path = tmp_path / "classes.txt"
-    path.write_text("cat\ndog\n")
+    path.write_text("cat 1\ndog 2\n")
     with pytest.raises(SslkitError, match=r"holds 0 colours: a table has a class a line, as in: 128 0 0 car"):
         read_table(path)
     with pytest.raises(SslkitError, match="cannot be read as a table"):
