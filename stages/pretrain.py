@@ -13,7 +13,7 @@ from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.training import Training, events_of, open_training
-from stages.inputs.weights import Beginning, begin_from
+from stages.inputs.weights import Beginning, begin_from, find_weights
 from stages.options.basic import DataOptions, Device, DeviceOption, ResultOptions, WorkersOption
 from stages.options.recipe import RecipeOptions
 
@@ -68,22 +68,25 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
     def execute(self) -> None:
         """Train, or with ``--dry-run`` say what that would take."""
-        recipe = self.recipe()
         if self.minutes is not None and not self.dry_run:
             raise UsageError("--minutes says how many epochs fit: add --dry-run, then train with --epochs")
         if self.tensorboard:
             from sslkit.training.tensorboard import check_installed
 
             check_installed()
+        # What needs no tensor is looked at first: torch takes seconds to import.
         run = open_run(self.run, self.data)
         run.need(run.manifest)
         beginning = None
         if self.weights is not None:
+            find_weights(self.weights)
             if run.pretrain.resolve() in [
                 Path(self.weights).resolve() / PRETRAIN,
                 *Path(self.weights).resolve().parents,
             ]:
                 raise UsageError(f"--weights {self.weights} is this run's own: train a new run from it")
+        recipe = self.recipe()
+        if self.weights is not None:
             recipe, beginning = begin_from(self.weights, recipe)
 
         from sslkit.device import pick_device

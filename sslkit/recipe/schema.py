@@ -52,6 +52,9 @@ PLUG_INS = {
     "optim": PlugIns("sslkit.optimizers", OptimSection, "name", "adamw"),
 }
 
+# The sections that no plug-in has a part in.
+PLAIN = {"encoder": EncoderSection, "teacher": TeacherSection, "train": TrainSection, "monitor": MonitorSection}
+
 
 class Recipe(Strict):
     """A complete, checked recipe."""
@@ -159,6 +162,9 @@ def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
         for field in ("method", "mask", "optim"):
             settings = _without_other_plug_in(settings, layer, field)
         settings = merge(settings, layer)
+    for name, kind in PLAIN.items():  # checked again with the rest, but that imports plug-ins, which takes seconds
+        if settings.get(name) is not None:
+            validated(kind, settings[name], name)
     return validated(Recipe, settings)
 
 

@@ -211,3 +211,28 @@ def test_the_shell_completes_commands_and_options(words: str, completed: list[st
 
 def test_completion_can_be_installed() -> None:
     assert "--install-completion" in sslkit("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "dino", "--data", "nowhere"], "nowhere holds no prepared data"),
+        (["--recipe", "dino", "--weights", "nowhere.pth"], "no checkpoint at nowhere.pth"),
+        (["--recipe", "dno"], "did you mean 'dino'?"),
+        (["--recipe", "dino", "--set", "trian.epochs=5"], "did you mean 'train'?"),
+        (["--recipe", "dino", "--set", "train.epoch=5"], "did you mean 'train.epochs'?"),
+        (["--recipe", "dino", "--epochs", "-1"], "train.epochs in the recipe: input should be greater than 0"),
+    ],
+)
+def test_what_needs_no_tensor_is_refused_before_torch_is_imported(words, message, shapes_run, tmp_path) -> None:
+    code = (
+        "import sys, atexit; from stages.cli import main\n"
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main()"
+    )
+    own = [] if "--data" in words else ["--data", shapes_run]
+    given = [sys.executable, "-c", code, "pretrain", *map(str, [tmp_path / "run", *own, *words])]
+    done = subprocess.run(given, cwd=ROOT, text=True, capture_output=True, check=False)
+    said, imported = done.stderr.splitlines()
+    assert message in said
+    assert imported == "False"
+    assert done.returncode != 0
