@@ -88,6 +88,8 @@ class MaskFolder:
         if self.values.cut is not None:
             pixels, coloured = read_pixels(mask)
             labels = ((brightness(pixels) if coloured else pixels) > self.values.cut).astype(np.int64)
+        elif self.object_reader is not None and self.object_masks[i] == mask:
+            labels = np.minimum(self._single(i), 1)
         else:
             labels = self.values.labels(self.reader.read(mask))
         check_sizes(str(mask), image.shape[1:], labels.shape)
@@ -95,8 +97,10 @@ class MaskFolder:
 
     def read_objects(self, i: int) -> np.ndarray | None:
         """See ``Photos``."""
-        if self.object_reader is None:
-            return None
+        return None if self.object_reader is None else self._single(i)
+
+    def _single(self, i: int) -> np.ndarray:
+        assert self.object_reader is not None
         values, labels = np.unique(self.object_reader.read(self.object_masks[i]), return_inverse=True)
         known = (values != 0) & (values != OBJECT_VOID)
         numbers = np.where(known, known.cumsum(), np.where(values == 0, 0, UNKNOWN))
@@ -120,7 +124,9 @@ def open_folder(found: MaskedSet, options: MaskOptions | None = None, count: int
     names, remarks = match(found.pairs, found.listed)
     if found.objects and (lacking := [name for name in names if name not in found.objects]):
         names = [name for name in names if name in found.objects]
-        remarks.append(f"{len(lacking)} photos have no mask of single objects and are left out: {lacking[0]}, ...")
+        remarks.append(f"{len(lacking)} photos have no mask of single objects and are left out: {named(lacking)}")
+        if not names:
+            raise SslkitError("no photo has a mask of classes and one of single objects")
     names = [names[i] for i in spread(len(names), count)]
     pairs = [(found.pairs.photos[name], found.pairs.masks[name]) for name in names]
     masks = [mask for _, mask in pairs]
@@ -130,6 +136,8 @@ def open_folder(found: MaskedSet, options: MaskOptions | None = None, count: int
     values = choose_values(reader, meaning, options, masks)
     took = [found.took, f"photos: those of {found.listed}" if found.listed else "", found.pairs.took, *values.took]
     objects = [found.objects[name] for name in names] if found.objects else []
+    if meaning and meaning.single and not options.binary:
+        objects = masks
     numbers = open_masks(objects, table) if objects else None
     digest = _digest(names, pairs, objects, reader)
     remarks = [*filter(None, took), *remarks, *values.remarks]

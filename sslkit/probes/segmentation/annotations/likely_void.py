@@ -8,7 +8,7 @@ from collections.abc import Iterable, Set
 import numpy as np
 
 THIN = 0.05  # at most this share of a border's pixels has the border on all four sides around it
-BETWEEN = 0.6  # at least this share lies between two other classes; a pole in front of the sky does not
+BETWEEN = 0.6  # at least this share has different classes on two opposite sides; a pole in front of a house has not
 LEAST, MOST = 0.001, 0.2  # share of all pixels
 ENOUGH = 6_000_000  # pixels that are looked at
 
@@ -35,18 +35,17 @@ def likely_void(masks: Iterable[np.ndarray], known: Set[int]) -> dict[int, float
 
 
 def _border_counts(mask: np.ndarray, value: int) -> np.ndarray:
-    """(3,) pixels of a value, those of them within it, and those between two other values or more."""
+    """(3,) pixels of a value, those of them within it, and those between two different values."""
     reach = max(1, round(0.015 * min(mask.shape)))
     rows, columns = np.nonzero(mask == value)
 
-    def around(distance: int) -> np.ndarray:
-        """(8, n) values at a distance in eight directions, at the picture's edge those of the edge."""
-        steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x]
-        places = [(rows + distance * y, columns + distance * x) for y, x in steps]
-        return np.stack([mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)] for y, x in places])
+    def at(y: int, x: int) -> np.ndarray:
+        """(n,) values so many rows and columns away, at the picture's edge those of the edge."""
+        return mask[(rows + y).clip(0, mask.shape[0] - 1), (columns + x).clip(0, mask.shape[1] - 1)]
 
-    within = (around(reach)[[1, 3, 4, 6]] == value).all(0).sum()  # above, left, right and below
-    far = around(2 * reach + 1)
-    # Two others where what is not this value is not all the same.
-    low, high = np.where(far == value, far.max(initial=0) + 1, far).min(0), np.where(far == value, -2, far).max(0)
-    return np.array([len(rows), within, (high > low).sum()])
+    within = np.all([at(*step) == value for step in ((-reach, 0), (0, -reach), (0, reach), (reach, 0))], axis=0)
+    between, far = np.zeros(len(rows), bool), reach + 1
+    for y, x in ((far, 0), (0, far), (far, far), (far, -far)):
+        one, other = at(y, x), at(-y, -x)
+        between |= (one != value) & (other != value) & (one != other)
+    return np.array([len(rows), within.sum(), between.sum()])

@@ -15,7 +15,8 @@ from sslkit.data.prepare.formats import advice, kinds, readable, what_is_there
 from sslkit.errors import SslkitError
 
 SAMPLE = 30  # masks whose names suggest how they are paired
-AVOIDED = ("color", "colour", "instance", "overlay", "vis", "blend")  # made from the labels, or for another task
+AVOIDED = ("color", "colour", "instance", "overlay", "vis", "viz", "blend")  # made from labels, or for another task
+MEANT = ("mask", "label", "seg", "annot", "gt", "truth")
 MOST_PHOTOS = 0.9  # that must have the same ending, where masks have another one instead of one more
 LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".heic", ".avif"}
 
@@ -150,8 +151,10 @@ def _rules(photos: _Names, masks: _Names) -> list[Rule]:
     same, found = (Naming(), Naming()), Counter[Rule]()
     step = max(1, len(masks.stems) // SAMPLE)
     within: dict[str, tuple[list[str], list[str]]] = {}
-    for folder in set(photos.folders):
-        stems = [stem for stem, where in zip(photos.stems, photos.folders, strict=True) if where == folder]
+    by_folder: dict[str, list[str]] = {}
+    for stem, folder in zip(photos.stems, photos.folders, strict=True):
+        by_folder.setdefault(folder, []).append(stem)
+    for folder, stems in by_folder.items():
         within[folder] = sorted(stems), sorted(stem[::-1] for stem in stems)
     for number in range(len(masks.stems)):
         # Neighbours too: files of several kinds for each photo follow each other.
@@ -214,9 +217,10 @@ def _credible(rule: Rule, count: int, photos: _Names, masks: _Names) -> bool:
 
 
 def _preferred(rule: Rule) -> tuple[bool, bool, int]:
-    """Of rules that pair as many: equal names, then labels before pictures of them, then the shortest."""
-    length = sum(len(naming.before + naming.after) for naming in rule)
-    return not length, not any(word in str(rule[1]).lower() for word in AVOIDED), -length
+    """Of rules that pair as many: labels before pictures of them and copies of photos, then the shortest ending."""
+    naming = str(rule[1]).lower()
+    length = sum(len(one.before + one.after) for one in rule)
+    return not any(word in naming for word in AVOIDED), any(word in naming for word in MEANT), -length
 
 
 def _paired(photos: _Names, masks: _Names, rule: Rule, others: Sequence[Naming], left: Sequence[str]) -> Pairs:

@@ -66,6 +66,11 @@ def choose_values(
     """
     if options.binary:
         return _cut(reader)
+    if meaning and meaning.single:
+        void = frozenset(reader.counts) & (meaning.void or frozenset())
+        return MaskValues(
+            np.array([0, 1]), ["background", "object"], [1], True, void, took=[f"values: {meaning.source}"]
+        )
     encoding, where = reader.encoding, masks[0].parent
     names = {**encoding.classes, **(meaning.classes if meaning else {})}
     if options.table and not reader.colour:

@@ -22,6 +22,7 @@ class Meaning:
         void: values that are never counted; None leaves the convention of how masks are written.
         background: the value that is no object; None where every class is one.
         table: the colours of the classes.
+        single: values number the objects of each photo, and are no classes.
     """
 
     source: str
@@ -29,6 +30,7 @@ class Meaning:
     void: frozenset[int] | None = None
     background: int | None = 0
     table: ColourTable | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True)

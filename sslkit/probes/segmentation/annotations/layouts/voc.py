@@ -31,23 +31,32 @@ class Voc(MaskLayout):
     def find(self, root: Path, folders: Mapping[str, Path], split: str) -> MaskedSet:
         """The photos of a list; objects only where there are no masks of classes."""
         by_class, by_object = (self._files(folders, name) for name in (CLASSES, OBJECTS))
+        said = [folders[name].name for name, files in ((CLASSES, by_class), (OBJECTS, by_object)) if files]
         lists = root / "ImageSets" / "Segmentation"
         photos = self._files(folders, PHOTOS)
         objects = by_object if by_class else {}
-        said = [folders[name].name for name in (CLASSES, OBJECTS) if name in folders]
         took = f"{self.title}: {folders[PHOTOS].name} with masks of {' and '.join(said)}"
+        took += "" if by_object else "; without SegmentationObject, each class of a photo is one object"
         took += "" if lists.is_dir() else "; all photos with a mask, as there is no ImageSets/Segmentation"
         listed = lists / f"{split}.txt" if lists.is_dir() else None
         return MaskedSet(Pairs(photos, by_class or by_object), listed, took, objects)
 
     @staticmethod
     def _files(folders: Mapping[str, Path], name: str) -> dict[str, Path]:
-        return {path.stem: path for path in image_files(folders[name], "--dataset")} if name in folders else {}
+        """Images by name; a folder of masks may be missing or empty."""
+        if name not in folders or (name != PHOTOS and not any(folders[name].iterdir())):
+            return {}
+        return {path.stem: path for path in image_files(folders[name], "--dataset")}
 
     @classmethod
     def meaning(cls, masks: Sequence[Path]) -> Meaning | None:
-        """By the name of their folder; masks of objects have no classes."""
-        if {path.parent.name.lower() for path in masks} != {CLASSES}:
+        """By the name of their folder."""
+        folders = {path.parent.name.lower() for path in masks}
+        if folders == {OBJECTS}:
+            return Meaning(
+                "PASCAL VOC's single objects, of unknown class", void=frozenset({VOID}), table=colours(), single=True
+            )
+        if folders != {CLASSES}:
             return None
         return Meaning("PASCAL VOC's classes", dict(enumerate(NAMES)), frozenset({VOID}), 0, colours())
 

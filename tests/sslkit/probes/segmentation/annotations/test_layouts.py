@@ -1,5 +1,6 @@
 """Datasets as they lie on people's disks: what is found in each, and what its masks mean."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def test_voc_has_lists_classes_and_single_objects(tmp_path, palette):
     assert "1 name in val.txt has no photo and is left out: 2009_000009" in said
     assert "1 photo in val.txt has no mask and is left out: 2007_000002" in said
     assert f"void, never counted: value 255 ({100 / SIDE**2:.1f} % of the pixels)" in said
+
+
+def test_voc_without_masks_of_objects_or_of_classes(tmp_path):
+    voc(tmp_path)
+    (tmp_path / "SegmentationObject/2007_000001.png").unlink()
+    assert "1 photos have no mask of single objects and are left out: 2007_000001" in opened(tmp_path).remarks
+    shutil.rmtree(tmp_path / "SegmentationObject")
+    photos = opened(tmp_path)
+    assert photos.read_objects(0) is None
+    assert "without SegmentationObject, each class of a photo is one object" in photos.remarks[0]
+    shutil.rmtree(tmp_path / "ImageSets")
+    assert len(opened(tmp_path).names) == 3
+    voc(tmp_path / "b")
+    shutil.rmtree(tmp_path / "b/SegmentationClass")
+    objects = opened(tmp_path / "b")  # their numbers are no classes
+    assert objects.binary
+    single, labels = objects.read_objects(0), objects.read(0)[1]
+    assert single is not None
+    assert single.max() == 3
+    assert [labels[0, 0], labels[0, 8], labels[4, 0], labels[-1, -1]] == [1, 1, 0, -1]
 
 
 def test_voc_colours_are_those_of_the_development_kit():

@@ -68,6 +68,8 @@ def test_of_several_masks_of_a_photo_the_labels_are_taken_and_the_others_named(t
         f"3 masks named NAME{kind} are not used" for kind in kinds if kind != "_gtFine_labelIds"
     ]
     assert not found.strays
+    copies = touch(tmp_path / "copies", *(f"{n}{end}.png" for n in "012" for end in ("", "_mask")))
+    assert paired(pair(touch(tmp_path / "a", "0.png", "1.png"), copies)) == {"0": "0_mask.png", "1": "1_mask.png"}
 
 
 def test_photos_and_masks_of_one_folder(tmp_path):
