@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check benchmark clean
+.PHONY: demo test campaign check benchmark clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -q
+
+# Damaged inputs of every kind, each in a process with bounds: a table, and an error if one was not refused or named.
+campaign: $(VENV)/installed
+	$(BIN)/python -m tests.campaign --cases 3000 --seed 1
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

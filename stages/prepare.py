@@ -225,8 +225,11 @@ def _classes(text: str | None) -> int | tuple[str, ...] | None:
     """A number of classes, or the names in a file."""
     if text is None or text.isdecimal():
         return int(text) if text else None
+    path = Path(text).expanduser()
     try:
-        lines = Path(text).expanduser().read_text(encoding="utf-8").splitlines()
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--classes {text} is neither a number nor a file of class names ({error})") from error
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))

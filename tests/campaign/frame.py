@@ -153,7 +153,7 @@ def _outcome(case: Case, status: int, output: str, before: list[str]) -> str:
     if os.WIFSIGNALED(status):
         return "hang" if os.WTERMSIG(status) == signal.SIGALRM else "crash"
     code = os.WEXITSTATUS(status)
-    if "a bug?" in output or "Traceback (most recent call last)" in output:
+    if any(words in output for words in ("a bug?", "Traceback (most recent call last)", "sslkit: out of memory")):
         return "a bug?"
     if code not in (0, 1, 2):
         return "crash"

@@ -9,7 +9,9 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.prepare import formats
-from sslkit.data.prepare.archives import Files, files_fingerprint, open_files
+from sslkit.data.prepare.archives.files import Files
+from sslkit.data.prepare.archives.fingerprints import files_fingerprint
+from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 
@@ -31,6 +33,7 @@ class ListedSource(Source):
         """List the files and arrange them."""
         self.tables: set[int] = set()
         self._files = self.list_files(scratch)
+        self.remarks += self._files.remarks
         found = {split: rows for split, rows in self.arrange(self._files).items() if rows[0]}
         if "train" not in found:
             raise SslkitError(f"No train images found in {self._root} ({formats.what_is_there(self._files.names)})")

@@ -1,14 +1,14 @@
 """Which source reads the images of a place: each is asked, the most specific first."""
 
-import gzip
-import lzma
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sslkit import registry
-from sslkit.data.prepare.archives import ARCHIVES, COMPRESSED_TARS, Files, clean, open_files
+from sslkit.data.prepare.archives.files import Files, clean
+from sslkit.data.prepare.archives.opening import ARCHIVES, COMPRESSED_TARS, UNREADABLE, open_files
+from sslkit.data.prepare.archives.tar import HEADER_ERRORS
 from sslkit.data.sources.base import PACKAGE
 from sslkit.errors import SslkitError
 
@@ -49,7 +49,7 @@ class _Alone(Files):
         self.path = path
         self.keep([(path.name, path.stat().st_size, None)])
 
-    def read(self, index: int) -> bytes:
+    def read_whole(self, index: int) -> bytes:
         """Its content."""
         return self.path.read_bytes()
 
@@ -68,10 +68,10 @@ class _Beginning(Files):
                         entries.append((clean(member.name), member.size, None))
                     if len(entries) == self.most_members or member.offset_data + member.size > self.most_bytes:
                         break
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError, ValueError) as error:
+        except (tarfile.TarError, *UNREADABLE, *HEADER_ERRORS) as error:
             raise SslkitError(f"{path} is truncated or damaged ({error}); download it again") from error
         self.keep(entries)
 
-    def read(self, index: int) -> bytes:
+    def read_whole(self, index: int) -> bytes:
         """Not possible: only names are known."""
         raise OSError("the archive is compressed")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sslkit.data.prepare.archives import Files
+from sslkit.data.prepare.archives.files import Files
 from sslkit.errors import SslkitError
 
 PACKAGE = "sslkit.data.sources"

@@ -14,7 +14,9 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.prepare import formats
-from sslkit.data.prepare.archives import Files, files_fingerprint, open_files
+from sslkit.data.prepare.archives.files import Files
+from sslkit.data.prepare.archives.fingerprints import files_fingerprint
+from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.prepare.label_tables.search import find_labels
 from sslkit.data.prepare.label_tables.table import class_order
 from sslkit.data.prepare.split_names import split_named
@@ -42,6 +44,7 @@ class FolderSource(Source):
     def open(self, scratch: Path) -> None:
         """List the files, and find their classes, splits and masks."""
         self._files: Files = open_files(self._root, scratch)
+        self.remarks += self._files.remarks
         suffixes = formats.readable_among(self._files.names)
         found: list[Entry] = []
         for i, name in enumerate(self._files.names):

@@ -11,9 +11,10 @@ import re
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from sslkit.data.prepare.archives import Files, open_files
+from sslkit.data.prepare.archives.files import Files
+from sslkit.data.prepare.archives.nested import Nested
+from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.prepare.listed import ListedSource
-from sslkit.data.prepare.nested import Nested
 from sslkit.data.prepare.split_names import split_within
 from sslkit.errors import SslkitError
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sslkit.data import images
-from sslkit.data.prepare.archives import file_fingerprint
+from sslkit.data.prepare.archives.fingerprints import file_fingerprint
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic

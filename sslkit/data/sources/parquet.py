@@ -15,8 +15,9 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.prepare import formats
-from sslkit.data.prepare.archives import Files, Window, file_fingerprint, files_fingerprint
-from sslkit.data.prepare.nested import read_window
+from sslkit.data.prepare.archives.files import Files, Window
+from sslkit.data.prepare.archives.fingerprints import file_fingerprint, files_fingerprint
+from sslkit.data.prepare.archives.nested import read_window
 from sslkit.data.prepare.samples import LABEL_KEYS, numbered
 from sslkit.data.prepare.split_names import split_named, split_within
 from sslkit.data.sources.base import Sample, Source

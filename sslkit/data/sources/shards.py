@@ -9,6 +9,7 @@ import glob
 import hashlib
 import os
 import re
+import shutil
 import tarfile
 from collections import Counter
 from functools import cached_property
@@ -18,7 +19,9 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.prepare import formats, samples
-from sslkit.data.prepare.archives import Files, Tar, copy_stream, file_fingerprint
+from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
+from sslkit.data.prepare.archives.fingerprints import file_fingerprint
+from sslkit.data.prepare.archives.tar import Tar
 from sslkit.data.prepare.samples import Member
 from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
@@ -51,6 +54,7 @@ class Shards(Source):
         for url, split in splits.items():
             path = _fetched(url, scratch) if _is_remote(url) else Path(url)
             tar = Tar(path)
+            self.remarks += tar.remarks
             found, dots = samples.group(tar.names)
             dotted += dots
             found = self._with_images(path, tar, found)
@@ -188,7 +192,7 @@ def _fetched(url: str, scratch: Path) -> Path:
 
         try:
             with atomic(copy) as target, gopen(url) as stream:
-                copy_stream(stream, target)
+                shutil.copyfileobj(stream, target, COPY_BLOCK)
         except (OSError, ValueError) as error:
             raise FetchError(f"cannot fetch {url} ({error}); the same command tries again") from error
     return copy

@@ -11,8 +11,10 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.prepare import formats
-from sslkit.data.prepare.archives import Files, Window, files_fingerprint, open_files
-from sslkit.data.prepare.nested import copied_out, read_window
+from sslkit.data.prepare.archives.files import Files, Window
+from sslkit.data.prepare.archives.fingerprints import files_fingerprint
+from sslkit.data.prepare.archives.nested import copied_out, read_window
+from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 

@@ -7,7 +7,7 @@
 import re
 from pathlib import Path
 
-from sslkit.data.prepare.archives import Files
+from sslkit.data.prepare.archives.files import Files
 from sslkit.data.prepare.listed import ListedSource
 
 TRAIN = re.compile(r"(?:^|.*/)train/([^/]+)/images/[^/]+\.jpe?g", re.I)

@@ -47,7 +47,8 @@ class Images(Kind):
         files = sorted((folder / "input").rglob("*.*"))
         path = draw.choice(files if draw.random() < 0.7 else [p for p in files if p.suffix in CHECKED])
         if draw.random() < 0.15:
-            return Damage(odd_file(path, draw))
+            words = odd_file(path, draw)
+            return Damage(words, not words.endswith("a folder"))  # an empty folder is nothing
         return Damage(damage_file(path, draw), path.suffix in CHECKED)
 
     def commands(self, folder: Path) -> list[list[str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sslkit.data.prepare.archives import Files
+from sslkit.data.prepare.archives.files import Files
 from sslkit.data.prepare.label_tables.table import ImageLabels, ImageNames, is_table, read_labels
 from sslkit.errors import SslkitError, UsageError
 

@@ -5,7 +5,8 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sslkit.data.prepare.archives import Files, Tar, Window
+from sslkit.data.prepare.archives.files import Files, Window
+from sslkit.data.prepare.archives.tar import Tar
 from sslkit.files import atomic
 
 OUTER = -1  # the place of a file that is in no inner tar
@@ -24,6 +25,7 @@ class Nested(Files):
 
     def __init__(self, outer: Files, wanted: Callable[[str], bool]):
         self._outer, self._paths = outer, list[Path]()
+        self.remarks = [*outer.remarks]
         self._files, self._offsets, self._sizes, self.names = array("i"), array("q"), array("q"), []
         for i, name in enumerate(outer.names):
             window = outer.window(i) if _is_tar(name, wanted) else None
@@ -32,7 +34,7 @@ class Nested(Files):
                 continue
             if window.path not in self._paths[-1:]:
                 self._paths.append(window.path)
-            for inner, size, offset in _members(window, f"{name}/", wanted):
+            for inner, size, offset in _members(window, f"{name}/", wanted, self.remarks):
                 self._add(inner, size, len(self._paths) - 1, offset)
         self.sizes, self.places, self.hidden = self._sizes, range(len(self.names)), outer.hidden
 
@@ -47,11 +49,11 @@ class Nested(Files):
         file, offset = self._files[index], self._offsets[index]
         return self._outer.window(offset) if file == OUTER else Window(self._paths[file], offset, self.sizes[index])
 
-    def read(self, index: int) -> bytes:
+    def read_whole(self, index: int) -> bytes:
         """Content of one file or member."""
         file, offset = self._files[index], self._offsets[index]
         if file == OUTER:
-            return self._outer.read(offset)
+            return self._outer.read_whole(offset)
         return read_window(Window(self._paths[file], offset, self.sizes[index]))
 
 
@@ -59,13 +61,18 @@ def _is_tar(name: str, wanted: Callable[[str], bool]) -> bool:
     return name.lower().endswith(".tar") and wanted(name)
 
 
-def _members(window: Window, prefix: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, int]]:
-    """(path, size, offset) of the members of a tar, and of those of wanted tars in it."""
+def _members(
+    window: Window, prefix: str, wanted: Callable[[str], bool], remarks: list[str]
+) -> Iterator[tuple[str, int, int]]:
+    """(path, size, offset) of the members of a tar, and of those of wanted tars in it; adds their remarks."""
     tar = Tar(window.path, window)
+    remarks += tar.remarks
     for i, name in enumerate(tar.names):
         inner = tar.window(i)
-        if _is_tar(f"{prefix}{name}", wanted):
-            yield from _members(inner, f"{prefix}{name}/", wanted)
+        if inner is None:
+            remarks.append(f"{prefix}{name} is a sparse member of a tar, which is not read")
+        elif _is_tar(f"{prefix}{name}", wanted):
+            yield from _members(inner, f"{prefix}{name}/", wanted, remarks)
         else:
             yield f"{prefix}{name}", inner.size, inner.offset
 
