@@ -66,7 +66,7 @@ class DrawAttention(AttentionOptions, ImageOptions, EncoderOptions, ResultOption
         # At its own size, so that positions are resampled only once, to each image's grid.
         source = resolve(run, self)
         request = read_request(run, source, self)
-        drawn = images_to_draw(run, self.images, self.count)
+        drawn = images_to_draw(run, self, source.channels)
         device, precision = self.place()
         config: Result = {
             **source.config(),
@@ -120,7 +120,7 @@ def _open(
             replace(frozen, size=size), request.layers, request.queries or (None,), request.rollout
         )
         small = replace(opened, frozen=replace(frozen, size=1))
-        small.main_maps(torch.zeros(3, 1, 1, dtype=torch.uint8))
+        small.main_maps(torch.zeros(source.channels, 1, 1, dtype=torch.uint8))
         if config["mask_ratio"] is not None:
             _ = small.masking  # refuses models without CLS
         return opened

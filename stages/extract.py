@@ -16,7 +16,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import nothing, perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, load, resolve
+from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
 from stages.inputs.features import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
 from stages.options.encoder import EncoderOptions
@@ -183,7 +183,7 @@ class Extraction:
         from sslkit.probes.features.extraction import EncoderEmbedding, PixelEmbedding
 
         if self.source.spec is None:
-            return PixelEmbedding(self.source.image_size, self.device), {}
+            return PixelEmbedding(self.source.image_size, self.device, data_channels(self.run)), {}
         frozen, coverage = load(self.source, self.device, self.config["precision"])
         if coverage and not self.world.rank and self.source.kind == "file":
             say(coverage.line())

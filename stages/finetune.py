@@ -185,7 +185,7 @@ def _prepare(
     from sslkit.data.class_balanced import share
     from sslkit.data.shards import open_split
     from sslkit.probes.classify.linear_sweep import HELD_OUT, hold_out
-    from sslkit.probes.finetuning.finetune import with_imagenet_statistics
+    from sslkit.probes.finetuning.finetune import with_usual_statistics
     from sslkit.probes.finetuning.prediction import LabelledImages
     from sslkit.probes.finetuning.rounds import FineTuner
 
@@ -198,7 +198,7 @@ def _prepare(
         raise SslkitError(f"{run.data} has no labels in train or val: prepare from class folders")
     choices = len(settings.lr) > 1 or config["early_stop"]
     parts = hold_out(train.labels[kept], HELD_OUT, settings.seed) if choices else None
-    start = with_imagenet_statistics(start)
+    start = with_usual_statistics(start)
     tuner = FineTuner(start, train, len(train.classes), settings, config["early_stop"], workers, say)
     images = tuner.labelled(kept)
     tuner.method(images, min(settings.lr))  # raises where the settings do not fit the encoder

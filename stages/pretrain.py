@@ -12,6 +12,7 @@ from stages.contract.layout import PRETRAIN, Result, open_run
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
+from stages.inputs.method import suited
 from stages.inputs.training import Training, events_of, open_training
 from stages.inputs.weights import Beginning, begin_from, find_weights
 from stages.options.basic import DataOptions, Device, DeviceOption, ResultOptions, WorkersOption
@@ -88,6 +89,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         recipe = self.recipe()
         if self.weights is not None:
             recipe, beginning = begin_from(self.weights, recipe)
+        recipe = suited(run, recipe)
 
         from sslkit.device import pick_device
         from sslkit.distributed.process_group import from_leader, process_group

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stages.contract.layout import Result, Run, open_run
-from stages.contract.output import show
+from stages.contract.output import say, show
 from stages.contract.stage import Stage
 from stages.options.basic import DataOptions, Device, DeviceOption, JsonOption
 from stages.options.recipe import RecipeOptions
@@ -54,9 +54,12 @@ def _draw(run: Run, recipe: "Recipe", device: "torch.device", count: int) -> Res
     from sslkit.files import atomic
     from sslkit.recipe.schema import dump
     from sslkit.schedules import Moment
-    from stages.inputs.method import open_method
+    from stages.inputs.method import open_method, suited
 
+    recipe = suited(run, recipe)
     opened = open_method(run, recipe, device)
+    for remark in opened.remarks:
+        say(remark)
     steps_per_epoch = max(len(opened.images) // recipe.train.batch_size, 1)
     with torch.no_grad():
         seen = opened.method.preview(opened.batch(count), Moment(0, steps_per_epoch, recipe.train.epochs))

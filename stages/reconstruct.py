@@ -52,7 +52,7 @@ class Reconstruct(ImageOptions, basic.DataOptions, basic.ResultOptions):
         run = transferred(self.run, self.data)
         recipe = viewing_recipe(run, self.ratio, self.seed)
         inputs = {"recipe": run.recipe, "checkpoint": run.trained.need(run.checkpoint)}
-        drawn = images_to_draw(run, self.images, self.count)
+        drawn = images_to_draw(run, self, recipe.encoder.channels or 3)
 
         from sslkit.device import pick_device, resolve_precision
 
@@ -93,7 +93,7 @@ def _open(drawn: ImagesToDraw, recipe: "Recipe", device: "torch.device", config:
 
     drawn.expect_one()
     method, size = open_mae(drawn.run, recipe, device), _size(recipe)
-    blank = InputImage("", torch.zeros(3, size, size, dtype=torch.uint8), 0)
+    blank = InputImage("", torch.zeros(recipe.encoder.channels or 3, size, size, dtype=torch.uint8), 0)
     reconstruct(method, [blank if drawn.photos else next(_inputs(drawn, size))], config["precision"])
     return method
 

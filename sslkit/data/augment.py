@@ -34,15 +34,19 @@ def photometric_columns() -> tuple[dict[str, slice], int]:
     return columns, first
 
 
-def photometric(crops: Tensor, draws: Tensor) -> Tensor:
+def photometric(
+    crops: Tensor, draws: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+) -> Tensor:
     """Augment and normalise.
 
     Args:
-        crops: (V, B, 3, S, S) uint8 on the device.
+        crops: (V, B, C, S, S) uint8 on the device.
         draws: (V, B, P) float32 on the host, as a ``ViewMaker`` returned them; all 0 only normalises.
+        mean: of each channel, with pixels in [0, 1].
+        std: likewise.
 
     Returns:
-        (V, B, 3, S, S) float32, normalised by ImageNet's mean and standard deviation. Never under autocast: a blur in
+        (V, B, C, S, S) float32, normalised. Never under autocast: a blur in
         bf16 would cost two of the eight bits of a pixel.
     """
     with torch.autocast(crops.device.type, enabled=False):
@@ -59,21 +63,21 @@ def photometric(crops: Tensor, draws: Tensor) -> Tensor:
             images = torch.mul(pixels[some], 1 / 255, out=out[some])
             for kind, where in before:
                 kind.apply(images, rows[some, where])
-            normalise(images)
+            normalise(images, mean, std)
             for kind, where in after:
                 kind.apply(images, rows[some, where])
         return out.unflatten(0, crops.shape[:2])
 
 
-def normalise(images: Tensor) -> Tensor:
-    """(..., 3, H, W) in [0, 1] -> ImageNet's mean 0 and standard deviation 1, in place."""
-    shift, scale = _statistics(images.device)
+def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
+    """(..., C, H, W) in [0, 1] -> mean 0 and standard deviation 1, in place."""
+    shift, scale = _shift_and_scale(mean, std, images.device)
     return torch.addcmul(shift, images, scale, out=images)
 
 
 @lru_cache
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """-mean / std and 1 / std, (3, 1, 1), made once for a device: every copy from the host would wait for it."""
+def _shift_and_scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """-mean / std and 1 / std, (C, 1, 1), made once for a device: every copy from the host would wait for it."""
     with torch.inference_mode(False):
-        mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return (-mean / std).to(device), (1 / std).to(device)
+        average, deviation = (torch.tensor(values)[:, None, None] for values in (mean, std))
+        return (-average / deviation).to(device), (1 / deviation).to(device)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -14,8 +16,10 @@ class Batch:
     Attributes:
         samples: (B,) int64 indices in the dataset, on the host.
         labels: (B,) int64, -1 = unlabelled.
-        crops: for each group of views (V, B, 3, S, S) uint8.
+        crops: for each group of views (V, B, C, S, S) uint8.
         photometric: for each group (V, B, P) float32 on the host, what ``augment.photometric`` is to do.
+        mean: of each channel, with pixels in [0, 1], by which ``augment.photometric`` normalises.
+        std: likewise.
         objects: (V, B, S, S) uint8, the share of each pixel of the global crops (the first group) that lies on the
             image's object, times 255; None where the data has no masks or nobody asked for them.
     """
@@ -25,6 +29,8 @@ class Batch:
     crops: list[Tensor]
     photometric: list[Tensor]
     objects: Tensor | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from which copies to the device need not wait; the loader calls it."""

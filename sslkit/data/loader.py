@@ -26,7 +26,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Tensor:
-        """(3, H, W) uint8."""
+        """(C, H, W) uint8."""
         ...
 
     def object_mask(self, i: int) -> Tensor | None:
@@ -38,7 +38,7 @@ class DecodedImages:
     """Images decoded once into shared memory, for small datasets.
 
     Args:
-        pixels: (N, 3, H, W) uint8 in shared memory.
+        pixels: (N, C, H, W) uint8 in shared memory.
         labels: (N,) int64.
         masks: (N, H, W) uint8 in shared memory, of the objects; None: not decoded, or there are none.
         source: where masks that are not decoded come from.
@@ -51,7 +51,7 @@ class DecodedImages:
         return len(self.pixels)
 
     def image(self, i: int) -> Tensor:
-        """(3, H, W) uint8."""
+        """(C, H, W) uint8."""
         return self.pixels[i]
 
     def object_mask(self, i: int) -> Tensor | None:
@@ -129,6 +129,8 @@ class ViewBatches(Dataset):
             crops=[torch.stack([crops[g] for crops, _ in made], 1) for g in groups],
             photometric=[torch.from_numpy(np.stack([draws[g] for _, draws in made], 1)) for g in groups],
             objects=torch.stack(objects, 1) if objects else None,
+            mean=self.views.mean,
+            std=self.views.std,
         )
 
 

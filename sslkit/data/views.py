@@ -15,10 +15,12 @@ from torch import Tensor
 from sslkit import rng
 from sslkit.data.augment import augmentations, photometric_columns
 from sslkit.data.augmentations.base import Augmentation, Geometric
+from sslkit.data.normalise import statistics
 from sslkit.data.resized_crop import NUMBERS, boxes_from, cut
 from sslkit.errors import UsageError
 from sslkit.recipe.sections import CropSection, Probability, ViewsSection
 
+RGB = 3
 SHARED = NUMBERS + 11  # numbers of a view in the stream that boxes share with the oldest augmentations
 
 
@@ -68,13 +70,20 @@ class ViewMaker:
         image_size: pixels, the default size of global crops.
         patch_size: pixels; the side of every crop must be a multiple of it. 1 for a model that is not a ViT.
         seed: of the run.
+        channels: C of the images.
+
+    Attributes:
+        mean: of each channel, by which its views are normalised.
+        std: likewise.
+        left_out: augmentations that the recipe asks for but that are defined for RGB only.
 
     Raises:
         UsageError: a crop that patches do not divide, no global crop, or a wrong number of probabilities.
     """
 
-    def __init__(self, section: ViewsSection, image_size: int, patch_size: int, seed: int):
+    def __init__(self, section: ViewsSection, image_size: int, patch_size: int, seed: int, channels: int = RGB):
         self.seed = seed
+        self.mean, self.std = statistics(channels, section.mean, section.std)
         local_size = section.local.size or max(1, round(image_size * 3 / 7 / patch_size)) * patch_size
         self.groups = [_group(section.global_, section.global_.size or image_size)]
         if section.local.count:
@@ -92,7 +101,11 @@ class ViewMaker:
         self._sizes = np.repeat([g.size for g in self.groups], counts)
         self._scale = np.repeat([g.scale for g in self.groups], counts, axis=0)
         self._ratio = np.repeat([g.ratio for g in self.groups], counts, axis=0)
-        self._active = [active for active in self._augmentations(section) if active.probability.any()]
+        active = [active for active in self._augmentations(section) if active.probability.any()]
+        self._active = [one for one in active if channels == RGB or not one.augmentation.rgb_only]
+        self.left_out = [one.name for one in active if one not in self._active]
+        if channels != RGB and any(one.name == "jitter" for one in self._active):
+            self.left_out.append("the saturation and hue of jitter")
 
     def _augmentations(self, section: ViewsSection) -> list[Active]:
         columns, self._columns = photometric_columns()
@@ -122,12 +135,12 @@ class ViewMaker:
         """The views of one image.
 
         Args:
-            image: (3, H, W) uint8.
+            image: (C, H, W) uint8.
             epoch: from 0.
             sample: the image's index in the dataset.
 
         Returns:
-            For each group (V, 3, S, S) uint8, and (V, P) float32 for ``augment.photometric``.
+            For each group (V, C, S, S) uint8, and (V, P) float32 for ``augment.photometric``.
         """
         u = self._shared(epoch, sample)
         places = self._places(u, image.shape[1], image.shape[2], epoch, sample)

@@ -5,7 +5,7 @@ resolutions, drop path) is handled in this folder and nowhere else; imported wei
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import timm
@@ -14,12 +14,11 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.encoder import stochastic_depth
 from sslkit.encoder.attention import project, rows
 from sslkit.encoder.spec import EncoderSpec, is_vit
 from sslkit.errors import UsageError
-from sslkit.recipe.sections import EncoderSection
+from sslkit.recipe.sections import EncoderSection, ViewsSection
 
 AFTER = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # what follows the blocks in timm's ViT
 
@@ -139,7 +138,7 @@ class Encoder(nn.Module):
         """Encode a batch.
 
         Args:
-            images: (B, 3, H, W) normalised; H and W multiples of the patch size.
+            images: (B, C, H, W) normalised; H and W multiples of the patch size.
             mask: (B, N) bool, True = the mask token replaces the patch embedding, before positions are added.
             keep: (B, M) int64, indices of the patches that enter the blocks, as in MAE; ``patches`` has M tokens then.
             attention: also return CLS's row of the last block.
@@ -188,7 +187,7 @@ class Encoder(nn.Module):
             yield block, x
 
     def embed(self, images: Tensor, mask: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """The tokens that enter the first block, with positions: (B, 3, H, W) -> (B, prefix + N, D)."""
+        """The tokens that enter the first block, with positions: (B, C, H, W) -> (B, prefix + N, D)."""
         x = self.model.patch_embed(images)  # (B, h, w, D)
         if mask is not None:
             x = torch.where(mask.view(*x.shape[:3], 1), self.mask_token.to(x.dtype), x)
@@ -223,23 +222,25 @@ class Encoder(nn.Module):
 
     def info(self, branch: Literal["student", "teacher", "timm"]) -> dict[str, Any]:
         """The content of ``encoder.json``: enough to load the weights with plain timm."""
+        mean, std = self.spec.statistics
         return {
             "arch": self.spec.arch,
             "timm_kwargs": self.spec.timm_kwargs(),
             "image_size": self.spec.image_size,
             "width": self.width,
-            "mean": list(IMAGENET_MEAN),
-            "std": list(IMAGENET_STD),
+            "mean": list(mean),
+            "std": list(std),
             "branch": branch,
-            "spec": {key: value for key, value in asdict(self.spec).items() if key != "norm_eps" or value},
+            "spec": self.spec.described(),
             "load": "timm.create_model(arch, **timm_kwargs).load_state_dict(safetensors.torch.load_file(FILE))"
             + (f"; then eps = {self.spec.norm_eps:g} in every LayerNorm" if self.spec.norm_eps else ""),
         }
 
     @staticmethod
-    def from_section(section: EncoderSection) -> "Encoder":
-        """A freshly initialised encoder from a recipe's section."""
-        encoder = Encoder(EncoderSpec(**section.model_dump(exclude={"freeze"})))
+    def from_section(section: EncoderSection, views: ViewsSection | None = None) -> "Encoder":
+        """A freshly initialised encoder from a recipe's section; ``views`` say how its images are normalised."""
+        seen: dict[str, Any] = {} if views is None else {"mean": views.mean, "std": views.std}
+        encoder = Encoder(EncoderSpec(**section.model_dump(exclude={"freeze"}), **seen))
         if section.freeze is not None:
             encoder.freeze(section.freeze)
         return encoder

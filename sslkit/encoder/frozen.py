@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD, normalise
+from sslkit.data.normalise import normalise
 from sslkit.device import Precision, autocast
 from sslkit.encoder.encoder import Encoder
 
@@ -17,14 +17,19 @@ class FrozenEncoder:
     """What probes and plots take: an encoder, and how images are fed to it."""
 
     encoder: Encoder  # on the device, in eval mode
-    size: int  # S, pixels; its input is (B, 3, S, S)
+    size: int  # S, pixels; its input is (B, C, S, S)
     device: torch.device
     precision: Precision  # of its matrix products; what is read from it is always float32
-    mean: tuple[float, ...] = IMAGENET_MEAN  # per channel, of pixels in [0, 1]
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1]; empty takes that of the encoder's description
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        mean, std = self.encoder.spec.statistics
+        object.__setattr__(self, "mean", self.mean or mean)
+        object.__setattr__(self, "std", self.std or std)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Uint8 (B, 3, H, W) -> float32 on the device, by the encoder's own mean and standard deviation."""
+        """Uint8 (B, C, H, W) -> float32 on the device, by the encoder's own mean and standard deviation."""
         return normalise(images.to(self.device), self.mean, self.std)
 
     def autocast(self) -> AbstractContextManager[Any]:

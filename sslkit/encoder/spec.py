@@ -1,11 +1,15 @@
 """What it takes to build an encoder: a timm architecture and the sizes that differ from its own."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import timm
 
+from sslkit.data.normalise import statistics
 from sslkit.errors import UsageError, did_you_mean
+
+RGB = 3
+LATER = ("norm_eps", "channels", "mean", "std")  # fields that an older encoder.json lacks
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,29 @@ class EncoderSpec:
     heads: int | None = None
     norm_eps: float | None = None  # added to the variance in every LayerNorm; not an argument of timm's
     drop_path: float = 0.0
+    channels: int | None = None  # C of the images; None is 3
+    mean: tuple[float, ...] | None = None  # of each channel, with pixels in [0, 1]; None: see ``normalise.statistics``
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        for name in ("mean", "std"):  # lists in JSON
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def in_channels(self) -> int:
+        """C."""
+        return self.channels or RGB
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation that its images are normalised by."""
+        return statistics(self.in_channels, self.mean, self.std)
+
+    def described(self) -> dict[str, Any]:
+        """Its fields as JSON holds them; those that came later only where they are set."""
+        fields = {**asdict(self), **{key: list(v) if (v := getattr(self, key)) else None for key in ("mean", "std")}}
+        return {key: value for key, value in fields.items() if value or key not in LATER}
 
     def timm_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of ``timm.create_model``; plain timm builds the same modules from them.
@@ -29,13 +56,14 @@ class EncoderSpec:
         """
         sizes = {"patch_size": self.patch_size, "embed_dim": self.width, "depth": self.depth, "num_heads": self.heads}
         sizes = {key: value for key, value in sizes.items() if value is not None}
+        channels = {} if self.in_channels == RGB else {"in_chans": self.in_channels}
         if is_vit(self.arch):
-            return {"num_classes": 0, "img_size": self.image_size, "dynamic_img_size": True, **sizes}
+            return {"num_classes": 0, "img_size": self.image_size, "dynamic_img_size": True, **sizes, **channels}
         if sizes:
             names = {"embed_dim": "width", "num_heads": "heads"}
             keys = ", ".join(f"encoder.{names.get(key, key)}" for key in sizes)
             raise UsageError(f"{self.arch} is not a plain ViT and takes no {keys}: set {keys} to null")
-        return {"num_classes": 0}
+        return {"num_classes": 0, **channels}
 
 
 def is_vit(arch: str) -> bool:

@@ -97,7 +97,7 @@ def _use(facts: CardFacts) -> str:
     prepare = (
         "```python\n"
         "import torch\n\n"
-        f"pixels = torch.rand(2, 3, {size}, {size})  # yours, in [0, 1]: shorter side resized, centre cut out\n"
+        f"pixels = torch.rand(2, {len(mean)}, {size}, {size})  # in [0, 1]: shorter side resized, centre cut out\n"
         f"mean, std = torch.tensor({mean}), torch.tensor({std})\n"
         "images = (pixels - mean[:, None, None]) / std[:, None, None]\n"
         "```\n"

@@ -46,7 +46,7 @@ class DataFacts:
 class Preview:
     """What the model sees of a batch, for a picture with one row per image."""
 
-    pictures: dict[str, Tensor]  # by title, in order: (V, B, 3, S, S) float, normalised by ImageNet's mean and std
+    pictures: dict[str, Tensor]  # by title, in order: (V, B, C, S, S) float, normalised
     masks: Tensor | None = None  # (V, B, N) bool of the first entry of ``pictures``, True = hidden
     captions: Sequence[str] = ()  # a line for each image, such as the right answer
 
@@ -126,12 +126,12 @@ class Classifying(Method):
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
         super().__init__(recipe, facts)
         takes_no(recipe, "mask", "teacher", "objectives", "heads", "views.local")
-        self.encoder = Encoder.from_section(recipe.encoder)
+        self.encoder = Encoder.from_section(recipe.encoder, recipe.views)
         if self.encoder.vit:
             self.encoder.mask_token.requires_grad_(False)
 
     def encode(self, images: Tensor, batch: Batch, at: Moment) -> Tensor:
-        """(V, B, 3, S, S), V images made of each sample of the batch -> CLS (V, B, D)."""
+        """(V, B, C, S, S), V images made of each sample of the batch -> CLS (V, B, D)."""
         drop = drop_scales(self.encoder, batch, len(images), at, self.recipe.train.seed)
         return self.encoder(images.flatten(0, 1), drop=drop).cls.unflatten(0, images.shape[:2])
 
@@ -155,8 +155,9 @@ def takes_no(recipe: Recipe, *sections: str) -> None:
 
 
 def augmented(batch: Batch) -> list[Tensor]:
-    """For each group of views (V, B, 3, S, S), augmented and normalised."""
-    return [photometric(crops, draw) for crops, draw in zip(batch.crops, batch.photometric, strict=True)]
+    """For each group of views (V, B, C, S, S), augmented and normalised."""
+    pairs = zip(batch.crops, batch.photometric, strict=True)
+    return [photometric(crops, draw, batch.mean, batch.std) for crops, draw in pairs]
 
 
 def drop_scales(encoder: Encoder, batch: Batch, views: int, at: Moment, seed: int, group: int = 0) -> Tensor | None:

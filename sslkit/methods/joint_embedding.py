@@ -72,7 +72,7 @@ class JointEmbedding(Method):
         super().__init__(recipe, facts)
         assert recipe.mask is None or isinstance(recipe.mask, Masking)
         self.masking = recipe.mask
-        encoder = Encoder.from_section(recipe.encoder)
+        encoder = Encoder.from_section(recipe.encoder, recipe.views)
         self.student = Branch(encoder, build_heads(encoder.width, recipe.heads))
         built: dict[str, Objective] = {}
         for name, config in recipe.objectives.items():

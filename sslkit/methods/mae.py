@@ -1,7 +1,7 @@
 """MAE: an encoder sees a quarter of an image, a small decoder paints the rest (arXiv:2111.06377).
 
     crop -> patches -> encoder(CLS, visible patches) -> mask tokens in the gaps -> decoder -> pixels
-    loss = mean over removed patches of |prediction - target|^2 / (P x P x 3)
+    loss = mean over removed patches of |prediction - target|^2 / (P x P x C)
 
 The target is the patch's pixels minus their mean, divided by their standard deviation. Removed patches never enter the
 encoder, which makes a step cheap and needs masks that hide the same number of patches of every crop. The decoder is
@@ -55,7 +55,7 @@ class MaskedAutoencoder(Method):
         assert isinstance(recipe.method, self.Config)
         self.config = recipe.method
         self.masking = _checked(recipe)
-        self.student = Encoder.from_section(recipe.encoder)
+        self.student = Encoder.from_section(recipe.encoder, recipe.views)
         if not self.student.vit:
             raise UsageError(
                 f"mae needs patch tokens, which {recipe.encoder.arch} does not have: choose a ViT with --arch"
@@ -65,7 +65,8 @@ class MaskedAutoencoder(Method):
         size = recipe.views.global_.size or recipe.encoder.image_size
         grid = self.student.grid(size, size)
         _check_ratio(self.masking, grid[0] * grid[1])
-        self.decoder = Decoder(self.student.width, self.student.patch_size, grid, self.config.decoder)
+        sizes = self.student.width, self.student.patch_size, grid
+        self.decoder = Decoder(*sizes, self.config.decoder, self.student.spec.in_channels)
         self.apply(_initialise)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
 
@@ -97,10 +98,10 @@ class MaskedAutoencoder(Method):
         """What the model predicts for the patches that it does not see.
 
         Returns:
-            Of C crops, view by view: (C, 3, S, S) the crops, (C, N) bool what was removed, and (C, 3, S, S) the crops
+            Of n crops, view by view: (n, C, S, S) the crops, (n, N) bool what was removed, and (n, C, S, S) the crops
             with removed patches replaced by the prediction. The model predicts normalised patches; here they get the
-            mean and standard deviation of the true ones, which it does not know. Pixels are normalised by ImageNet's
-            mean and standard deviation.
+            mean and standard deviation of the true ones, which it does not know. Pixels are
+            normalised.
         """
         views = augmented(batch)[0]
         images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
@@ -134,7 +135,7 @@ class MaskedAutoencoder(Method):
         return None if batch.objects is None else patch_coverage(batch.objects, self.student.patch_size)
 
     def _predict(self, batch: Batch, images: Tensor, masks: Masks, at: Moment) -> Tensor:
-        """(C, N, P x P x 3) predictions of all patches from the visible ones."""
+        """(n, N, P x P x C) predictions of all patches from the visible ones."""
         keep = visible(masks)
         # The paper uses no drop path; a recipe may.
         drop = drop_scales(self.student, batch, len(batch.crops[0]), at, self.recipe.train.seed)
@@ -142,7 +143,7 @@ class MaskedAutoencoder(Method):
         return self.decoder(tokens.cls, tokens.patches, keep)
 
     def _target(self, images: Tensor) -> Tensor:
-        """(C, 3, S, S) -> (C, N, P x P x 3)."""
+        """(n, C, S, S) -> (n, N, P x P x C)."""
         patches = patchify(images, self.student.patch_size)
         return normalised(patches) if self.config.normalise else patches
 
@@ -150,7 +151,9 @@ class MaskedAutoencoder(Method):
 class Decoder(nn.Module):
     """From tokens of visible patches to pixels of all, on a grid of patch rows and columns."""
 
-    def __init__(self, encoder_width: int, patch_size: int, grid: tuple[int, int], section: DecoderSection):
+    def __init__(
+        self, encoder_width: int, patch_size: int, grid: tuple[int, int], section: DecoderSection, channels: int = 3
+    ):
         super().__init__()
         width, norm = section.width, partial(nn.LayerNorm, eps=1e-6)
         if width % section.heads:
@@ -161,10 +164,10 @@ class Decoder(nn.Module):
         blocks = (Block(width, section.heads, qkv_bias=True, norm_layer=norm) for _ in range(section.depth))  # type: ignore[arg-type]
         self.blocks = nn.Sequential(*blocks)
         self.norm = norm(width)
-        self.predict = nn.Linear(width, patch_size**2 * 3)
+        self.predict = nn.Linear(width, patch_size**2 * channels)
 
     def forward(self, cls: Tensor, patches: Tensor, keep: Tensor) -> Tensor:
-        """(C, D), (C, M, D) and (C, M) indices of these M patches -> (C, N, P x P x 3)."""
+        """(n, D), (n, M, D) and (n, M) indices of these M patches -> (n, N, P x P x C)."""
         # CLS takes part, without a position: no other loss would reach it.
         x = self.embed(torch.cat([cls[:, None], patches], 1))
         gaps = self.mask_token.to(x.dtype).expand(len(x), len(self.positions), -1)
@@ -178,7 +181,7 @@ class Decoder(nn.Module):
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """(B, 3, H, W) -> (B, N, P x P x 3): patches row by row, pixels of one row by row, the channels of a pixel last."""
+    """(B, 3, H, W) -> (B, N, P x P x C): patches row by row, pixels of one row by row, the channels of a pixel last."""
     channels, rows, columns = images.shape[1], images.shape[2] // patch_size, images.shape[3] // patch_size
     cut = images.reshape(-1, channels, rows, patch_size, columns, patch_size)
     return cut.permute(0, 2, 4, 3, 5, 1).reshape(len(images), rows * columns, -1)
@@ -192,13 +195,13 @@ def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
 
 
 def normalised(patches: Tensor) -> Tensor:
-    """(B, N, P x P x 3) -> each patch minus its mean, over its standard deviation, all channels together."""
+    """(B, N, P x P x C) -> each patch minus its mean, over its standard deviation, all channels together."""
     mean, std = moments(patches)
     return (patches - mean) / std
 
 
 def denormalised(values: Tensor, patches: Tensor) -> Tensor:
-    """The inverse of ``normalised``: (B, N, P x P x 3) values times ``patches``' deviation, plus their mean."""
+    """The inverse of ``normalised``: (B, N, P x P x C) values times ``patches``' deviation, plus their mean."""
     mean, std = moments(patches)
     return values * std + mean
 
@@ -212,14 +215,14 @@ def moments(patches: Tensor) -> tuple[Tensor, Tensor]:
 def loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error per pixel and channel, averaged over removed patches: 0-dim, float32 at least.
 
-    Prediction and target are (B, N, P x P x 3), the mask (B, N) bool or 0 and 1, 1 = removed; at least one is.
+    Prediction and target are (B, N, P x P x C), the mask (B, N) bool or 0 and 1, 1 = removed; at least one is.
     """
     error = (prediction.float() - target.float()).square().mean(-1)
     return (error * mask).sum() / mask.sum()
 
 
 def visible(masks: Masks) -> Tensor:
-    """(C, M) int64 on the device: what masks of one count leave, in rising order; M is known on the host."""
+    """(n, M) int64 on the device: what masks of one count leave, in rising order; M is known on the host."""
     shown = masks.mask.shape[1] - int(masks.counts[0])
     return masks.mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :shown]
 

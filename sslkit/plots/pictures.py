@@ -11,12 +11,13 @@ STRENGTH = 0.82  # of that cover
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """(3, H, W) uint8 -> an RGB picture."""
+    """(C, H, W) uint8 -> an RGB picture: gray of one channel or two, else the first three as red, green and blue."""
+    image = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
 
 
 def square(image: Tensor, largest: int) -> Image.Image:
-    """The centre of an image, (3, H, W) uint8 of any size, as a square of at most ``largest`` pixels a side."""
+    """The centre of an image, (C, H, W) uint8 of any size, as a square of at most ``largest`` pixels a side."""
     return to_picture(evaluation_crop(image, min(largest, *image.shape[-2:])))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sslkit.data.normalise import unnormalise
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD, unnormalise
 from sslkit.plots.pictures import bounded, fit, shade, to_picture
 from sslkit.plots.sheet import FONT, INK, PAPER, TITLE_SIZE, Tile, compose, save_sheet, text_width, wrapped
 
@@ -21,16 +21,18 @@ def draw_views(
     captions: Sequence[str],
     path: Path,
     rows: int | None = None,
+    statistics: tuple[Sequence[float], Sequence[float]] = (IMAGENET_MEAN, IMAGENET_STD),
 ) -> None:
     """Write a PNG with one image per row: its caption, the first pictures, those masked, then the other pictures.
 
     Args:
-        pictures: by title (V, B, 3, S, S) float, normalised; several views are numbered.
+        pictures: by title (V, B, C, S, S) float, normalised; several views are numbered.
         masks: (V, B, N) bool for the first of ``pictures``, True = hidden; None draws no masked pictures.
         grid: rows and columns of the N patches; required with ``masks``.
         captions: one for each image, or none at all.
         path: of the PNG.
         rows: at most this many images of the batch; None for all.
+        statistics: mean and standard deviation by which they are normalised.
     """
     first = next(iter(pictures.values()))
     largest = max(max(crops.shape[-2:]) for crops in pictures.values())
@@ -40,7 +42,7 @@ def draw_views(
         for title, crops in pictures.items():
             side = max(LARGE * max(crops.shape[-2:]) // largest, SMALL)
             height, width = bounded(crops.shape[-2], crops.shape[-1], side)
-            views = [fit(to_picture(crop), width, height) for crop in unnormalise(crops[:, index])]
+            views = [fit(to_picture(crop), width, height) for crop in unnormalise(crops[:, index], *statistics)]
             tiles += _numbered(title, views)
             if crops is first and masks is not None and grid is not None:
                 hidden = masks[:, index].view(-1, *grid)

@@ -32,6 +32,8 @@ from sslkit.recipe.sections import (
 from sslkit.recipe.validation import validated
 from sslkit.schedules import Duration, in_epochs
 
+RGB = 3
+
 
 @dataclass(frozen=True)
 class PlugIns:
@@ -110,6 +112,13 @@ class Recipe(Strict):
             if head.lender and (lender is None or lender.kind != head.kind or lender.lender):
                 raise UsageError(
                     f"heads.{name}.trunk is '{head.lender}': name a {head.kind} head that has no trunk itself"
+                )
+        channels = self.encoder.channels or RGB
+        for name, values in (("mean", self.views.mean), ("std", self.views.std)):
+            if values is not None and len(values) != channels:
+                raise UsageError(
+                    f"views.{name} has {len(values)} numbers for {channels} channels: give one for each, or set "
+                    f"encoder.channels={len(values)}"
                 )
         if self.train.batch_size % self.train.accumulate:
             raise UsageError(

@@ -59,6 +59,7 @@ class EncoderSection(Strict):
     depth: int | None = Field(default=None, gt=0, le=1000)
     heads: int | None = Field(default=None, gt=0, le=1024)
     norm_eps: float | None = Field(default=None, gt=0)  # of every LayerNorm; weights of Hugging Face bring their own
+    channels: int | None = Field(default=None, gt=0)  # of the images; None: 3, timm's in_chans
     drop_path: float = Field(default=0.1, ge=0, lt=1)  # of the last block, linear over depth; the student's only
     freeze: int | Literal["patch_embed"] | None = None  # embeddings and the first N blocks; or the patch embedding
 
@@ -99,6 +100,9 @@ class ViewsSection(Strict):
 
     global_: CropSection = Field(default=CropSection(), alias="global")
     local: CropSection = CropSection(count=0, scale=(0.05, 0.25))  # none unless a recipe asks for them
+    # Of each channel, with pixels in [0, 1]. None: ImageNet's for 3 channels, else what prepare measured on train.
+    mean: tuple[Share, ...] | None = None
+    std: tuple[PositiveFloat, ...] | None = None
     augment: SerializeAsAny[AugmentSection] = Field(default_factory=dict, validate_default=True)
 
     @field_validator("augment", mode="before")

@@ -19,6 +19,7 @@ from sslkit import registry
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
 from sslkit.files import read_json
+from sslkit.weights.adapt_channels import RGB, adapt_channels
 from sslkit.weights.architecture import spec_of_shapes
 from sslkit.weights.checkpoint import Checkpoint, open_checkpoint, tensors_in
 from sslkit.weights.coverage import Coverage
@@ -86,8 +87,8 @@ def load_checkpoint(encoder: Encoder, file: Path | Checkpoint) -> Coverage:
             f"(it has {', '.join(found.outside[:3]) or 'no tensors'}); is --arch right?"
         )
     _check_tensors(name, found, target)
-    source = filtered = found.layout.to_timm(found.state)
-    remarks = list(found.remarks)
+    source, adapting = adapt_channels(name, found.layout.to_timm(found.state), encoder)
+    filtered, remarks = source, [*found.remarks, *adapting]
     if encoder.vit:
         _check_resampled(name, source)
         filtered, resampling = resample_positions(name, source, encoder)
@@ -120,11 +121,15 @@ def spec_of(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
         spec = found.layout.spec(checkpoint.about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SslkitError(f"the description next to {checkpoint.name} is not one of a model ({error!r})") from error
-    if spec:
-        return spec, []
     state = found.layout.to_timm(found.state)
-    _check_resampled(checkpoint.name, state)
-    return spec_of_shapes(state)
+    remarks: list[str] = []
+    if not spec:
+        _check_resampled(checkpoint.name, state)
+        spec, remarks = spec_of_shapes(state)
+    patch = state.get("patch_embed.proj.weight")
+    if spec and patch is not None and patch.ndim == 4 and patch.shape[1] != RGB:
+        spec = {**spec, "channels": int(patch.shape[1])}
+    return spec, remarks
 
 
 def unwrapped(checkpoint: Checkpoint, target: Collection[str]) -> Unwrapped:

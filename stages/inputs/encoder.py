@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sslkit.encoder.spec import EncoderSpec
     from sslkit.weights.coverage import Coverage
 
+RGB = 3
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
 
 
@@ -34,6 +35,11 @@ class EncoderSource:
     image_size: int  # pixels
     files: Mapping[str, Path]  # by name: ``weights``, and ``encoder_info`` if an encoder.json describes them
     seed: int | None = None  # of the initial weights; None unless they are random
+
+    @property
+    def channels(self) -> int:
+        """C of the images that it takes."""
+        return (self.spec or {}).get("channels") or RGB
 
     def config(self) -> Result:
         """What the features depend on, besides the content of the files."""
@@ -56,6 +62,8 @@ def resolve(
         SslkitError: the file they name, or the run's own encoder, is missing.
     """
     weights, arch = options.weights, options.arch
+    of_data = data_channels(run) if getattr(options, "images", None) is None else RGB  # the user's own are read as RGB
+    channels = {} if of_data == RGB else {"channels": of_data}
     baseline = weights in ("random", "pixels")
     if options.like is not None and not baseline:
         raise UsageError(
@@ -68,21 +76,33 @@ def resolve(
     if weights and weights.startswith(TIMM):
         if arch is not None or options.pretrained:
             raise UsageError(f"--weights {weights} names the architecture too: leave out --arch and --pretrained")
-        spec = {"arch": weights.removeprefix(TIMM), "image_size": image_size or 224, "patch_size": None}
+        spec = {"arch": weights.removeprefix(TIMM), "image_size": image_size or 224, "patch_size": None, **channels}
         return EncoderSource("timm", spec, spec["image_size"], {})
     if weights == "pixels":
         return EncoderSource("pixels", None, image_size or PIXELS_SIZE, {})
     if arch is not None:
         if weights is None and not options.pretrained:
             raise UsageError(f"--arch {arch} requires --pretrained, or --weights with a FILE or random")
-        spec = {"arch": arch, "image_size": image_size or 224, "patch_size": patch_size}
+        spec = {"arch": arch, "image_size": image_size or 224, "patch_size": patch_size, **channels}
         kind = "timm" if options.pretrained else "random" if baseline else "file"
         files = {"weights": find_weights(str(weights)).files["weights"]} if kind == "file" else {}
         return EncoderSource(kind, spec, spec["image_size"], files, options.seed if baseline else None)
-    return _described(run, options, image_size)
+    source = _described(run, options, image_size, channels)
+    if getattr(options, "images", None) is None and source.channels != of_data:
+        other = f", or prepare the data again with --channels {source.channels}" if {1, 3, 4} >= {of_data} else ""
+        raise SslkitError(
+            f"the encoder takes images of {source.channels} channel{'s' * (source.channels > 1)}, those of {run.data} "
+            f"have {of_data}: name another encoder{other}"
+        )
+    return source
 
 
-def _described(run: Run, options: EncoderOptions, image_size: int | None) -> EncoderSource:
+def data_channels(run: Run) -> int:
+    """C of a run's images; 3 for a run without data."""
+    return read_json(run.manifest).get("channels", RGB) if run.manifest.is_file() else RGB
+
+
+def _described(run: Run, options: EncoderOptions, image_size: int | None, channels: Mapping[str, int]) -> EncoderSource:
     """An encoder whose architecture an encoder.json describes: the run's, a file's, or that of ``--like``."""
     weights, model = options.weights, Run(options.like) if options.like is not None else run
     file, info = model.encoder, model.encoder_info
@@ -94,7 +114,7 @@ def _described(run: Run, options: EncoderOptions, image_size: int | None) -> Enc
             spec, remarks = described(found.open())
             for remark in remarks:
                 say(remark)
-            spec = {**spec, "image_size": image_size or spec.get("image_size") or 224, "drop_path": 0.0}
+            spec = {**channels, **spec, "image_size": image_size or spec.get("image_size") or 224, "drop_path": 0.0}
             return EncoderSource("file", spec, spec["image_size"], found.files)
         file, info = found.files["weights"], found.files["encoder_info"]
     if not weights:
@@ -191,12 +211,16 @@ def load(
         encoder = _pretrained(spec).to(device).eval()
         about = encoder.model.pretrained_cfg
         mean, std = tuple(about["mean"]), tuple(about["std"])
+        if source.channels != len(mean):
+            say(f"{spec.arch}: weights of 3 channels adapted to {source.channels} by timm's convention")
+            mean, std = ((sum(values) / len(values),) * source.channels for values in (mean, std))
         return FrozenEncoder(encoder, source.image_size, device, precision, mean, std), None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed or 0)
         encoder = Encoder(spec)
     coverage = load_checkpoint(encoder, source.files["weights"]) if "weights" in source.files else None
-    # All published checkpoints that sslkit reads were trained with ImageNet's mean and standard deviation.
+    # All published checkpoints that sslkit reads were trained with ImageNet's mean and standard deviation, which the
+    # description names otherwise.
     return FrozenEncoder(encoder.to(device).eval(), source.image_size, device, precision), coverage
 
 

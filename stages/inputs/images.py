@@ -12,10 +12,12 @@ from stages.contract.output import say
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.inputs.photo_folders import as_variant, expect_same, folder_name
+from stages.options.images import ImageOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sslkit.data.pixels.rules import PixelRules
     from sslkit.data.shards import Split
 
 DEFAULT_COUNT = 8
@@ -30,6 +32,8 @@ class ImagesToDraw:
     folder: Path | None  # of the photos, or a single photo; None for val
     photos: Mapping[str, Path]  # by name, sorted; none for val
     count: int
+    channels: int = 3  # as which the photos are read
+    max_pixels: int | None = None  # above which a photo is skipped; None: the default
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -41,7 +45,13 @@ class ImagesToDraw:
     @property
     def config(self) -> Result:
         """The settings that select the images."""
-        return {"images": "val" if self.folder is None else "photos", "count": self.count}
+        limit = {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
+        return {"images": "val" if self.folder is None else "photos", "count": self.count, **limit}
+
+    @property
+    def rules(self) -> "PixelRules":
+        """How the photos are read: in the range of the prepared data, if that has one."""
+        return photo_rules(self.run, self.channels, self.max_pixels)
 
     @property
     def name(self) -> str:
@@ -79,7 +89,7 @@ class ImagesToDraw:
             return
         first = ""
         for name, path in self.photos.items():
-            read = _read(path)
+            read = _read(path, self.rules)
             if not isinstance(read, str):
                 return
             if len(self.photos) == 1:
@@ -88,28 +98,40 @@ class ImagesToDraw:
         raise SslkitError(f"none of the {len(self.photos)} photos in {self.folder} can be read; the first is {first}")
 
     def read(self) -> "Iterator[tuple[str, Tensor]]":
-        """Names, for val with the class, and (3, H, W) uint8 images; photos that cannot be read are skipped."""
+        """Names, for val with the class, and (C, H, W) uint8 images; photos that cannot be read are skipped."""
         if self.folder is None:
             yield from val_images(self.run, self.count)
         for name, path in self.photos.items():
-            read = _read(path)
+            read = _read(path, self.rules)
             if isinstance(read, str):
                 say(f"skipped {path}: {read}")
             else:
                 yield name, read
 
 
-def images_to_draw(run: Run, folder: Path | None, count: int | None) -> ImagesToDraw:
-    """The images that ``--images`` and ``--count`` ask for.
+def photo_rules(run: Run, channels: int, max_pixels: int | None) -> "PixelRules":
+    """How photos that are not prepared are read, for an encoder of so many channels.
+
+    Values of more than 8 bits get the range of the run's prepared data, so that they mean the same.
+    """
+    from sslkit.data.pixels.rules import MAX_PIXELS, PixelRules
+
+    span = read_json(run.manifest).get("range") if run.manifest.is_file() else None
+    return PixelRules(channels, tuple(span) if span else None, max_pixels or MAX_PIXELS)
+
+
+def images_to_draw(run: Run, options: ImageOptions, channels: int) -> ImagesToDraw:
+    """The images that ``--images`` and ``--count`` ask for, for an encoder of so many channels.
 
     Raises:
         SslkitError: there are no such photos, or no prepared data.
     """
+    folder = options.images
     if folder is None:
         run.need(run.manifest)
-        return ImagesToDraw(run, None, {}, count or DEFAULT_COUNT)
-    photos = find_photos(folder, count)
-    return ImagesToDraw(run, folder, photos, len(photos))
+        return ImagesToDraw(run, None, {}, options.count or DEFAULT_COUNT)
+    photos = find_photos(folder, options.count)
+    return ImagesToDraw(run, folder, photos, len(photos), channels, options.max_pixels)
 
 
 def find_photos(images: Path, count: int | None) -> dict[str, Path]:
@@ -122,18 +144,22 @@ def find_photos(images: Path, count: int | None) -> dict[str, Path]:
         return {images.name: images}
     if not images.is_dir():
         raise SslkitError(f"--images {images}: no such file or folder")
-    found = sorted(p for p in images.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
+    from sslkit.data.prepare.formats import readable_among
+
+    files = sorted(p for p in images.rglob("*") if p.is_file())
+    suffixes = PHOTO_SUFFIXES | readable_among(map(str, files))
+    found = [path for path in files if path.suffix.lower() in suffixes]
     if not found:
         raise SslkitError(f"no images found in {images} (looked for {', '.join(sorted(PHOTO_SUFFIXES))})")
     return {str(path.relative_to(images)): path for path in found[:count]}
 
 
-def _read(path: Path) -> "Tensor | str":
-    """(3, H, W) uint8, or why it cannot be read."""
+def _read(path: Path, rules: "PixelRules") -> "Tensor | str":
+    """(C, H, W) uint8, or why it cannot be read."""
     from sslkit.data.images import decode
 
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), rules)
     except InterruptedRun:
         raise
     except SslkitError as error:
@@ -145,7 +171,7 @@ def _read(path: Path) -> "Tensor | str":
 def remark_on_sizes(
     pictures: "Iterator[tuple[str, Tensor]]", shorter: int, patch: int
 ) -> "Iterator[tuple[str, Tensor]]":
-    """The same named (3, H, W) images, with a note for each size that is not the requested one.
+    """The same named (C, H, W) images, with a note for each size that is not the requested one.
 
     ``shorter``, the requested shorter side, and ``patch``, the encoder's patch size, are in pixels.
     """

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sslkit.errors import UsageError
+from sslkit.files import read_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -46,9 +49,19 @@ class OpenMethod:
         from sslkit.plots.views import draw_views
 
         encoder, _ = self.method.exported()
+        statistics = self.views.mean, self.views.std
         first = next(iter(preview.pictures.values()))
         grid = encoder.grid(*first.shape[-2:]) if preview.masks is not None else None
-        draw_views(preview.pictures, preview.masks, grid, preview.captions, path)
+        draw_views(preview.pictures, preview.masks, grid, preview.captions, path, statistics=statistics)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the channels of the images change, in words."""
+        left, channels = self.views.left_out, self.images.channels
+        remarks = [f"{', '.join(left)} left out: defined for RGB, not for {channels} channels"] if left else []
+        if channels not in (1, 3):
+            remarks.append(f"pictures show channels {'1' if channels == 2 else '1 to 3'} of {channels}")
+        return remarks
 
 
 def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
@@ -72,5 +85,28 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     method: Method = kind(recipe, facts).to(device)
     encoder, _ = method.exported()
     patch = encoder.patch_size if encoder.vit else 1
-    views = ViewMaker(recipe.views, recipe.encoder.image_size, patch, recipe.train.seed)
+    channels = encoder.spec.in_channels
+    views = ViewMaker(recipe.views, recipe.encoder.image_size, patch, recipe.train.seed, channels)
     return OpenMethod(method, views, images, device)
+
+
+def suited(run: Run, recipe: Recipe) -> Recipe:
+    """The recipe for a run's data; of other channels than RGB, mean and std are those that ``prepare`` measured.
+
+    Raises:
+        UsageError: the images have other channels than the recipe's encoder takes.
+    """
+    from sslkit.data.shards import channels_in
+    from sslkit.recipe.schema import RGB
+
+    manifest = read_json(run.need(run.manifest))
+    have, wanted = channels_in(manifest), recipe.encoder.channels or RGB
+    if have != wanted:
+        again = f", or prepare it again with --channels {wanted}" if {have, wanted} <= {1, 3, 4} else ""
+        raise UsageError(
+            f"the images of {run.data} have {have} channel{'s' * (have > 1)}, the recipe's encoder takes {wanted}: "
+            f"--set encoder.channels={have}{again}"
+        )
+    measured = {key: tuple(manifest[key]) for key in ("mean", "std") if key in manifest}
+    missing = {key: value for key, value in measured.items() if getattr(recipe.views, key) is None}
+    return recipe.model_copy(update={"views": recipe.views.model_copy(update=missing)}) if missing else recipe

@@ -217,6 +217,9 @@ def open_training(
     )
     if not Moment(0, order.steps_per_epoch, train.epochs).total:
         raise UsageError(f"{train.epochs:g} epochs of {order.steps_per_epoch} steps are not one step: raise --epochs")
+    if world.leads:
+        for remark in opened.remarks:
+            say(remark)
     opened.method.rate_factors()  # refuses what it cannot do, before any image is read
     started_from = None
     if beginning is not None:

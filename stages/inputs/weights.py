@@ -197,6 +197,11 @@ def begin_from(given: str, recipe: "Recipe") -> "tuple[Recipe, Beginning]":
     about = checkpoint.about.get("pretrained_cfg") or {}
     if tuple(about.get("mean", IMAGENET_MEAN)) != IMAGENET_MEAN:
         remarks = [*remarks, f"its images had mean {about['mean']}: training normalises by ImageNet's"]
+    spec = checkpoint.about.get("spec") or {}
+    if spec.get("mean") and recipe.views.mean is None and recipe.views.std is None:
+        views = recipe.views.model_copy(update={key: tuple(spec[key]) for key in ("mean", "std") if spec.get(key)})
+        recipe = recipe.model_copy(update={"views": views})
+        remarks = [*remarks, "images are normalised as those that it was trained on"]
     digest = sha256(weights.files["weights"]) if weights.files else _digest(checkpoint)
     return recipe, Beginning(weights, start, digest, remarks)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages.options.basic import PhotosOption
+from stages.options.basic import MaxPixelsOption, PhotosOption
 
 
 @dataclass(kw_only=True)
@@ -17,3 +17,4 @@ class ImageOptions:
         int | None,
         typer.Option("--count", min=1, help="How many images are drawn; default: 8 of val, or all of --images."),
     ] = None
+    max_pixels: MaxPixelsOption = None

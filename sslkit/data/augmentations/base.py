@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sslkit.recipe.sections import Strict
 
+RGB = 3
+
 
 class Augmentation(ABC):
     """One augmentation. A plug-in derives from ``Geometric`` or ``Photometric``.
@@ -25,11 +27,13 @@ class Augmentation(ABC):
         numbers: uniform numbers that each view uses; the first decides whether the view is changed.
         shared: None, or where its numbers begin in the stream that the crops' boxes come from. Only for the
             augmentations that were there before each had its own stream: moving them would change every run.
+        rgb_only: it is not defined, and left out, for images of other channels.
     """
 
     order: ClassVar[int]
     numbers: ClassVar[int] = 1
     shared: ClassVar[int | None] = None
+    rgb_only: ClassVar[bool] = False
 
     class Config(Strict):
         """The keys it adds to ``views.augment``. The one named after the file is its probability."""
@@ -82,7 +86,7 @@ class Photometric(Augmentation):
         """Change a batch in place.
 
         Args:
-            images: (n, 3, H, W) float32 in [0, 1] on the device, or normalised.
+            images: (n, C, H, W) float32 in [0, 1] on the device, or normalised.
             draws: (n, columns) float32 on the host, as ``draw`` returned them.
         """
 
@@ -93,9 +97,9 @@ def change(images: Tensor, where: np.ndarray, operation: Callable[..., object], 
     The draws are on the host, so which images are changed is known without asking the device.
 
     Args:
-        images: (n, 3, H, W).
+        images: (n, C, H, W).
         where: (n,) bool, which ones.
-        operation: takes (m, 3, H, W) and, for each of ``values``, (m, 1, 1, 1).
+        operation: takes (m, C, H, W) and, for each of ``values``, (m, 1, 1, 1).
         values: (n,) each.
     """
     chosen = np.flatnonzero(where)
@@ -113,6 +117,8 @@ def change(images: Tensor, where: np.ndarray, operation: Callable[..., object], 
 
 
 def luma(x: Tensor) -> Tensor:
-    """(n, 3, H, W) -> (n, 1, H, W), with the weights of ITU-R BT.601, as PIL and torchvision."""
+    """(n, 3, H, W) -> (n, 1, H, W), with the weights of ITU-R BT.601, as PIL and torchvision; else channels' mean."""
+    if x.shape[1] != RGB:
+        return x.mean(1, keepdim=True)
     red, green, blue = x.split(1, 1)
     return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)

@@ -40,7 +40,7 @@ class Blur(Photometric):
 
 
 def blur_(x: Tensor, sigma: Tensor, widest: float) -> None:
-    """Blur (n, 3, H, W) in place, mirrored at the border, cut at three sigma.
+    """Blur (n, C, H, W) in place, mirrored at the border, cut at three sigma.
 
     Args:
         x: images.

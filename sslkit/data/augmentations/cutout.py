@@ -17,7 +17,7 @@ from sslkit.recipe.sections import Probability, Range
 
 
 class Cutout(Photometric):
-    """Fills a square with ImageNet's mean, which is 0 in normalised images: no noise and no edges are left in it."""
+    """Fills a square with the mean, which is 0 in normalised images: no noise and no edges are left in it."""
 
     order = 80
     numbers = 4
@@ -52,7 +52,7 @@ class Cutout(Photometric):
 
 
 def cutout_(x: Tensor, side: Tensor, top: Tensor, left: Tensor) -> None:
-    """Set a square of each image to 0: (n, 3, H, W) in place, the rest (n, 1, 1, 1) in pixels."""
+    """Set a square of each image to 0: (n, C, H, W) in place, the rest (n, 1, 1, 1) in pixels."""
     rows = torch.arange(x.shape[-2], device=x.device)[:, None]
     columns = torch.arange(x.shape[-1], device=x.device)
     inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)

@@ -12,6 +12,7 @@ class Gray(Photometric):
 
     order = 20
     shared = 7
+    rgb_only = True
 
     class Config(Photometric.Config):
         """A probability."""

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslkit.data.augmentations.base import Photometric, change, luma
+from sslkit.data.augmentations.base import RGB, Photometric, change, luma
 from sslkit.recipe.sections import Probability
 
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): the four operations in the order they are applied
+BRIGHTNESS, CONTRAST = 0, 1
 
 
 class Jitter(Photometric):
@@ -40,15 +41,16 @@ class Jitter(Photometric):
 
     @staticmethod
     def apply(images: Tensor, draws: np.ndarray) -> None:
-        """Apply the four operations to each image in its own order."""
+        """Apply the four operations to each image in its own order; without RGB, brightness and contrast alone."""
         on, *parameters, order = draws.T
+        defined = range(len(OPERATIONS)) if images.shape[1] == RGB else (BRIGHTNESS, CONTRAST)
         active, turns = on > 0, ORDERS[order.astype(np.int64)].T
         for turn in turns:
-            for number in set(turn[active].tolist()):
+            for number in set(turn[active].tolist()).intersection(defined):
                 change(images, active & (turn == number), OPERATIONS[number], parameters[number])
 
 
-# Each changes (n, 3, H, W) in [0, 1] in place; a factor is (n, 1, 1, 1).
+# Each changes (n, C, H, W) in [0, 1] in place; a factor is (n, 1, 1, 1).
 
 
 def brightness_(x: Tensor, factor: Tensor) -> None:

@@ -45,7 +45,7 @@ class Noise(Photometric):
 
 
 def noise_(x: Tensor, sigma: Tensor, seed: Tensor) -> None:
-    """Add noise to (n, 3, H, W) in place: a pure function of the image's seed and of the pixel's place.
+    """Add noise to (n, C, H, W) in place: a pure function of the image's seed and of the pixel's place.
 
     Neither the batch nor the kind of device changes it. Words of 32 bits become pairs of normal numbers by the
     transform of Box and Muller, none beyond 4.8 sigma.

@@ -15,6 +15,7 @@ class Sobel(Photometric):
     """Puts Sobel gradients, noise included, in the three channels."""
 
     order = 70
+    rgb_only = True
 
     class Config(Photometric.Config):
         """A probability."""

@@ -27,5 +27,5 @@ class Solarize(Photometric):
 
 
 def solarize_(x: Tensor) -> None:
-    """(n, 3, H, W) in [0, 1], in place."""
+    """(n, C, H, W) in [0, 1], in place."""
     torch.where(x >= 128 / 255, 1 - x, x, out=x)

@@ -24,7 +24,7 @@ from sslkit.data.pixels.settle import PixelOptions, SettledRules, settle
 from sslkit.data.pixels.value_range import value_facts
 from sslkit.data.prepare.processes import run_all
 from sslkit.data.prepare.subset import Selection, Subset, describe, select
-from sslkit.data.prepare.summary import frame_remarks, see, size_remark, split_facts
+from sslkit.data.prepare.summary import channel_statistics, frame_remarks, see, size_remark, split_facts
 from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
 from sslkit.data.sources.base import FetchError, Sample, Source
@@ -269,6 +269,7 @@ def _summary(
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The manifest's part about the shards, and the images that were left out."""
     splits: dict[str, Any] = {}
+    measured: dict[str, list[float]] = {}
     skipped: list[dict[str, str]] = []
     for split, found in jobs.items():
         indexes = [read_index(job.path) for job in found]
@@ -288,9 +289,10 @@ def _summary(
             raise SslkitError(f"none of the {len(left_out)} images of {split} can be read; the first: {first}")
         labelled = any(bool((index.labels >= 0).any()) for index in indexes)
         facts = split_facts(indexes, selection.classes)
+        measured = channel_statistics(indexes) if split == "train" else measured
         splits[split] = {"samples": samples, "labelled": labelled, **facts, "shards": shards}
         skipped += left_out
     digests = "".join(shard["sha256"] for split in splits.values() for shard in split["shards"])
     fingerprint = hashlib.sha256(f"{digests}{settled.as_text()}".encode()).hexdigest()
     manifest = {"classes": selection.classes, "splits": splits, "skipped": len(skipped), "fingerprint": fingerprint}
-    return {**manifest, **settled.facts()}, skipped
+    return {**manifest, **settled.facts(), **measured}, skipped

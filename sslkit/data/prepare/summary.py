@@ -18,7 +18,7 @@ from sslkit.data.sources.base import Sample
 def see(
     seen: dict[str, Any], sample: Sample, image: Tensor, record: Record, wide: dict[str, Any] | None = None
 ) -> None:
-    """Add a sample to what is known of its shard: sizes, several frames, gray images, and values of more than 8 bits.
+    """Add a sample to what is known of its shard: sizes, frames, gray images, channels, values of more than 8 bits.
 
     Args:
         seen: what is known; changed.
@@ -29,6 +29,12 @@ def see(
     """
     if len(image) == RGB and bool((image[0] == image[1]).all()) and bool((image[1] == image[2]).all()):
         seen["grey"] = seen.get("grey", 0) + 1
+    if len(image) != RGB:
+        pixels = image.flatten(1).double() / 255
+        sums = seen.setdefault("moments", [0, [0.0] * len(image), [0.0] * len(image)])
+        for total, of_image in zip(sums[1:], (pixels.mean(1), pixels.square().mean(1)), strict=True):
+            total[:] = [value + more for value, more in zip(total, of_image.tolist(), strict=True)]
+        sums[0] += 1
     if wide:
         seen["wide"] = merged([wide, *([seen["wide"]] if "wide" in seen else [])])
     info = json.loads(record.members["json"])
@@ -68,6 +74,21 @@ def split_facts(indexes: Sequence[Index], classes: Sequence[str]) -> dict[str, A
     if frames:
         facts["frames"] = {"images": len(frames), "unused": sum(n - 1 for _, n in frames), "such_as": min(frames)}
     return facts
+
+
+def channel_statistics(indexes: Sequence[Index]) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel over all images, with pixels in [0, 1]; empty for RGB.
+
+    Args:
+        indexes: of the shards of train.
+    """
+    found = [index.facts["moments"] for index in indexes if "moments" in index.facts]
+    if not found:
+        return {}
+    count = sum(one[0] for one in found)
+    mean, square = (np.sum([one[part] for one in found], 0) / count for part in (1, 2))
+    std = np.sqrt(np.maximum(square - mean**2, 0)).clip(1 / 255)  # a constant channel has no deviation
+    return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist()}
 
 
 def frame_remarks(splits: dict[str, Any]) -> list[str]:

@@ -60,7 +60,7 @@ class GraphFormat(ExportFormat):
 
 
 class GraphOutputs(nn.Module):
-    """What a graph computes: (B, 3, S, S) -> cls (B, D), and of a ViT patches (B, N, D), both after the final norm.
+    """What a graph computes: (B, C, S, S) -> cls (B, D), and of a ViT patches (B, N, D), both after the final norm.
 
     Args:
         encoder: copied to the CPU.
@@ -79,4 +79,4 @@ class GraphOutputs(nn.Module):
     def example(self) -> Tensor:
         """Images to trace with; two, as a batch of one may be taken for a constant."""
         size = self.encoder.spec.image_size
-        return torch.zeros(2, 3, size, size)
+        return torch.zeros(2, self.encoder.spec.in_channels, size, size)

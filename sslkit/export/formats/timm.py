@@ -6,7 +6,6 @@ from pathlib import Path
 import timm
 
 from sslkit.data.evaluation_crop import CROP_RATIO, SMALLEST_CROPPED
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.encoder.encoder import Encoder
 from sslkit.export.formats.base import ExportFormat
 
@@ -25,16 +24,16 @@ cls = model(images)  # (B, {width})
     def write(self, encoder: Encoder, folder: Path) -> None:
         """Write the weights, and a configuration with what the evaluation crop and normalisation are."""
         model = copy.deepcopy(encoder.model)
-        size = encoder.spec.image_size
+        size, (mean, std) = encoder.spec.image_size, encoder.spec.statistics
         # The architecture's own configuration says where timm's weights are; these are others.
         model.pretrained_cfg = {
             **{k: model.pretrained_cfg[k] for k in ("architecture", "first_conv", "classifier")},
             "interpolation": "bicubic",
-            "input_size": (3, size, size),
+            "input_size": (encoder.spec.in_channels, size, size),
             "fixed_input_size": False,
             "crop_pct": CROP_RATIO if size >= SMALLEST_CROPPED else 1.0,
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
+            "mean": mean,
+            "std": std,
             "num_classes": 0,
         }
         arguments = {k: v for k, v in encoder.spec.timm_kwargs().items() if k != "num_classes"}

@@ -6,7 +6,6 @@ from pathlib import Path
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError
 from sslkit.export.formats.base import ExportFormat
@@ -45,6 +44,7 @@ cls = model(pixel_values=images).last_hidden_state[:, 0]  # (B, {width})
             intermediate_size=block.mlp.fc1.out_features,
             image_size=size,
             patch_size=encoder.patch_size,
+            num_channels=encoder.spec.in_channels,
             qkv_bias=block.attn.qkv.bias is not None,
             layer_norm_eps=encoder.model.norm.eps,
             hidden_act="gelu",
@@ -57,7 +57,7 @@ cls = model(pixel_values=images).last_hidden_state[:, 0]  # (B, {width})
         model.save_pretrained(folder)
         # It squeezes a photo of any shape into a square; the card says how the features were measured.
         square = {"height": size, "width": size}
-        mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
+        mean, std = map(list, encoder.spec.statistics)
         ViTImageProcessor(size=square, resample=3, image_mean=mean, image_std=std).save_pretrained(folder)
 
 

@@ -58,11 +58,12 @@ class AugmentedCrops:
         section = {"global": {"count": 1, "scale": self.scale}, "augment": {"flip": 0.5, **off}}
         encoder = self.embedding.frozen.encoder
         patch = encoder.patch_size if encoder.vit else 1
-        return ViewMaker(ViewsSection.model_validate(section), self.embedding.image_size, patch, seed)
+        section, channels = ViewsSection.model_validate(section), self.embedding.channels
+        return ViewMaker(section, self.embedding.image_size, patch, seed, channels)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Uint8 (B, 3, S, S) -> (B, D) float32 on the device."""
+        """Uint8 (B, C, S, S) -> (B, D) float32 on the device."""
         found = self.embedding(pixels.to(self.embedding.device, non_blocking=True))
         return joined(found, self.arrays, self.layers)
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sslkit.data.evaluation_crop import evaluation_crop
-from sslkit.data.normalise import normalise
+from sslkit.data.normalise import normalise, statistics
 from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import SslkitError
 from sslkit.probes.features.resumable_arrays import PartialArrays
@@ -31,12 +31,12 @@ class UnlabelledImages(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Tensor:
-        """Uint8 (3, H, W)."""
+        """Uint8 (C, H, W)."""
         ...
 
 
 class CropBatches(Dataset):
-    """Batch ``b`` of a split as uint8 (B, 3, size, size); an error is returned as a value.
+    """Batch ``b`` of a split as uint8 (B, C, size, size); an error is returned as a value.
 
     An exception raised in a worker would arrive with the worker's traceback in its message.
     """
@@ -57,10 +57,11 @@ class Embedding(Protocol):
     """Turns a batch of pixels into rows of arrays."""
 
     image_size: int
+    channels: int
     device: torch.device
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Uint8 (B, 3, S, S) on the device -> float32 (B, ...) by name of array; always with ``cls``."""
+        """Uint8 (B, C, S, S) on the device -> float32 (B, ...) by name of array; always with ``cls``."""
         ...
 
 
@@ -70,12 +71,12 @@ class PixelEmbedding:
     They are normalised as for an encoder: cosines of raw pixels, all positive, would mostly compare brightness.
     """
 
-    def __init__(self, image_size: int, device: torch.device):
-        self.image_size, self.device = image_size, device
+    def __init__(self, image_size: int, device: torch.device, channels: int = 3):
+        self.image_size, self.device, self.channels = image_size, device, channels
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
-        """(B, 3, S, S) -> cls (B, 3 S S)."""
-        return {"cls": normalise(pixels).flatten(1)}
+        """(B, C, S, S) -> cls (B, C S S)."""
+        return {"cls": normalise(pixels, *statistics(self.channels)).flatten(1)}
 
 
 class EncoderEmbedding:
@@ -96,10 +97,10 @@ class EncoderEmbedding:
         if encoder.vit and not 1 <= last <= depth:
             raise SslkitError(f"--last-blocks {last}: {encoder.spec.arch} has {depth} blocks")
         self.frozen, self.last = frozen, last
-        self.image_size, self.device = frozen.size, frozen.device
+        self.image_size, self.device, self.channels = frozen.size, frozen.device, encoder.spec.in_channels
 
     def __call__(self, pixels: Tensor) -> dict[str, Tensor]:
-        """(B, 3, S, S) -> cls (B, D), and of a ViT blocks (B, L, D) and patch_mean (B, D)."""
+        """(B, C, S, S) -> cls (B, D), and of a ViT blocks (B, L, D) and patch_mean (B, D)."""
         with self.frozen.autocast():
             blocks, patch_mean = self.frozen.encoder.last_cls(self.frozen.normalise(pixels), self.last)
         found = {"cls": blocks[:, -1].float()}
@@ -110,7 +111,7 @@ class EncoderEmbedding:
 def row_shapes(embedding: Embedding) -> dict[str, tuple[int, ...]]:
     """Shape of one row of each array, found by encoding one black image."""
     size = embedding.image_size
-    black = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=embedding.device)
+    black = torch.zeros(1, embedding.channels, size, size, dtype=torch.uint8, device=embedding.device)
     return {name: tuple(rows.shape[1:]) for name, rows in embedding(black).items()}
 
 

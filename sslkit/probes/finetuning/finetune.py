@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from sslkit import ema
 from sslkit.data.batch import Batch
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.encoder.layer_decay import factors, freeze_below
@@ -45,13 +44,15 @@ def recipe_for(
     steps = max(samples // max(batch, 1), 1)
     epochs = settings.epochs or max(EPOCHS[spec.image_size < SMALL], math.ceil(FEWEST_STEPS / steps))
     mixing = {"smoothing": settings.smoothing, "mixup": settings.mixup, "cutmix": settings.cutmix}
+    seen = {"mean": spec.mean, "std": spec.std}
+    sizes = {key: value for key, value in asdict(spec).items() if key not in seen}
     augment = {"flip": 0.5, "jitter": settings.jitter, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
     return validated(
         Recipe,
         {
             "method": {"name": "supervised", **mixing},
-            "encoder": {**asdict(spec), "drop_path": settings.drop_path},
-            "views": {"global": {"count": 1, "scale": [settings.crop, 1.0]}, "augment": augment},
+            "encoder": {**sizes, "drop_path": settings.drop_path},
+            "views": {"global": {"count": 1, "scale": [settings.crop, 1.0]}, "augment": augment, **seen},
             "optim": {
                 "lr": lr,
                 "weight_decay": [settings.weight_decay] * 2,
@@ -114,8 +115,8 @@ def momentum(limit: float, step: int) -> float:
 
 
 @torch.no_grad()
-def with_imagenet_statistics(frozen: FrozenEncoder) -> FrozenEncoder:
-    """The same encoder, changed in place, for images normalised by ImageNet's mean and std, whatever its own are.
+def with_usual_statistics(frozen: FrozenEncoder) -> FrozenEncoder:
+    """The same encoder, changed in place, for images normalised by its description's mean and std: ImageNet's for RGB.
 
     x' = a x + b per channel is folded into the patch embedding, W x' + c = (a W) x + (c + sum b W): same outputs.
 
@@ -123,16 +124,17 @@ def with_imagenet_statistics(frozen: FrozenEncoder) -> FrozenEncoder:
         SslkitError: the model has no ViT patch embedding to fold it into.
     """
     encoder, mean, std = frozen.encoder, frozen.mean, frozen.std
-    if (mean, std) == (IMAGENET_MEAN, IMAGENET_STD):
+    usual = encoder.spec.statistics
+    if (mean, std) == usual:
         return frozen
     projection = encoder.model.patch_embed.proj if encoder.vit else None
     if projection is None or projection.bias is None:
         raise SslkitError(
             f"{encoder.spec.arch} was trained on pixels with mean {list(mean)} and std {list(std)}, but fine-tuning "
-            "requires ImageNet's: name another model"
+            f"requires {list(usual[0])} and {list(usual[1])}: name another model"
         )
-    values = torch.tensor([IMAGENET_MEAN, IMAGENET_STD, mean, std], device=frozen.device)
+    values = torch.tensor([*usual, mean, std], device=frozen.device)
     scale, shift = values[1] / values[3], (values[0] - values[2]) / values[3]
     projection.bias += (projection.weight * shift[:, None, None]).sum((1, 2, 3))
     projection.weight *= scale[:, None, None]
-    return replace(frozen, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return replace(frozen, mean=usual[0], std=usual[1])

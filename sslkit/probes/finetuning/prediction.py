@@ -28,7 +28,7 @@ class LabelledImages:
         return len(self.rows)
 
     def image(self, i: int) -> Tensor:
-        """(3, H, W) uint8."""
+        """(C, H, W) uint8."""
         return self.images.image(int(self.rows[i]))
 
     def object_mask(self, i: int) -> Tensor | None:
@@ -64,7 +64,7 @@ class EncoderClassifier(nn.Module):
         self.encoder, self.head, self.pool = encoder, head, pool
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised by ImageNet's statistics -> (B, C)."""
+        """(B, C, S, S) normalised -> (B, C)."""
         return self.head(self.pooled(self.encoder(images)))
 
     def pooled(self, tokens: Tokens) -> Tensor:

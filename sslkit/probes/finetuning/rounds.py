@@ -61,7 +61,7 @@ class Round:
 class FineTuner:
     """Fine-tunes copies of one encoder on a split, on the encoder's device and in its precision."""
 
-    start: FrozenEncoder  # for images normalised by ImageNet's statistics
+    start: FrozenEncoder  # for images normalised by the statistics of its description
     images: Images
     classes: int
     settings: FinetuneSettings
@@ -153,7 +153,8 @@ class FineTuner:
             steps = "1 step" if trainer.total == 1 else f"{trainer.total} steps"
             self.say(f"only {steps}: that hardly trains anything; try more --epochs or a smaller --batch-size")
         encoder, pin = self.start.encoder, self.start.device.type == "cuda"
-        views = ViewMaker(recipe.views, recipe.encoder.image_size, encoder.patch_size if encoder.vit else 1, seed)
+        patch, channels = encoder.patch_size if encoder.vit else 1, encoder.spec.in_channels
+        views = ViewMaker(recipe.views, recipe.encoder.image_size, patch, seed, channels)
         trainer.train(batches(in_memory(images), views, order, trainer.step, trainer.total, self.workers, pin))
         return method
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sslkit import rng
 from sslkit.data.augment import photometric
-from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.shards import Split
 from sslkit.data.views import ViewMaker
 from sslkit.diagnostics import alignment, effective_rank, uniformity
@@ -53,7 +52,8 @@ def pair_views(section: ViewsSection, encoder: Encoder, seed: int) -> ViewMaker:
         UsageError: a size that is not a multiple of the patch size.
     """
     section = section.model_copy(update={"local": CropSection(count=0)})
-    return ViewMaker(section, encoder.spec.image_size, encoder.patch_size if encoder.vit else 1, seed)
+    spec = encoder.spec
+    return ViewMaker(section, spec.image_size, encoder.patch_size if encoder.vit else 1, seed, spec.in_channels)
 
 
 @torch.inference_mode()
@@ -88,26 +88,27 @@ def representation(
 
 
 def _features(frozen: FrozenEncoder, images: Tensor) -> Tensor:
-    """(B, 3, S, S) -> (B, D) float32 on the host."""
+    """(B, C, S, S) -> (B, D) float32 on the host."""
     with frozen.autocast():
         return frozen.encoder(images).cls.float().cpu()
 
 
 def view_pairs(images: HealthImages, frozen: FrozenEncoder, title: str = "") -> Iterator[Tensor]:
     """Two views of each image, batch by batch, drawn by (seed, row): (2, B, 3, S, S), normalised for the encoder."""
-    # Views come normalised by ImageNet's statistics; convert them to those of the encoder.
-    scale = [was / std for was, std in zip(IMAGENET_STD, frozen.std, strict=True)]
-    shift = [(was - mean) / std for was, mean, std in zip(IMAGENET_MEAN, frozen.mean, frozen.std, strict=True)]
+    # Views come normalised by the recipe's statistics; convert them to those of the encoder.
+    mean, std = images.views.mean, images.views.std
+    scale = [was / now for was, now in zip(std, frozen.std, strict=True)]
+    shift = [(was - now) / std for was, now, std in zip(mean, frozen.mean, frozen.std, strict=True)]
     factor, summand = (torch.tensor(values, device=frozen.device)[:, None, None] for values in (scale, shift))
     with ThreadPoolExecutor(cores()) as pool:
         for part in batches(images.rows, title):
             made = list(pool.map(lambda row: _two_views(images, int(row)), part))
             pixels, draws = (torch.stack(side, 1) for side in zip(*made, strict=True))
-            yield photometric(pixels.to(frozen.device), draws) * factor + summand
+            yield photometric(pixels.to(frozen.device), draws, mean, std) * factor + summand
 
 
 def _two_views(images: HealthImages, row: int) -> tuple[Tensor, Tensor]:
-    """(2, 3, S, S) uint8 and (2, P): the first two global crops, or the only one of two epochs."""
+    """(2, C, S, S) uint8 and (2, P): the first two global crops, or the only one of two epochs."""
     image = images.split.image(row)
     epochs = (0,) if images.views.groups[0].count > 1 else (0, 1)
     made = [images.views(image, epoch, row) for epoch in epochs]

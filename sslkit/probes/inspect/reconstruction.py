@@ -15,6 +15,7 @@ from sslkit.data.augment import photometric_columns
 from sslkit.data.batch import Batch
 from sslkit.data.normalise import unnormalise
 from sslkit.device import Precision, autocast
+from sslkit.encoder.spec import EncoderSpec
 from sslkit.methods.mae import MaskedAutoencoder, moments, normalised, patchify
 from sslkit.schedules import Moment
 
@@ -24,7 +25,7 @@ class InputImage:
     """An image, with its title, as it enters the model."""
 
     name: str
-    pixels: Tensor  # (3, S, S) uint8, at the size of training
+    pixels: Tensor  # (C, S, S) uint8, at the size of training
     sample: int  # its number, which keys the random draws of its mask
     object_mask: Tensor | None = None  # (S, S) uint8, 255 on the object; only for maskings that use the true object
 
@@ -34,9 +35,9 @@ class Reconstructions:
     """B images, their masks and their reconstructions.
 
     Attributes:
-        originals: (B, 3, S, S) uint8.
+        originals: (B, C, S, S) uint8.
         masks: (B, N) bool, True = removed.
-        pictures: (B, 3, S, S) uint8, the originals with predictions instead of the removed patches.
+        pictures: (B, C, S, S) uint8, the originals with predictions instead of the removed patches.
         errors: (B,) float64, mean squared error per pixel and channel of the removed patches, in units of the target.
         flat_errors: (B,) float64, the error of patches of one colour, a baseline that knows no pattern.
     """
@@ -68,23 +69,24 @@ def reconstruct(
     The method's recipe determines how masks are drawn, and with which seed.
     """
     device = next(method.parameters()).device
-    batch = as_batch(images).to(device)
+    batch = as_batch(images, method.student.spec).to(device)
     with autocast(device, precision):
         crops, masks, painted = method.reconstruct(batch, Moment(0, 1, 1.0))
     patches, found = (patchify(pixels.float(), method.student.patch_size) for pixels in (crops, painted))
-    # Differences of ImageNet-normalised pixels become differences of what the model was trained on.
+    # Differences of normalised pixels become differences of what the model was trained on.
     scale = moments(patches)[1] if method.config.normalise else 1.0
     return Reconstructions(
         originals=torch.stack([each.pixels for each in images]),
         masks=masks.cpu(),
-        pictures=unnormalise(painted).cpu(),
+        pictures=unnormalise(painted, batch.mean, batch.std).cpu(),
         errors=_on_removed((found - patches) / scale, masks),
-        flat_errors=_on_removed(_flat_difference(patches, masks, method.config.normalise), masks),
+        flat_errors=_on_removed(_flat_difference(patches, masks, method.config.normalise, crops.shape[1]), masks),
     )
 
 
-def as_batch(images: Sequence[InputImage]) -> Batch:
-    """A batch with one view of each image, without augmentation."""
+def as_batch(images: Sequence[InputImage], spec: EncoderSpec | None = None) -> Batch:
+    """A batch with one view of each image, without augmentation, normalised as the encoder's images."""
+    mean, std = (spec or EncoderSpec()).statistics
     objects = [each.object_mask for each in images if each.object_mask is not None]
     return Batch(
         samples=torch.tensor([each.sample for each in images]),
@@ -92,20 +94,22 @@ def as_batch(images: Sequence[InputImage]) -> Batch:
         crops=[torch.stack([each.pixels for each in images])[None]],
         photometric=[torch.zeros(1, len(images), photometric_columns()[1])],
         objects=torch.stack(objects)[None] if len(objects) == len(images) else None,
+        mean=mean,
+        std=std,
     )
 
 
-def _flat_difference(patches: Tensor, masks: Tensor, normalise: bool) -> Tensor:
-    """(B, N, P x P x 3) from each patch's own mean if targets are normalised, else from the mean visible colour."""
+def _flat_difference(patches: Tensor, masks: Tensor, normalise: bool, channels: int) -> Tensor:
+    """(B, N, P x P x C) from each patch's own mean if targets are normalised, else from the mean visible colour."""
     if normalise:
         return normalised(patches)
-    pixels = patches.unflatten(-1, (-1, 3))
+    pixels = patches.unflatten(-1, (-1, channels))
     seen = (~masks)[:, :, None, None]
     colour = (pixels * seen).sum((1, 2), keepdim=True) / (seen.sum((1, 2), keepdim=True) * pixels.shape[2])
     return (pixels - colour).flatten(2)
 
 
 def _on_removed(difference: Tensor, masks: Tensor) -> np.ndarray:
-    """(B, N, P x P x 3) and (B, N) -> (B,) mean square over removed patches."""
+    """(B, N, P x P x C) and (B, N) -> (B,) mean square over removed patches."""
     error = difference.double().square().mean(-1)
     return ((error * masks).sum(1) / masks.sum(1)).cpu().numpy()

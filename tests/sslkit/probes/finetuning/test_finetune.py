@@ -15,7 +15,7 @@ from sslkit.encoder.spec import EncoderSpec
 from sslkit.errors import UsageError
 from sslkit.methods.base import DataFacts
 from sslkit.optimizers import base as optim
-from sslkit.probes.finetuning.finetune import FineTune, momentum, recipe_for, with_imagenet_statistics
+from sslkit.probes.finetuning.finetune import FineTune, momentum, recipe_for, with_usual_statistics
 from sslkit.probes.finetuning.prediction import LabelledImages
 from sslkit.probes.finetuning.settings import FinetuneSettings
 from sslkit.schedules import Moment
@@ -91,7 +91,7 @@ def test_other_statistics_of_pixels_go_into_the_patch_embedding():
     a, b, c, d = (torch.tensor(v)[:, None, None] for v in (mean, std, IMAGENET_MEAN, IMAGENET_STD))
     with torch.inference_mode():
         before = encoder((pixels - a) / b).cls
-        changed = with_imagenet_statistics(FrozenEncoder(encoder, 32, CPU, "fp32", mean, std))
+        changed = with_usual_statistics(FrozenEncoder(encoder, 32, CPU, "fp32", mean, std))
         assert (changed.mean, changed.std) == (IMAGENET_MEAN, IMAGENET_STD)
         assert torch.allclose(changed.encoder((pixels - c) / d).cls, before, atol=1e-4)
 
