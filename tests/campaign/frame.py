@@ -34,7 +34,7 @@ from typing import Any
 from campaign.kind import Damage, Kind, kinds
 
 OUTCOMES = ("ok", "refused", "crash", "hang", "a bug?", "outside", "silent")
-FAILURES = OUTCOMES[2:]
+FAILURES = (*OUTCOMES[2:], "broken")  # the last: the kind could not damage its input
 SECONDS, MEMORY, FILE_BYTES = 20, 1 << 30, 1 << 28  # bounds of a case
 RESULT, OUTPUT, NOTE = "result.json", "output.txt", "damage.json"  # files of a case, next to its folder
 HOME = "home"
@@ -133,6 +133,8 @@ def _listed(folder: Path) -> Iterator[str]:
 
 def ended(case: Case, status: int, undamaged: Ended | None) -> Ended:
     """What became of a case whose process has ended."""
+    if not (case.place / NOTE).exists():
+        return Ended("broken", "the kind's own fault, above", "", None, 0)
     note = json.loads((case.place / NOTE).read_text())
     output = (case.place / OUTPUT).read_text(errors="replace") if (case.place / OUTPUT).exists() else ""
     lines = output.strip().splitlines()

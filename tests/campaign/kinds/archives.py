@@ -101,7 +101,7 @@ class Archives(Kind):
             data = zip_of(members, draw.choice(ZIPS))
             path.write_bytes(_zip_fields(data, draw) if way == "fields" else data)
         else:
-            data = tar_of(members, draw.choice(FORMS))
+            data = tar_of(members, draw.choice(FORMS[1:] if way == "members" else FORMS))  # USTAR has no long names
             path.write_bytes(PACKERS[suffix](_tar_fields(data, draw) if way == "fields" else data))
         if way == "bytes":
             return Damage(damage_file(path, draw))
