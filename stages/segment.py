@@ -58,7 +58,7 @@ STAGE = Stage(
 
 @STAGE.command
 @dataclass(kw_only=True)
-class Segment(MaskedPhotoOptions, EncoderOptions, ResultOptions):
+class Segment(EncoderOptions, ResultOptions, MaskedPhotoOptions):
     """Segment photos by attention, by a normalised cut, and by a linear probe, and score the result against masks.
 
     A randomly initialised baseline is reported alongside. Masks are binary (0 and one other value) or of classes (a

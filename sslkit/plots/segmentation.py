@@ -42,7 +42,7 @@ def draw_pictures(
     first = next(iter(found.values()))
     measure = "best_head" if first.heads is not None else "ncut"
     order = first.scores[measure].argsort(kind="stable")
-    rows = []
+    rows, voids = [], False
     for place in dict.fromkeys((len(order) - 1) * i // (EXAMPLES - 1) for i in range(EXAMPLES)):
         i = int(order[place])
         image, labels = photos.read(int(first.rows[i]))
@@ -50,9 +50,10 @@ def draw_pictures(
         masks = [mask for encoder, one in found.items() for mask in one.masks(i, encoder)]
         shown = _in_colours(single if single is not None else labels, photos, single is not None)
         rows.append(_example_tiles(image, shown, masks))
+        voids |= bool((labels < 0).any())
     title = f"Examples, evenly spread from the worst photo to the best by the {NAMES[measure]} of the first encoder"
     alt = f"{title}: photo, mask, and what the {' and the '.join(found)} encoder take for the object, with its Jaccard."
-    heading = PERCENT if photos.binary else f"{PERCENT}; grey: void"
+    heading = f"{PERCENT}; grey: void" if voids else PERCENT
     save_sheet(compose([[heading_tile(heading)], *rows]), folder / "examples.png", alt)
     scores, whole = _scores(found, results)
     chart = _draw_scores(scores, whole, folder / "jaccard.png", len(first.rows))
@@ -83,7 +84,7 @@ def _scores(found: Mapping[str, FoundObjects], results: Mapping[str, Any]) -> tu
 
 def _in_colours(labels: np.ndarray, photos: Photos, single: bool) -> Image.Image:
     """A mask (H, W) as a picture: objects white, or each object or class in a colour; void is grey."""
-    if photos.binary and not single:
+    if photos.binary and not single and not (labels < 0).any():
         return stencil(torch.from_numpy(np.isin(labels, photos.objects)))
     colours = np.array([to_rgb(COLOURS[i % len(COLOURS)]) for i in range(int(labels.max(initial=0)) + 1)]) * 255
     picture = colours.astype(np.uint8)[labels]

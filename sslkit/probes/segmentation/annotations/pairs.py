@@ -46,7 +46,7 @@ class Pairs:
     masks: Mapping[str, Path]
     took: str = ""  # how the names agree, where they are not equal
     others: Sequence[str] = field(default_factory=tuple)  # remarks on other files
-    strays: Sequence[Path] = field(default_factory=tuple)  # masks without a photo
+    strays: Sequence[str] = field(default_factory=tuple)  # masks without a photo, by their paths below the folder
 
 
 def pair(images: Path, masks: Path, options: tuple[str, str] = ("--images", "--masks")) -> Pairs:
@@ -237,13 +237,14 @@ def _paired(photos: _Names, masks: _Names, rule: Rule, others: Sequence[Naming],
     drawn = set(wanted.values())
     mine = set(found.values()) | (used if photos.root == masks.root else set())
     lonely = {photos.name(path): path for path in photos.files if path not in mine}
+    strays = [path for path in masks.files if path not in used and path not in mine]
+    strays += [path for core, path in wanted.items() if core not in names]
     return Pairs(
         {names[core]: path for core, path in found.items() if path not in drawn} | lonely,
         {names[core]: path for core, path in wanted.items() if core in names},
         f"photo {rule[0]} has the mask {rule[1]}" if rule[0] != rule[1] else "",
         [*remarks, *left],
-        [path for path in masks.files if path not in used and path not in mine]
-        + [path for core, path in wanted.items() if core not in names],
+        sorted(str(path.relative_to(masks.root)) for path in strays),
     )
 
 

@@ -20,8 +20,9 @@ def read_list(path: Path) -> list[str]:
     if not path.is_file():
         raise SslkitError(f"{path} does not exist{advice}")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        # Names of files may be any bytes, and are read as the file system's are.
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
         raise SslkitError(f"{path} cannot be read as a list of photos ({str(error).splitlines()[0][:80]})") from error
     names = dict.fromkeys(line.strip() for line in lines if line.strip())
     if names:
@@ -40,7 +41,7 @@ def match(pairs: Pairs, listed: Path | None) -> tuple[list[str], list[str]]:
     if listed is None:
         names = sorted(pairs.photos.keys() & pairs.masks.keys())
         without = sorted(pairs.photos.keys() - pairs.masks.keys())
-        strays = [path.name for path in pairs.strays]
+        strays = [*pairs.strays, *sorted(pairs.masks.keys() - pairs.photos.keys())]
         remarks = [_left_out(without, "photo has no mask", "photos have no mask")] if without else []
         remarks += [_left_out(strays, "mask has no photo", "masks have no photo")] if strays else []
     else:

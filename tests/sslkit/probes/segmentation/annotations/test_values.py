@@ -210,6 +210,17 @@ def test_what_is_no_table_of_colours_is_said(tmp_path):
         read_table(path)
 
 
+def test_a_list_may_name_photos_in_any_bytes(tmp_path):
+    for name in ("caf\udce9", "\U0001f600 smile", "a.b"):
+        photo(tmp_path / "images" / f"{name}.png")
+        mask(tmp_path / "masks" / f"{name}_L.png", squares(1))
+    listed = tmp_path / "list.txt"
+    lines = "\ufeffimages/a.b.png", "caf\udce9 masks/caf\udce9_L.png", "\U0001f600 smile", "a.b"
+    listed.write_bytes("\r\n".join(lines).encode(errors="surrogateescape"))
+    found = open_folder(MaskedSet(pair(tmp_path / "images", tmp_path / "masks"), listed))
+    assert found.names == ["a.b", "caf\udce9", "\U0001f600 smile"]
+
+
 @pytest.mark.parametrize("scale", [2, 0.5])
 def test_masks_may_be_scaled_versions_of_their_photos(tmp_path, scale):
     photo(tmp_path / "images/0.png")
