@@ -40,14 +40,14 @@ def open_photos(options: MaskedPhotoOptions, data: Path | None) -> "MaskFolder |
     ]
     if not own:
         if alone:
-            raise UsageError(f"{' and '.join(alone)} requires --images DIR --masks DIR, or --dataset DIR")
+            verb = "requires" if len(alone) == 1 else "require"
+            raise UsageError(f"{' and '.join(alone)} {verb} --images DIR --masks DIR, or --dataset DIR")
         return None
     from sslkit.probes.segmentation.annotations.colour_table import read_table
     from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet
     from sslkit.probes.segmentation.annotations.pairs import pair
     from sslkit.probes.segmentation.annotations.recognise import find_dataset
     from sslkit.probes.segmentation.annotations.values import MaskOptions
-    from sslkit.probes.segmentation.mask_folder import open_folder
 
     if options.dataset is not None:
         found = find_dataset(options.dataset, options.split or "val")
@@ -61,6 +61,8 @@ def open_photos(options: MaskedPhotoOptions, data: Path | None) -> "MaskFolder |
         found = replace(found, listed=options.listed)
     table = read_table(options.palette) if options.palette else None
     said = MaskOptions(options.binary, options.void, options.background, table)
+    from sslkit.probes.segmentation.mask_folder import open_folder  # imports torch, which mistakes need not wait for
+
     return open_folder(found, said, options.count)
 
 

@@ -150,7 +150,7 @@ def test_options_that_do_not_go_together(run, two_sets, tmp_path, sslkit):
     folders = ("--images", two_sets / "images", "--masks", two_sets / "fine")
     assert "name only one" in fails(*folders, "--dataset", two_sets)
     assert "--split NAME chooses a part of --dataset" in fails(*folders, "--split", "val")
-    assert "--list and --palette requires" in fails("--list", "x.txt", "--palette", "y.csv")
+    assert "--list and --palette require --images" in fails("--list", "x.txt", "--palette", "y.csv")
     assert "--void road is neither a value nor a class" in fails(*folders, "--void", "road")
     assert "nowhere.txt is not a file" in fails(*folders, "--list", tmp_path / "nowhere.txt", code=1)
     (tmp_path / "empty.txt").write_text("\n")

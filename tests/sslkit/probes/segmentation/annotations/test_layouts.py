@@ -10,6 +10,7 @@ from tiny_masks import SIDE, coloured, mask, photo, squares
 
 from sslkit import registry
 from sslkit.errors import SslkitError
+from sslkit.probes.segmentation.annotations import layouts
 from sslkit.probes.segmentation.annotations.layouts.base import PACKAGE
 from sslkit.probes.segmentation.annotations.layouts.voc import colours
 from sslkit.probes.segmentation.annotations.recognise import find_dataset
@@ -256,7 +257,39 @@ def test_what_cannot_be_told_is_said(tmp_path):
         find_dataset(tmp_path / "two", "val")
 
 
+DRONE = """
+from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet, MaskLayout, Meaning
+from sslkit.probes.segmentation.annotations.pairs import pair
+
+
+class Drone(MaskLayout):
+    title = "drone flights"
+
+    @classmethod
+    def recognise(cls, folders):
+        return "flight" in folders
+
+    def find(self, root, folders, split):
+        return MaskedSet(pair(folders["flight"], folders["flight"]), took=f"{self.title}, {split}")
+
+    @classmethod
+    def meaning(cls, masks):
+        return Meaning("drones", {1: "roof", 2: "tree"}) if masks[0].parent.name == "flight" else None
+"""
+
+
+def test_a_layout_is_one_file_in_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "drone.py").write_text(DRONE)
+    monkeypatch.setattr(layouts, "__path__", [*layouts.__path__, str(tmp_path)])
+    for i in range(2):
+        photo(tmp_path / f"set/flight/{i}.jpg")
+        mask(tmp_path / f"set/flight/{i}_annotation.png", squares(1, 2))
+    found = opened(tmp_path / "set", "test")
+    assert list(found.classes) == ["0", "roof", "tree"]
+    assert found.remarks == ["drone flights, test", "photo NAME has the mask NAME_annotation", "values: drones"]
+
+
 def test_every_layout_has_a_title_and_recognises_nothing_in_an_empty_folder():
-    layouts = registry.load_all(PACKAGE).values()
-    assert len({layout.title for layout in layouts}) == len(layouts)
-    assert not any(layout.recognise({}) for layout in layouts)
+    found = registry.load_all(PACKAGE).values()
+    assert len({layout.title for layout in found}) == len(found)
+    assert not any(layout.recognise({}) for layout in found)
