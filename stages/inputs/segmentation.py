@@ -109,11 +109,14 @@ def _of_folders(images: Path, masks: Path) -> list[str]:
     ['pets', 'trimaps']
     >>> _of_folders(Path("/d/city/leftImg8bit/val"), Path("/d/city/gtFine/val"))
     ['leftImg8bit', 'val', 'gtFine']
+    >>> _of_folders(Path("/d/ADE/images/validation"), Path("/d/ADE/annotations/validation"))
+    ['ADE', 'validation', 'annotations']
     """
     shared = Path(os.path.commonpath([images, masks]))
     photos, drawn = (path.relative_to(shared).parts for path in (images, masks))
     own = [part for part in photos if part.lower() not in PLAIN]
-    around = [shared.name] if len(photos) <= 1 and len(drawn) <= 1 and shared.name else []
+    flat = len(photos) <= 1 and len(drawn) <= 1
+    around = [shared.name] if shared.name and (flat or (photos and photos[0].lower() in PLAIN)) else []
     return [*around, *own, *(part for part in drawn if part.lower() not in PLAIN_MASKS and part not in photos)] or [
         images.name
     ]
