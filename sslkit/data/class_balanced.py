@@ -11,6 +11,8 @@ import numpy as np
 from sslkit import rng
 from sslkit.errors import SslkitError, UsageError
 
+MOST_CLASSES = 1_000_000  # a larger number is no class; names, heads and counts are made for every class below the last
+
 
 def share(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Positions of the images that keep their label: the same share of every class, and at least one image of it.

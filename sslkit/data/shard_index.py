@@ -1,16 +1,20 @@
 """The index of a shard, next to it on disk: where each member of each sample lies, and which tar it belongs to."""
 
+import hashlib
 import json
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
 
+BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
+NAME_BYTES, LARGEST_OCTAL = 100, 8**11  # of a header's name, and what its size field cannot hold
 ARRAYS = ("keys", "labels", "members", "offsets", "sizes", "image")
 
 
@@ -35,6 +39,33 @@ class Index:
     sizes: np.ndarray
     image: np.ndarray
     facts: dict[str, Any]
+
+
+class HashedFile:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, handle: IO[bytes]):
+        self.handle, self.digest, self.bytes = handle, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        """Append, as a file does."""
+        self.digest.update(data)
+        self.bytes += len(data)
+        return self.handle.write(data)
+
+
+def header_bytes(name: str, size: int) -> int:
+    """Bytes in front of a member's content: a block, and more where a PAX header holds a long or non-ASCII name."""
+    if name.isascii() and len(name) <= NAME_BYTES and size < LARGEST_OCTAL:
+        return BLOCK
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return len(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+
+def header_name(name: bytes) -> bytes:
+    """How the block in front of a member's content begins, given its name with ``?`` for other than ASCII."""
+    return (name + b"\0")[:NAME_BYTES]
 
 
 def index_path(shard: Path) -> Path:

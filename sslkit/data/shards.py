@@ -5,7 +5,6 @@ hold), ``<key>.cls`` unless unlabelled, ``<key>.json`` and whatever the source a
 ``train-000000.idx.npz`` says where each member lies. The bytes of both depend only on the samples.
 """
 
-import hashlib
 import json
 import os
 import threading
@@ -13,19 +12,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
 from sslkit.data import images
 from sslkit.data.pixels.rules import RGB, PixelRules
-from sslkit.data.shard_index import Index, index_path, read_index, write_index
+from sslkit.data.shard_index import (
+    BLOCK,
+    HashedFile,
+    Index,
+    header_bytes,
+    header_name,
+    index_path,
+    read_index,
+    write_index,
+)
 from sslkit.errors import SslkitError
 from sslkit.files import atomic, printable, read_json
 
 IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
-BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
 OPEN_FILES = 128  # shards held open by a process at a time
 T = TypeVar("T")
 
@@ -60,7 +67,7 @@ def write_shard(
 
     keys, labels, rows, offset = [], [], [], 0
     with atomic(path) as handle:
-        hashing: Any = _Hashing(handle)  # a streamed tar only needs the file's write
+        hashing: Any = HashedFile(handle)  # a streamed tar only needs the file's write
         # Everything that would differ from one run to the next is fixed.
         with TarWriter(hashing, user="root", group="root", mode=0o644, encoder=False, mtime=0) as tar:
             for record in records:
@@ -70,25 +77,14 @@ def write_shard(
                 labels.append(record.label)
                 row = {}
                 for name in sorted(members):  # the order in which TarWriter writes them
-                    row[name] = (offset + BLOCK, len(members[name]))
-                    offset += BLOCK + -(-len(members[name]) // BLOCK) * BLOCK
+                    offset += header_bytes(f"{record.key}.{name}", len(members[name]))
+                    row[name] = (offset, len(members[name]))
+                    offset += -(-len(members[name]) // BLOCK) * BLOCK
                 rows.append(row)
     facts = {"bytes": hashing.bytes, "sha256": hashing.digest.hexdigest(), "skipped": skipped, **(seen or {})}
     index = _index(keys, labels, rows, facts)
     write_index(index_path(path), index)
     return index
-
-
-class _Hashing:
-    """A file that is hashed while it is written."""
-
-    def __init__(self, handle: IO[bytes]):
-        self.handle, self.digest, self.bytes = handle, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.bytes += len(data)
-        return self.handle.write(data)
 
 
 def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int, int]]], facts: dict) -> Index:
@@ -165,7 +161,7 @@ class Split:
 
     def image(self, i: int) -> torch.Tensor:
         """The image of sample ``i``: uint8 (C, H, W)."""
-        return images.decode(self.image_bytes(i), self._rules)
+        return self._decoded(i, "image", self.image_bytes(i), self._rules)
 
     def object_mask(self, i: int) -> torch.Tensor | None:
         """Where the object of sample ``i`` is: uint8 (H, W), 255 on it and 0 elsewhere; None without ``mask.png``.
@@ -175,7 +171,7 @@ class Split:
         png = self.member(i, "mask.png")
         if png is None:
             return None
-        brightness = images.decode(png, PixelRules(max_pixels=None)).amax(0)
+        brightness = self._decoded(i, "mask.png", png, PixelRules(max_pixels=None)).amax(0)
         return (brightness > brightness.max() // 2).to(torch.uint8) * 255
 
     def member(self, i: int, name: str) -> bytes | None:
@@ -192,6 +188,13 @@ class Split:
         indexes = [read_index(shard) for shard in self._shards]
         return np.flatnonzero(np.concatenate([(i.offsets[:, i.members == name] >= 0).any(1) for i in indexes]))
 
+    def _decoded(self, i: int, what: str, data: bytes, rules: PixelRules) -> torch.Tensor:
+        try:
+            return images.decode(data, rules)
+        except SslkitError as error:
+            shard, advice = self._shards[self._shard(i)], "redo it with `sslkit prepare --force`"
+            raise SslkitError(f"the {what} of {self.keys[i]} in {shard} cannot be read ({error}): {advice}") from error
+
     def _check(self, i: int) -> int:
         if not 0 <= i < len(self.labels):
             raise IndexError(f"sample {i} of {len(self.labels)}")
@@ -205,10 +208,10 @@ class Split:
         handle = self._handles(shard)  # a variable of its own keeps it open while it is read
         # The header in front comes in the same read; its name tells a shard that was replaced by one of equal size.
         block = os.pread(handle.descriptor, BLOCK + size, offset - BLOCK)
-        expected = self._keys[i] + b"." + extension.encode() + b"\0"
+        expected = header_name(self._keys[i] + b"." + extension.encode("ascii", "replace"))
         if len(block) != BLOCK + size or not block.startswith(expected):
             raise SslkitError(
-                f"the index of {self._shards[shard]} is stale (no {expected[:-1].decode()} where it says): "
+                f"the index of {self._shards[shard]} is stale (no {expected.decode()} where it says): "
                 "redo it with `sslkit prepare --force`"
             )
         return block[BLOCK:]

@@ -16,11 +16,10 @@ def images_of(run: Run, name: str) -> "Split":
     Raises:
         SslkitError: the number of images or their labels differ.
     """
-    import numpy as np
-
     from sslkit.data.shards import open_split
+    from sslkit.probes.features.features import open_labels
 
-    split, labels = open_split(run.data, name), np.load(run.feature(name, "labels"))
+    split, labels = open_split(run.data, name), open_labels(run.feature(name, "labels"))
     if len(split) != len(labels):
         raise SslkitError(
             f"{run.features / name} has {len(labels)} rows but {run.data} has {len(split)} {name} images: extract again"

@@ -120,7 +120,7 @@ def _record(sample: Sample, image: Tensor, key: str, label: int, packer: Packer)
         extras |= {name: images.resize_mask(extras[name], height, width) for name in masks}
     elif not ordinary or (packer.rules.span is not None and images.is_wide(data)):
         extension, data = images.encode_exactly(image)
-    info = json.dumps({"key": sample.key, "height": height, "width": width, **sample.info}, sort_keys=True)
+    info = json.dumps({**sample.info, "key": sample.key, "height": height, "width": width}, sort_keys=True)
     return Record(key, label, {**extras, extension: data, "json": info.encode()})
 
 

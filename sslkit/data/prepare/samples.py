@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from sslkit.data.class_balanced import MOST_CLASSES
 from sslkit.data.prepare import formats
+from sslkit.errors import SslkitError
 
 IMAGES = (
     "jpg",
@@ -31,6 +33,7 @@ LABELS = ("cls", "json")
 KNOWN = {*IMAGES, *LABELS, "txt", "text", "caption", "mask.png", "seg.png", "depth.png"}
 LABEL_KEYS = ("label", "cls", "class", "class_id", "label_id", "category_id", "class_index", "target", "category")
 NAME_KEYS = ("class_name", "label_name", "category_name", "classname", "label_text")
+MOST_DIGITS = 18  # of a number; text of more is a name
 Member = dict[str, int]  # extension -> position in its tar
 
 
@@ -75,21 +78,63 @@ def image_of(members: Iterable[str]) -> str | None:
     return next((name for name in IMAGES if name in members and f".{name}" in readable), None)
 
 
+def can_be_kept(extension: str) -> bool:
+    """Whether another member of a sample can go along.
+
+    A second image could be taken for the first, and webdataset writes no name that begins with an underscore.
+    """
+    return bool(extension) and not extension.startswith("_") and extension not in IMAGES
+
+
 def looks_like_samples(names: Iterable[str]) -> bool:
     """Whether a tar's names are samples: images whose labels or texts have the same key."""
     found, _ = group(names)
     return any(image_of(members) and not members.keys().isdisjoint({*LABELS, "txt"}) for members in found.values())
 
 
-def numbered(values: list[Any]) -> tuple[np.ndarray, list[str] | None]:
-    """Labels int64 (N,), and the class names if the values are names: -1 for None and for negative numbers."""
+def numbered(values: list[Any], name: Callable[[int], str]) -> tuple[np.ndarray, list[str] | None, list[str]]:
+    """Labels int64 (N,), the class names if the values are names, and remarks: -1 for None and for negative numbers.
+
+    Args:
+        values: numbers, or what can be read as such, or names.
+        name: what to call the sample of a value.
+
+    Raises:
+        SslkitError: a value is neither a number nor a name, or a number beyond all reason.
+    """
+    values = [None if isinstance(value, float) and value != value else value for value in values]  # NaN: no label
+    odd = next((i for i, value in enumerate(values) if not isinstance(value, int | float | str | bytes | None)), None)
+    if odd is not None:
+        raise SslkitError(
+            f"{name(odd)} has the label {str(values[odd])[:60]}, which is neither a number nor a name: "
+            "--label-key names another key or column"
+        )
     try:
-        numbers = [-1 if value is None else max(-1, int(value)) for value in values]
-        return np.array(numbers, np.int64), None
+        numbers = [-1 if value is None else _whole(value) for value in values]
     except ValueError:
-        names = sorted({str(value) for value in values if value is not None})
+        names = sorted({_word(value) for value in values if value is not None})
         position = {name: i for i, name in enumerate(names)}
-        return np.array([-1 if v is None else position[str(v)] for v in values], np.int64), names
+        return np.array([-1 if v is None else position[_word(v)] for v in values], np.int64), names, []
+    if (most := max(numbers, default=-1)) >= MOST_CLASSES:
+        raise SslkitError(
+            f"{name(numbers.index(most))} has the label {str(most)[:40]}; classes are numbered from 0 to "
+            f"{MOST_CLASSES - 1}: number them anew, or give them names"
+        )
+    negative = sum(number < 0 for number, value in zip(numbers, values, strict=True) if value is not None)
+    unusual = sum(number < -1 for number in numbers)
+    remarks = [f"{negative} images have a negative label and count as unlabelled"] if unusual else []
+    return np.array([max(-1, number) for number in numbers], np.int64), None, remarks
+
+
+def _whole(value: float | str | bytes) -> int:
+    """A whole number; ``ValueError`` for anything else."""
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(value)
+
+
+def _word(value: Any) -> str:
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def json_labels(facts: list[dict[str, Any]], key: str | None) -> tuple[list[Any], list[str] | None, str | None]:
@@ -118,7 +163,7 @@ def _usable(facts: list[dict[str, Any]], key: str) -> bool:
 def _names(facts: list[dict[str, Any]], values: list[Any], key: str) -> list[str] | None:
     pairs = {(value, one[key]) for one, value in zip(facts, values, strict=True) if isinstance(one.get(key), str)}
     named = {value: name for value, name in pairs if isinstance(value, int) and value >= 0}
-    if not named or len(pairs) != len(named):
+    if not named or len(pairs) != len(named) or max(named) >= MOST_CLASSES:
         return None
     return [named.get(i, str(i)) for i in range(max(named) + 1)]
 
@@ -133,7 +178,7 @@ def _at(facts: Any, key: str) -> Any:
 
 def _scalar(value: Any) -> int | str | None:
     if isinstance(value, str):
-        return int(value) if value.isdecimal() else value
+        return int(value) if value.isdecimal() and len(value) <= MOST_DIGITS else value
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     return None
@@ -148,10 +193,10 @@ def cls_value(data: bytes) -> int | str | None:
         return text or None
 
 
-def parsed(data: bytes) -> dict[str, Any]:
-    """A json member as an object."""
+def parsed(data: bytes) -> dict[str, Any] | None:
+    """A json member as an object; None if it is damaged."""
     try:
         value = json.loads(data)
-    except ValueError:
-        return {}
+    except (ValueError, RecursionError):
+        return None
     return value if isinstance(value, dict) else {"json": value}

@@ -6,6 +6,7 @@ split is in the file's name, or in its folder's.
 
 import json
 from array import array
+from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from sslkit.files import atomic
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 IMAGE_KEYS = ("image", "img", "images", "picture", "photo", "pixel_values", "jpg", "png", "bytes")
 HUB_KEYS = ("fine_label", "labels")  # CIFAR-100's, and others'
@@ -60,8 +62,13 @@ class Parquet(Source):
                 for path in paths:
                     names = _copy(path, self.label_key, target, ends, self._keys[split], values[split]) or names
             self._ends[split] = np.array(ends, np.int64)
-        labels, found = numbered([value for part in values.values() for value in part])
-        self.classes = names or found or [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
+        every = [key for keys in self._keys.values() for key in keys]
+        labels, found, remarks = numbered([value for part in values.values() for value in part], every.__getitem__)
+        self.remarks += remarks
+        count = int(labels.max(initial=-1)) + 1
+        if names and len(names) < count:
+            self.remarks.append(f"the {len(names)} class names of the schema are not used: labels go up to {count - 1}")
+        self.classes = (names if names and len(names) >= count else found) or [str(i) for i in range(count)]
         cuts = np.cumsum([len(part) for part in values.values()])[:-1]
         self._labels = dict(zip(values, np.split(labels, cuts), strict=True))
         if not len(labels) or not len(self._labels["train"]):
@@ -128,36 +135,56 @@ def _copy(
     Raises:
         SslkitError: it is damaged, or has no image column.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    features: dict[str, Any] = {}
+    label = None
     try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            features = _features(schema)
-            image = _image_column(path, schema, features)
-            label = _label_column(path, schema, features, key)
-            for batch in file.iter_batches(ROWS, columns=[image] if label is None else [image, label]):
-                pictures = batch.column(image).to_pylist()
-                truth = [None] * len(pictures) if label is None else batch.column(label).to_pylist()
-                for picture, value in zip(pictures, truth, strict=True):
-                    data, name = _bytes(picture, path.parent)
-                    target.write(data)
-                    ends.append(len(data) + (ends[-1] if ends else 0))
-                    keys.append(f"{path.stem}/{name or len(keys)}")
-                    values.append(value)
-    except (pa.ArrowException, OSError) as error:
-        raise SslkitError(f"{path} cannot be read ({str(error).splitlines()[0]}); download it again") from error
-    return features.get(label or "", {}).get("names")
+        file = pq.ParquetFile(path)
+    except Exception as error:  # Damaged files raise anything.
+        raise _damaged(path, error) from error
+    with file:
+        schema = file.schema_arrow
+        features = _features(schema)
+        image = _image_column(path, schema, features)
+        label = _label_column(path, schema, features, key)
+        for pictures, truth in _batches(path, file, image, label):
+            for picture, value in zip(pictures, truth, strict=True):
+                data, name = _bytes(picture, path.parent)
+                target.write(data)
+                ends.append(len(data) + (ends[-1] if ends else 0))
+                keys.append(f"{path.stem}/{name or len(keys)}")
+                values.append(value)
+    names = features.get(label or "", {}).get("names")
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _batches(
+    path: Path, file: "pq.ParquetFile", image: str, label: str | None
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """(cells of the image column, cells of the label column) of ``ROWS`` rows at a time."""
+    try:
+        for batch in file.iter_batches(ROWS, columns=[image] if label is None else [image, label]):
+            pictures = batch.column(image).to_pylist()
+            yield pictures, [None] * len(pictures) if label is None else batch.column(label).to_pylist()
+    except GeneratorExit:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SslkitError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return SslkitError(f"{path} cannot be read ({reason}); download it again")
 
 
 def _features(schema: "pa.Schema") -> dict[str, Any]:
     """What Hugging Face's datasets writes about each column: its ``_type``, and a ClassLabel's ``names``."""
     try:
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError, RecursionError):
         return {}
-    return {name: one for name, one in found.items() if isinstance(one, dict)}
+    return {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
 
 
 def _image_column(path: Path, schema: "pa.Schema", features: dict[str, Any]) -> str:
@@ -190,8 +217,9 @@ def _label_column(path: Path, schema: "pa.Schema", features: dict[str, Any], key
 def _bytes(picture: Any, folder: Path) -> tuple[bytes, str | None]:
     """(encoded image, its path) of a cell: bytes, or a struct of bytes and path."""
     if not isinstance(picture, dict):
-        return picture or b"", None
+        return picture if isinstance(picture, bytes) else b"", None
     data, name = picture.get("bytes"), picture.get("path")
+    name = name if isinstance(name, str) else None
     if data is None and name and (folder / name).is_file():
         data = (folder / name).read_bytes()
-    return data or b"", name
+    return data if isinstance(data, bytes) else b"", name

@@ -21,7 +21,7 @@ from sslkit.data import images
 from sslkit.data.prepare import formats, samples
 from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint
-from sslkit.data.prepare.archives.tar import Tar
+from sslkit.data.prepare.archives.tar import HEADER_ERRORS, Tar
 from sslkit.data.prepare.samples import Member
 from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
@@ -88,6 +88,9 @@ class Shards(Source):
             kinds = formats.kinds(tar.names)
             what = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
             raise SslkitError(f"{path} holds no samples with an image: it holds {what or 'nothing'}")
+        unkept = Counter(e for _, m in kept for e in m if not samples.can_be_kept(e) and e != samples.image_of(m))
+        if unkept:
+            self.left_out += Counter({f".{e}" if e else "without a suffix": count for e, count in unkept.items()})
         if lost:
             self.remarks.append(f"{len(lost)} samples of {path.name} have no image that can be read")
             self.left_out += Counter(
@@ -102,15 +105,20 @@ class Shards(Source):
         if not self.label_key and any("cls" in members for _, _, members in every):
             values = [samples.cls_value(self._member(s, "cls")) if "cls" in s[2] else None for s in every]
         else:
-            facts = [samples.parsed(self._member(s, "json")) if "json" in s[2] else {} for s in every]
+            found = [samples.parsed(self._member(s, "json")) if "json" in s[2] else {} for s in every]
+            facts = [one or {} for one in found]
+            if None in found:
+                self.remarks.append(f"{found.count(None)} json members are damaged; their images have no label")
             values, names, key = samples.json_labels(facts, self.label_key)
             if self.label_key and not any(value is not None for value in values):
                 known = ", ".join(sorted({k for one in facts[:100] for k in one})[:8]) or "no keys"
                 raise UsageError(f"--label-key {self.label_key}: no json member has it; they hold {known}")
             if key:
                 self.remarks.append(f"labels are '{key}' of the json members")
-        labels, found = samples.numbered(values)
-        self.classes = found or names or self._names(int(labels.max(initial=-1)) + 1)
+        labels, words, remarks = samples.numbered(values, lambda i: self._place(every[i]))
+        self.remarks += remarks
+        count = int(labels.max(initial=-1)) + 1
+        self.classes = words or (names if names and len(names) >= count else self._names(count))
         ends = np.cumsum([len(split) for split in self._samples.values()])
         self._labels = dict(zip(self._samples, np.split(labels, ends[:-1]), strict=True))
 
@@ -136,10 +144,12 @@ class Shards(Source):
 
     def _names(self, count: int) -> list[str]:
         manifest = Path(self._urls[0]).parent / "manifest.json"
-        if not _is_remote(self._urls[0]) and manifest.exists():
-            names = read_json(manifest).get("classes", [])
+        if not _is_remote(self._urls[0]) and manifest.is_file():
+            names = _class_names(manifest)
             if len(names) >= count:
                 return names
+            holds = f"{len(names)} class names" if names else "no list of class names"
+            self.remarks.append(f"{manifest} is not used: it holds {holds}, and labels go up to {count - 1}")
         return [str(i) for i in range(count)]
 
     def splits(self) -> dict[str, np.ndarray]:
@@ -150,8 +160,11 @@ class Shards(Source):
         """The image's own bytes; other binary members go along."""
         tar, key, members = self._samples[split][index]
         found = {name: self._tars[tar].read(position) for name, position in members.items() if name != "cls"}
-        info = samples.parsed(found.pop("json", b"{}"))
+        info = samples.parsed(found.pop("json", b"{}")) or {}
         image = found.pop(samples.image_of(found) or "")
+        found = {name: data for name, data in found.items() if samples.can_be_kept(name)}
+        if "mask.png" in found:
+            found["mask.png"] = images.mask_png(found["mask.png"])
         return Sample(
             key=str(info.pop("key", key)),
             image=image,
@@ -163,8 +176,10 @@ class Shards(Source):
 
     def name(self, split: str, index: int) -> str:
         """The key, behind its tar."""
-        tar, key, _ = self._samples[split][index]
-        return f"{self._used[tar]}#{key}"
+        return self._place(self._samples[split][index])
+
+    def _place(self, sample: tuple[int, str, Member]) -> str:
+        return f"{self._used[sample[0]]}#{sample[1]}"
 
     def fingerprint(self) -> str:
         """Of the URLs and of the local files' content."""
@@ -209,5 +224,14 @@ def _first_names(path: Path) -> list[str]:
     try:
         with tarfile.open(path, "r:") as tar:
             return [member.name for member, _ in zip(tar, range(40), strict=False) if member.isreg()]
-    except (tarfile.TarError, OSError):
+    except (tarfile.TarError, *HEADER_ERRORS):
         return []
+
+
+def _class_names(manifest: Path) -> list[str]:
+    """The class names of a ``manifest.json``; none of one that another program has written."""
+    try:
+        names = read_json(manifest)["classes"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslkit.data.class_balanced import MOST_CLASSES
 from sslkit.errors import SslkitError
 
 CHUNK = 8192  # rows read at once: what bounds the memory of a pass over the features
@@ -43,7 +44,7 @@ class Features:
     def take(self, index: np.ndarray) -> Tensor:
         """Labelled rows by their position among the labelled: (B,) -> (B, D) float32."""
         where = torch.from_numpy(self.rows[index])
-        picked = [torch.from_numpy(part).index_select(0, where).flatten(1).float() for part in self.parts]
+        picked = [_picked(part, where).flatten(1).float() for part in self.parts]
         return picked[0] if len(picked) == 1 else torch.cat(picked, 1)
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[slice, Tensor]]:
@@ -65,6 +66,13 @@ class Features:
             yield where, batch
             for part in self.parts:
                 _release(part)
+
+
+def _picked(part: np.ndarray, where: Tensor) -> Tensor:
+    """Some rows; those of another byte order or of long doubles, which torch has not, are converted."""
+    if part.dtype.isnative and part.dtype.itemsize <= 8:
+        return torch.from_numpy(part).index_select(0, where)
+    return torch.from_numpy(part[where.numpy()].astype(np.float32))
 
 
 def _release(array: np.ndarray) -> None:
@@ -98,13 +106,10 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
                 )
             array = array[:, array.shape[1] - last :]
         arrays.append(array)
-    marks = np.asarray(_open(labels))
-    if marks.ndim != 1 or marks.dtype.kind not in "iu":
-        raise SslkitError(f"{labels} holds {marks.dtype} of shape {marks.shape}; integers of shape (N,) are required")
+    marks = open_labels(labels)
     for path, array in zip(files, arrays, strict=True):
         if len(array) != len(marks):
             raise SslkitError(f"{path} has {len(array)} rows and {labels.name} has {len(marks)}: extract again")
-    marks = marks.astype(np.int64)
     rows = np.arange(len(marks)) if unlabelled else np.flatnonzero(marks >= 0)
     if not len(rows):
         raise SslkitError(
@@ -114,14 +119,34 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
     return Features(files[0], tuple(arrays), marks[rows], rows)
 
 
+def open_labels(path: Path) -> np.ndarray:
+    """The labels of a split: (N,) int64, -1 = unlabelled.
+
+    Raises:
+        SslkitError: it is not an array of integers, or one of them is no class number.
+    """
+    marks = np.asarray(_open(path))
+    if marks.ndim != 1 or marks.dtype.kind not in "iu":
+        raise SslkitError(f"{path} holds {marks.dtype} of shape {marks.shape}; integers of shape (N,) are required")
+    # Probes hold numbers for every class up to the largest: one absurd label would take all memory.
+    odd = np.flatnonzero((marks >= MOST_CLASSES) | (marks < (-1 if marks.dtype.kind == "i" else 0)))
+    if len(odd):
+        raise SslkitError(
+            f"{path}: row {odd[0]} has the label {marks[odd[0]]}; labels are class numbers from 0 to "
+            f"{MOST_CLASSES - 1}, or -1 for none: number the classes anew"
+        )
+    return marks.astype(np.int64)
+
+
 def _open(path: Path) -> np.ndarray:
     try:
         # Copy-on-write: torch asks for writable arrays; the file is not changed.
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError as error:
         raise SslkitError(f"{path} is missing: run extract, or put features of another program there") from error
-    except (ValueError, EOFError) as error:
-        raise SslkitError(f"{path} is not a readable .npy array ({str(error).splitlines()[0][:100]})") from error
+    except Exception as error:  # A damaged header raises anything, tokenize.TokenError included.
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise SslkitError(f"{path} is not a readable .npy array ({reason})") from error
 
 
 def check_pair(train: Features, val: Features) -> int:

@@ -244,3 +244,17 @@ def test_masks_in_shards_are_read_whatever_their_white_is(tmp_path):
         assert mask.dtype == torch.uint8
         assert np.array_equal(mask.numpy(), np.zeros_like(disc) if name == "empty" else disc), name
     assert split.object_mask(len(stored)) is None
+
+
+def test_an_image_or_a_mask_that_cannot_be_decoded_is_named(tmp_path):
+    """Also through the loader's workers, which would otherwise die of a PNG or show a traceback."""
+    broken = images.encode_png(PICTURES[0])[:-30]
+    members = {"png": broken, "mask.png": broken}
+    write_shard(tmp_path / "train-000000.tar", [Record("train-00000007", 0, members)], [])
+    facts = {"classes": ["a"], "splits": {"train": {"shards": [{"file": "train-000000.tar"}]}}}
+    write_json(tmp_path / "manifest.json", facts)
+    split = open_split(tmp_path, "train")
+    for what, read in (("image", split.image), ("mask.png", split.object_mask)):
+        words = rf"the {what} of train-00000007 in .*train-000000.tar cannot be read \(damaged PNG.*prepare --force"
+        with pytest.raises(SslkitError, match=words):
+            read(0)

@@ -230,4 +230,6 @@ def class_order(names: Iterable[str]) -> list[str]:
     (['9', '10'], ['10', 'b'])
     """
     distinct = set(names)
-    return sorted(distinct, key=int) if all(re.fullmatch(r"-?\d+", name) for name in distinct) else sorted(distinct)
+    return (
+        sorted(distinct, key=int) if all(re.fullmatch(r"-?\d{1,18}", name) for name in distinct) else sorted(distinct)
+    )

@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import tarfile
 
 import pytest
 from source_files import add_to_tar, content, counts, opened, png, taken, tar_bytes, tinted, write
 
 from sslkit import registry
+from sslkit.data.shards import open_split
 from sslkit.data.sources.base import PACKAGE
 from sslkit.errors import SslkitError, UsageError
 
@@ -18,7 +20,7 @@ def tars(folder):
         for i in rows:
             files |= {f"dir.x/{i:03d}.png": png(i), f"dir.x/{i:03d}.json": b'{"note": %d}' % i}
             files |= {f"dir.x/{i:03d}.cls": b"%d" % i} if i != 3 else {}
-            files |= {f"dir.x/{i:03d}.mask.png": b"mask"} if i == 1 else {}
+            files |= {f"dir.x/{i:03d}.mask.png": png(40)} if i == 1 else {}
         add_to_tar(folder / f"{name}.tar", files)
     return folder
 
@@ -30,7 +32,7 @@ def test_webdataset_tars(root, tmp_path):
     assert source.classes == ["0", "1", "2", "3", "4"]
     sample = pickle.loads(pickle.dumps(source)).read("train", 1)
     assert (sample.image, sample.extension, sample.label) == (png(1), "png", 1)
-    assert sample.extras == {"mask.png": b"mask"} and sample.info == {"note": 1} and sample.key == "dir.x/001"
+    assert sample.extras == {"mask.png": png(40)} and sample.info == {"note": 1} and sample.key == "dir.x/001"
     assert source.name("train", 1).endswith("train-000000.tar#dir.x/001")
 
 
@@ -147,3 +149,73 @@ def test_splits_in_folders_and_in_any_case(tmp_path):
     assert counts(source) == {"train": (1, 1), "val": (1, 1)}
     assert source.remarks == ["test (1 shards) is not used, as there is a val"]
     assert dict(source.left_out) == {".tar": 1}
+
+
+@pytest.mark.parametrize(("labels", "words"), [
+    ([b"0", b"100000000"], "the label 100000000; classes are numbered from 0 to 999999"),
+    ([b"0", b"9" * 30], "the label 9{30}; classes are numbered"),
+])  # fmt: skip
+def test_a_label_beyond_reason_is_refused_with_its_place(labels, words, tmp_path):
+    members = {f"{i}.png": png(i) for i in range(2)} | {f"{i}.cls": label for i, label in enumerate(labels)}
+    root = one_tar(tmp_path, members)
+    with pytest.raises(SslkitError, match=f"train-000000.tar#1 has {words}"):
+        opened("shards", root, tmp_path)
+
+
+def test_labels_in_json_are_bounded_too(tmp_path):
+    """Also where each number has a name, of which a list would be made."""
+    names = ("ant", "bee")
+    root = with_json(tmp_path, lambda i: {"label": 10**9 * (i % 2), "class_name": names[i % 2]})
+    with pytest.raises(SslkitError, match="#00001 has the label 1000000000; classes are numbered"):
+        opened("shards", root, tmp_path)
+
+
+def test_negative_labels_and_damaged_json_are_said(tmp_path):
+    members = {f"{i}.png": png(i) for i in range(3)} | {"0.cls": b"1", "1.cls": b"-5", "2.cls": b"-1"}
+    source = opened("shards", one_tar(tmp_path, members), tmp_path)
+    assert source.splits()["train"].tolist() == [1, -1, -1]
+    assert source.remarks == ["2 images have a negative label and count as unlabelled"]
+    for path in (tmp_path / "root").iterdir():
+        path.unlink()
+    members = {f"{i}.png": png(i) for i in range(3)} | {
+        "0.json": b'{"label": 1}',
+        "1.json": b"{",
+        "2.json": b"[" * 9999,
+    }
+    source = opened("shards", one_tar(tmp_path, members), tmp_path)
+    assert source.splits()["train"].tolist() == [1, -1, -1]
+    assert "2 json members are damaged; their images have no label" in source.remarks
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "5", '{"classes": 5}', '{"classes": [1, 2]}', '{"classes": ["one"]}', "\xff"]
+)
+def test_a_foreign_manifest_is_said_not_to_be_used(text, tmp_path):
+    root = one_tar(tmp_path, {"0.png": png(0), "0.cls": b"0", "1.png": png(1), "1.cls": b"1"})
+    (root / "manifest.json").write_bytes(text.encode("latin-1"))
+    source = opened("shards", root, tmp_path)
+    assert source.classes == ["0", "1"]
+    assert f"{root / 'manifest.json'} is not used" in source.remarks[0]
+
+
+def test_members_with_odd_endings_are_found_again_in_the_shards(tmp_path, sslkit):
+    """Long and non-ASCII endings have a PAX header in front; those that webdataset does not write are counted."""
+    long = "x" * 120
+    endings = {long: b"long", "\u30cd\u30b3": b"cat", "ann.json2": b"plain", "__key__": b"a", "_meta": b"b", "": b"c"}
+    members = {"0.png": png(0), "0.cls": b"0", "0.webp": b"other", "1.png": png(1), "1.cls": b"1"}
+    members |= {f"0.{ending}" if ending else "0": data for ending, data in endings.items()}
+    root = one_tar(tmp_path, members)
+    code, out, err = sslkit("prepare", tmp_path / "run", "--source", "shards", "--root", root, "--workers", 0)
+    assert code == 0, err
+    assert "1 .__key__" in out
+    assert "1 ._meta" in out
+    assert "1 .webp" in out
+    split = open_split(tmp_path / "run" / "data", "train")
+    first = split.labels.tolist().index(0)
+    for ending in (long, "\u30cd\u30b3", "ann.json2"):
+        assert split.member(first, ending) == endings[ending]
+    assert split.image_bytes(first) == png(0)
+    assert split.image_bytes(1 - first) == png(1)
+    with tarfile.open(tmp_path / "run" / "data" / "train-000000.tar") as tar:
+        names = [member.name.partition(".")[2] for member in tar]
+    assert sorted(names) == sorted([*(long, "\u30cd\u30b3", "ann.json2"), *("png", "cls", "json") * 2])
