@@ -126,10 +126,13 @@ def _kept(run: Run, source: EncoderSource, every: int) -> list[tuple[float, Path
     return kept[::-1][::every][::-1]
 
 
-def _other(path: Path) -> EncoderSource:
+def _other(path: Path, source: EncoderSource) -> EncoderSource:
     other = Run(path)
     if not other.encoder.exists():
         raise SslkitError(
             f"--against {path} has no trained encoder: run `sslkit pretrain {path}` first, or name a pretrained run"
         )
-    return resolve(other, EncoderOptions(run=path))
+    found = resolve(other, EncoderOptions(run=path))
+    if found.channels != source.channels:
+        raise UsageError(f"--against {path} takes images of {found.channels} channels, this encoder {source.channels}")
+    return found

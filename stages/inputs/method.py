@@ -58,9 +58,10 @@ class OpenMethod:
     def remarks(self) -> list[str]:
         """What the channels of the images change, in words."""
         left, channels = self.views.left_out, self.images.channels
-        remarks = [f"{', '.join(left)} left out: defined for RGB, not for {channels} channels"] if left else []
+        of = f"{channels} channel{'s' * (channels > 1)}"
+        remarks = [f"{', '.join(left)} left out: defined for RGB, not for {of}"] if left else []
         if channels not in (1, 3):
-            remarks.append(f"pictures show channels {'1' if channels == 2 else '1 to 3'} of {channels}")
+            remarks.append(f"pictures show the first {'channel' if channels == 2 else 'three'} of {of}")
         return remarks
 
 

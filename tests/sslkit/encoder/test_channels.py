@@ -1,5 +1,7 @@
 """Encoders of other channels than RGB: their description, their weights, their views."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +19,10 @@ from sslkit.recipe.validation import validated
 from sslkit.weights.read import load_checkpoint
 from sslkit.weights.write import save_encoder
 
-SIZES = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 3}
+SIZES: dict[str, Any] = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 3}
 RGB = EncoderSpec("vit_tiny_patch16_224", **SIZES)
 CPU = torch.device("cpu")
-BANDS = {"mean": (0.1, 0.2, 0.3, 0.4, 0.5), "std": (0.5, 0.4, 0.3, 0.2, 0.1)}
+BANDS: dict[str, Any] = {"mean": (0.1, 0.2, 0.3, 0.4, 0.5), "std": (0.5, 0.4, 0.3, 0.2, 0.1)}
 
 
 def of(channels, **more):
