@@ -13,6 +13,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build, resolve
+from stages.inputs.images import photo_rules
 from stages.inputs.photo_folders import expect_same, places
 from stages.inputs.segmentation import open_photos, settings, variant_of
 from stages.options.basic import PhotoSizeOption, ResultOptions
@@ -82,6 +83,7 @@ class Segment(EncoderOptions, ResultOptions, MaskedPhotoOptions):
         here = open_run(self.run) if folder else self.open_run()
         # Built at its own size: positions are then resampled once, to each photo's grid, and not twice.
         source = resolve(here, self)
+        folder = folder and replace(folder, rules=photo_rules(here, source.channels, self.max_pixels))
         inputs = dict(source.files) if folder else {**source.files, "data": here.need(here.manifest)}
 
         inputs |= {"palette": self.palette} if self.palette else {}

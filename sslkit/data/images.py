@@ -82,14 +82,15 @@ def open_picture(data: bytes, rules: PixelRules = DEFAULT) -> Image.Image:
         SslkitError: it is too large.
         Exception: whatever Pillow raises for what is no image.
     """
-    _prepare_pillow()
+    prepare_pillow()
     opened = Image.open(io.BytesIO(data))
     rules.check_size(*opened.size)
     return opened
 
 
 @cache
-def _prepare_pillow() -> None:
+def prepare_pillow() -> None:
+    """Let Pillow read every format, and images of any size: ``PixelRules`` say what is too large."""
     load_plugins()
     Image.MAX_IMAGE_PIXELS = None  # its limit would be a second one, and cannot be raised for one image
 

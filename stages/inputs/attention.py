@@ -51,7 +51,7 @@ def read_request(run: Run, source: EncoderSource, options: AttentionOptions) -> 
         raise UsageError("--every requires --timeline")
     every = (options.every or 1) if options.timeline else None
     kept = _kept(run, source, every) if every is not None else []
-    other = _other(options.against) if options.against is not None else None
+    other = _other(options.against, source) if options.against is not None else None
     files = {f"kept {epochs:g}": path for epochs, path in kept}
     if other is not None:
         files |= {f"against {name}": path for name, path in other.files.items()}

@@ -62,7 +62,8 @@ def resolve(
         SslkitError: the file they name, or the run's own encoder, is missing.
     """
     weights, arch = options.weights, options.arch
-    of_data = data_channels(run) if getattr(options, "images", None) is None else RGB  # the user's own are read as RGB
+    own_photos = any(getattr(options, name, None) is not None for name in ("images", "dataset"))
+    of_data = RGB if own_photos else data_channels(run)
     channels = {} if of_data == RGB else {"channels": of_data}
     baseline = weights in ("random", "pixels")
     if options.like is not None and not baseline:
@@ -88,7 +89,7 @@ def resolve(
         files = {"weights": find_weights(str(weights)).files["weights"]} if kind == "file" else {}
         return EncoderSource(kind, spec, spec["image_size"], files, options.seed if baseline else None)
     source = _described(run, options, image_size, channels)
-    if getattr(options, "images", None) is None and source.channels != of_data:
+    if not own_photos and source.channels != of_data:
         other = f", or prepare the data again with --channels {source.channels}" if {1, 3, 4} >= {of_data} else ""
         raise SslkitError(
             f"the encoder takes images of {source.channels} channel{'s' * (source.channels > 1)}, those of {run.data} "

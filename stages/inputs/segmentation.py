@@ -61,9 +61,11 @@ def open_photos(options: MaskedPhotoOptions, data: Path | None) -> "MaskFolder |
         found = replace(found, listed=options.listed)
     table = read_table(options.palette) if options.palette else None
     said = MaskOptions(options.binary, options.void, options.background, table)
-    from sslkit.probes.segmentation.mask_folder import open_folder  # imports torch, which mistakes need not wait for
+    # These import torch, which mistakes need not wait for.
+    from sslkit.data.pixels.rules import MAX_PIXELS, PixelRules
+    from sslkit.probes.segmentation.mask_folder import open_folder
 
-    return open_folder(found, said, options.count)
+    return open_folder(found, said, options.count, PixelRules(max_pixels=options.max_pixels or MAX_PIXELS))
 
 
 def _field(name: str) -> str:
@@ -80,6 +82,7 @@ def settings(options: MaskedPhotoOptions, folder: "MaskFolder | None") -> Result
         "binary": options.binary,
         "void": "none" if typed else (void[0] if len(void) == 1 else void or VOID),
     }
+    found |= {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
     return found | ({"background": options.background} if options.background is not None else {})
 
 

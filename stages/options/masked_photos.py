@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from stages.options.basic import MaxPixelsOption
+
 
 @dataclass(kw_only=True)
 class MaskedPhotoOptions:
@@ -72,3 +74,4 @@ class MaskedPhotoOptions:
         str | None,
         typer.Option("--name", help="Write segment-NAME/; default: named after the folders.", show_default=False),
     ] = None
+    max_pixels: MaxPixelsOption = None

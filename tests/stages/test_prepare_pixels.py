@@ -173,3 +173,12 @@ def test_gray_images_can_stay_gray(prepared, tmp_path):
     assert [s["sha256"] for s in manifest["splits"]["train"]["shards"]] == [
         s["sha256"] for s in plain["splits"]["train"]["shards"]
     ]
+
+
+@pytest.mark.parametrize("name", ["IM0001", "scan.dcm"])
+def test_dicom_is_named_with_what_to_do(sslkit, tmp_path, name):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / name).write_bytes(bytes(128) + b"DICM" + bytes(40))
+    code, _, error = sslkit("prepare", tmp_path / "run", "--source", tmp_path / "scans")
+    assert code == 1
+    assert error.count("DICOM is not read; convert it to 16-bit PNG or TIFF, then use --range auto") == 1

@@ -75,13 +75,19 @@ def advice(found: Iterable[str]) -> list[str]:
     return [f"{', '.join(sorted(suffixes))}: {words}" for words, suffixes in by_advice.items()]
 
 
-def what_is_there(names: Iterable[str]) -> str:
-    """What to tell someone whose folder holds no images: how many files of which kinds, and what they may be."""
+def what_is_there(names: Iterable[str], first: bytes = b"") -> str:
+    """What to tell someone whose folder holds no images: how many files of which kinds, and what they may be.
+
+    Args:
+        names: of the files.
+        first: the first file; scanners write DICOM without a suffix.
+    """
     found = kinds(names)
     if not found:
         return "it is empty"
     common = ", ".join(f"{count} {one}" for one, count in found.most_common(5))
     shards = "; if they are WebDataset shards, use --source shards" if found[".tar"] else ""
+    shards += f"; {ADVICE['.dcm']}" if first[128:132] == b"DICM" and not found[".dcm"] else ""
     return f"it holds {common}{shards}" + "".join(f"; {words}" for words in advice(found))
 
 

@@ -55,7 +55,8 @@ class FolderSource(Source):
         if self._files.hidden:
             self.left_out["hidden"] = self._files.hidden
         if not found:
-            raise SslkitError(f"No images found in {self._root} ({formats.what_is_there(self._files.names)})")
+            first = self._files.read(0) if self._files.names else b""
+            raise SslkitError(f"No images found in {self._root} ({formats.what_is_there(self._files.names, first)})")
         self._note_empty_classes(found)
         positions = [i for i, _ in found]
         found = _unwrap(found, is_archive=not self._root.is_dir())

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from sslkit.data.images import decode
+from sslkit.data.images import DEFAULT, decode
+from sslkit.data.pixels.rules import PixelRules
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN
 from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet
@@ -41,6 +42,7 @@ class MaskFolder:
     remarks: Sequence[str]  # for the user, on what was recognised and what was left out
     object_masks: Sequence[Path] = field(default_factory=tuple)  # of single objects, for each photo; empty without
     object_reader: MaskReader | None = None
+    rules: PixelRules = DEFAULT  # how photos are read, and how large photos and masks may be
 
     @property
     def classes(self) -> Sequence[str]:
@@ -82,11 +84,11 @@ class MaskFolder:
         """
         photo, mask = self.pairs[i]
         try:
-            image = decode(photo.read_bytes())
+            image = decode(photo.read_bytes(), self.rules)
         except SslkitError as error:
             raise SslkitError(f"{photo}: {error}") from error
         if self.values.cut is not None:
-            pixels, coloured = read_pixels(mask)
+            pixels, coloured = read_pixels(mask, rules=self.rules)
             labels = ((brightness(pixels) if coloured else pixels) > self.values.cut).astype(np.int64)
         elif self.object_reader is not None and self.object_masks[i] == mask:
             labels = np.minimum(self._single(i), 1)
@@ -107,7 +109,9 @@ class MaskFolder:
         return numbers[labels].reshape(labels.shape)
 
 
-def open_folder(found: MaskedSet, options: MaskOptions | None = None, count: int | None = None) -> MaskFolder:
+def open_folder(
+    found: MaskedSet, options: MaskOptions | None = None, count: int | None = None, rules: PixelRules = DEFAULT
+) -> MaskFolder:
     """Photos with their masks; files without a partner are left out.
 
     Masks of two values, one of them 0, are binary; 255 is an object then. All others are masks of classes.
@@ -116,6 +120,7 @@ def open_folder(found: MaskedSet, options: MaskOptions | None = None, count: int
         found: what belongs together.
         options: what was said about the values.
         count: how many photos, spread evenly over the names; None uses all.
+        rules: how photos are read, and how large photos and masks may be.
 
     Raises:
         SslkitError: no pair, a file that is not a mask, or no mask with an object.
@@ -132,16 +137,16 @@ def open_folder(found: MaskedSet, options: MaskOptions | None = None, count: int
     masks = [mask for _, mask in pairs]
     meaning = meaning_of(masks)
     table = meaning.table if meaning else None
-    reader = open_masks(masks, options.table or table)
+    reader = open_masks(masks, options.table or table, rules)
     values = choose_values(reader, meaning, options, masks)
     took = [found.took, f"photos: those of {found.listed}" if found.listed else "", found.pairs.took, *values.took]
     objects = [found.objects[name] for name in names] if found.objects else []
     if meaning and meaning.single and not options.binary:
         objects = masks
-    numbers = open_masks(objects, table) if objects else None
+    numbers = open_masks(objects, table, rules) if objects else None
     digest = _digest(names, pairs, objects, reader)
     remarks = [*filter(None, took), *remarks, *values.remarks]
-    return MaskFolder(pairs, names, values, reader, digest, remarks, objects, numbers)
+    return MaskFolder(pairs, names, values, reader, digest, remarks, objects, numbers, rules)
 
 
 def _digest(

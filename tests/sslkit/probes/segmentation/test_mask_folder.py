@@ -1,11 +1,13 @@
 """Masks on disk: their kinds, their pairs, and mistakes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sslkit.data.pixels.rules import PixelRules
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation import mask_folder
 from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet
@@ -120,3 +122,15 @@ def test_what_is_wrong_with_masks_is_said(tmp_path):
         open_folder(images, masks)
     with pytest.raises(SslkitError, match="--masks requires one"):
         open_folder(images, tmp_path / "nowhere")
+
+
+def test_photos_and_masks_have_the_size_limit_of_all_images(tmp_path):
+    images, masks = write_pairs(tmp_path, with_values(1), BLANK)
+    found = MaskedSet(pair(images, masks))
+    size = BLANK.size
+    with pytest.raises(SslkitError, match=rf"p0.png is too large: .*; --max-pixels {size} reads it"):
+        mask_folder.open_folder(found, rules=PixelRules(max_pixels=size - 1))
+    opened = mask_folder.open_folder(found, rules=PixelRules(max_pixels=size))
+    assert opened.read(0)[0].shape[0] == 3
+    with pytest.raises(SslkitError, match="too large"):
+        replace(opened, rules=PixelRules(max_pixels=size - 1)).read(0)
