@@ -3,7 +3,6 @@
 import io
 import re
 import warnings
-from functools import cache
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sslkit.data.decoding import png
 from sslkit.data.pixels.arrays import NPY, as_tensor, is_wide_tiff, read_npy, read_wide_tiff
+from sslkit.data.pixels.conversion import to_8_bits, to_channels
 from sslkit.data.pixels.header_size import header_size
-from sslkit.data.pixels.rules import RGB, STANDARD, PixelRules, check_channels, to_8_bits, to_channels
+from sslkit.data.pixels.rules import DEFAULT, RGB, STANDARD, PixelRules, check_channels
 from sslkit.data.prepare.formats import load_plugins
 from sslkit.errors import SslkitError
 
 JPEG_QUALITY = 95
 PILLOW_MODES = {3: "RGB", 4: "RGBA"}
-DEFAULT = PixelRules()
 
 
 def decode(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
@@ -82,17 +81,10 @@ def open_picture(data: bytes, rules: PixelRules = DEFAULT) -> Image.Image:
         SslkitError: it is too large.
         Exception: whatever Pillow raises for what is no image.
     """
-    prepare_pillow()
+    load_plugins()
     opened = Image.open(io.BytesIO(data))
     rules.check_size(*opened.size)
     return opened
-
-
-@cache
-def prepare_pillow() -> None:
-    """Let Pillow read every format, and images of any size: ``PixelRules`` say what is too large."""
-    load_plugins()
-    Image.MAX_IMAGE_PIXELS = None  # its limit would be a second one, and cannot be raised for one image
 
 
 def _size_known(data: bytes, rules: PixelRules) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslkit.data.pixels.rules import finite, kind_of
+from sslkit.data.pixels.conversion import finite, kind_of
 from sslkit.errors import SslkitError, UsageError
 
 FULL = 65535

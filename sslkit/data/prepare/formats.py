@@ -42,7 +42,11 @@ def readable_among(names: Iterable[str]) -> frozenset[str]:
 
 @cache
 def load_plugins() -> None:
-    """Let Pillow read HEIC and JPEG XL, where the extra is installed; AVIF it reads itself."""
+    """Let Pillow read HEIC and JPEG XL, where the extra is installed, and images of any size; AVIF it reads itself.
+
+    Its limit of pixels would be a second one next to ``PixelRules``, and cannot be raised for one image.
+    """
+    Image.MAX_IMAGE_PIXELS = None
     if find_spec("pillow_heif"):
         import_module("pillow_heif").register_heif_opener()
     if find_spec("pillow_jxl"):

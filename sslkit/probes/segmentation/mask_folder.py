@@ -15,8 +15,8 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from sslkit.data.images import DEFAULT, decode
-from sslkit.data.pixels.rules import PixelRules
+from sslkit.data.images import decode
+from sslkit.data.pixels.rules import DEFAULT, PixelRules
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN
 from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from sslkit import registry
-from sslkit.data.images import DEFAULT, prepare_pillow
-from sslkit.data.pixels.rules import PixelRules
+from sslkit.data.pixels.rules import DEFAULT, PixelRules
+from sslkit.data.prepare.formats import load_plugins
 from sslkit.errors import SslkitError
 from sslkit.probes.segmentation.annotations.colour_table import ColourTable, find_table
 from sslkit.probes.segmentation.annotations.encodings.base import PACKAGE, MaskEncoding, SeenPixels
@@ -81,7 +81,7 @@ def read_pixels(path: Path, colour: bool = False, rules: PixelRules = DEFAULT) -
         SslkitError: the file is not an image, too large, or holds fractions.
     """
     try:
-        prepare_pillow()
+        load_plugins()
         with Image.open(path) as opened:
             rules.check_size(*opened.size)
             wide = opened.mode.startswith(("I", "F"))

@@ -8,7 +8,7 @@ import torch
 
 from sslkit.data import images
 from sslkit.data.decoding import png
-from sslkit.data.pixels.rules import to_8_bits
+from sslkit.data.pixels.conversion import to_8_bits
 from sslkit.errors import SslkitError
 
 SIZE = (21, 13)  # width and height: no pass of an interlaced image is full
