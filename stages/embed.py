@@ -11,7 +11,7 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
-from stages.inputs.feature_images import class_names, images_of
+from stages.inputs.features.images import class_names, images_of
 from stages.options.basic import DataOptions, ResultOptions, SeedOption
 
 if TYPE_CHECKING:

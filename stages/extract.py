@@ -17,7 +17,7 @@ from stages.contract.perform import nothing, perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
-from stages.inputs.features import SPLITS
+from stages.inputs.features.splits import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
 from stages.options.encoder import EncoderOptions
 

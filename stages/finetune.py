@@ -14,7 +14,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build, resolve
-from stages.inputs.labels import labels_variant
+from stages.inputs.features.labels import labels_variant
 from stages.options.basic import LabelFractionOption, PatchSizeOption, ResultOptions, WorkersOption
 from stages.options.encoder import EncoderOptions
 from stages.options.tuning import TuningOptions

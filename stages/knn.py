@@ -15,8 +15,8 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Draws, Stage
-from stages.inputs.features import feature_files, open_splits, save_predictions
-from stages.inputs.labels import few_labels, labels_variant
+from stages.inputs.features.labels import few_labels, labels_variant
+from stages.inputs.features.splits import feature_files, open_splits, save_predictions
 from stages.options.basic import DataOptions, LabelFractionOption, ResultOptions, SeedOption
 
 if TYPE_CHECKING:

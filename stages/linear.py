@@ -18,8 +18,8 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.contract.stale import changed_inputs
 from stages.inputs.encoder import EncoderSource, build
-from stages.inputs.features import feature_files, open_splits, save_predictions
-from stages.inputs.labels import few_labels, labels_variant
+from stages.inputs.features.labels import few_labels, labels_variant
+from stages.inputs.features.splits import feature_files, open_splits, save_predictions
 from stages.options.basic import (
     DataOptions,
     Device,

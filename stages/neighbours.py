@@ -14,8 +14,8 @@ from stages.contract.output import show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.contract.stale import changed_inputs
-from stages.inputs.feature_images import class_names, images_of
-from stages.inputs.features import SPLITS, feature_files, open_splits
+from stages.inputs.features.images import class_names, images_of
+from stages.inputs.features.splits import SPLITS, feature_files, open_splits
 from stages.options.basic import DataOptions, ResultOptions, SeedOption
 
 if TYPE_CHECKING:

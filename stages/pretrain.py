@@ -79,13 +79,12 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         run = open_run(self.run, self.data)
         run.need(run.manifest)
         beginning = None
-        if self.weights is not None:
-            find_weights(self.weights)
-            if run.pretrain.resolve() in [
-                Path(self.weights).resolve() / PRETRAIN,
-                *Path(self.weights).resolve().parents,
-            ]:
-                raise UsageError(f"--weights {self.weights} is this run's own: train a new run from it")
+        for option, given in (("--weights", self.weights), ("--teacher", self.teacher)):
+            if given is None:
+                continue
+            if run.pretrain.resolve() in [Path(given).resolve() / PRETRAIN, *Path(given).resolve().parents]:
+                raise UsageError(f"{option} {given} is this run's own: train a new run from it")
+            find_weights(given, option=option)
         recipe = self.recipe()
         if self.weights is not None:
             recipe, beginning = begin_from(self.weights, recipe)
@@ -119,6 +118,9 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         if beginning is not None:
             inputs |= beginning.inputs
             config |= beginning.config
+        if training.opened.teacher is not None:
+            inputs |= training.opened.teacher.inputs
+            config["method"] |= training.opened.teacher.config
         with ExitStack() as dismissal:
             dismissal.callback(from_leader, False)  # if anything is refused here, the others stop waiting
 

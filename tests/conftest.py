@@ -38,6 +38,8 @@ heads?:
   projector?: {out: 24, hidden: 32}
 method?:
   decoder?: {width: 24, depth: 1, heads: 3}
+  predictor?: {width: 24, depth: 1, heads: 3}
+  last_blocks?: 1
 optim: {warmup_epochs: 10%}
 train: {epochs: 2, batch_size: 16}
 monitor: {every_epochs: 1, queries: 8, bank: 24, log_steps: 1}

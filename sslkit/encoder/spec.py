@@ -9,7 +9,7 @@ from sslkit.data.normalise import statistics
 from sslkit.errors import UsageError, did_you_mean
 
 RGB = 3
-LATER = ("norm_eps", "channels", "mean", "std")  # fields that an older encoder.json lacks
+LATER = ("norm_eps", "cls_token", "channels", "mean", "std")  # fields that an older encoder.json lacks
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class EncoderSpec:
     width: int | None = None
     depth: int | None = None
     heads: int | None = None
+    cls_token: bool | None = None  # without one, the feature of an image is the mean of its patches
     norm_eps: float | None = None  # added to the variance in every LayerNorm; not an argument of timm's
     drop_path: float = 0.0
     channels: int | None = None  # C of the images; None is 3
@@ -46,7 +47,7 @@ class EncoderSpec:
     def described(self) -> dict[str, Any]:
         """Its fields as JSON holds them; those that came later only where they are set."""
         fields = {**asdict(self), **{key: list(v) if (v := getattr(self, key)) else None for key in ("mean", "std")}}
-        return {key: value for key, value in fields.items() if value or key not in LATER}
+        return {key: value for key, value in fields.items() if value or value is False or key not in LATER}
 
     def timm_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of ``timm.create_model``; plain timm builds the same modules from them.
@@ -55,13 +56,15 @@ class EncoderSpec:
             UsageError: sizes for an architecture that is not a plain ViT.
         """
         sizes = {"patch_size": self.patch_size, "embed_dim": self.width, "depth": self.depth, "num_heads": self.heads}
+        pooling = {"class_token": self.cls_token, "global_pool": "token" if self.cls_token else "avg", "fc_norm": False}
+        sizes |= pooling if self.cls_token is not None else {}
         sizes = {key: value for key, value in sizes.items() if value is not None}
         channels = {} if self.in_channels == RGB else {"in_chans": self.in_channels}
         if is_vit(self.arch):
             return {"num_classes": 0, "img_size": self.image_size, "dynamic_img_size": True, **sizes, **channels}
         if sizes:
-            names = {"embed_dim": "width", "num_heads": "heads"}
-            keys = ", ".join(f"encoder.{names.get(key, key)}" for key in sizes)
+            names = {"embed_dim": "width", "num_heads": "heads", "class_token": "cls_token"}
+            keys = ", ".join(f"encoder.{names.get(key, key)}" for key in sizes if key not in ("global_pool", "fc_norm"))
             raise UsageError(f"{self.arch} is not a plain ViT and takes no {keys}: set {keys} to null")
         return {"num_classes": 0, **channels}
 

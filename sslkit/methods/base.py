@@ -62,16 +62,18 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.recipe = recipe
         self.facts = facts or DataFacts()
+        self.remarks: list[str] = []  # on what it does not do with this recipe, for the user
 
     def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
         """Use attention that trains fast on a CPU; compile transformer blocks where that pays, on CUDA."""
         compiles = compile_blocks == "on" or (compile_blocks == "auto" and device.type == "cuda")
-        if device.type == "cpu":
-            unfuse_attention(self)
-        for module in self.modules():
-            # Block by block: short to compile, and one piece of code for all blocks of a shape.
-            if isinstance(module, Block) and compiles:
-                module.compile()
+        for root in (self, *self.frozen_modules()):
+            if device.type == "cpu":
+                unfuse_attention(root)
+            for module in root.modules():
+                # Block by block: short to compile, and one piece of code for all blocks of a shape.
+                if isinstance(module, Block) and compiles:
+                    module.compile()
 
     @abstractmethod
     def forward(self, batch: Batch, at: Moment) -> Losses:
@@ -95,6 +97,10 @@ class Method(nn.Module, ABC):
 
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
         """Parameters that do not move yet: their gradients are dropped after clipping, so that they do not decay."""
+        return ()
+
+    def frozen_modules(self) -> Iterable[nn.Module]:
+        """Models that are used as they are: no submodules of this one, so neither trained nor in its state."""
         return ()
 
     def rate_factors(self) -> Mapping[nn.Parameter, float]:

@@ -39,7 +39,7 @@ class MocoV3(EmbeddingObjective):
 
         against: Literal["teacher", "student", "stopped"] = "teacher"
         temperature: float = Field(default=0.2, gt=0)  # the paper's for ViTs
-        predictor_hidden: int | None = Field(default=None, gt=0)  # None: the head's hidden width
+        predictor_hidden: int | None = Field(default=None, gt=0, le=2**24)  # None: the head's hidden width
 
     def __init__(self, config: Config, head: HeadSection | None):
         super().__init__(config, head)

@@ -58,6 +58,7 @@ class EncoderSection(Strict):
     width: int | None = Field(default=None, gt=0, le=65536)
     depth: int | None = Field(default=None, gt=0, le=1000)
     heads: int | None = Field(default=None, gt=0, le=1024)
+    cls_token: bool | None = None  # false: none, and the image's feature is the mean of its patches
     norm_eps: float | None = Field(default=None, gt=0)  # of every LayerNorm; weights of Hugging Face bring their own
     channels: int | None = Field(default=None, gt=0)  # of the images; None: 3, timm's in_chans
     drop_path: float = Field(default=0.1, ge=0, lt=1)  # of the last block, linear over depth; the student's only
@@ -115,6 +116,16 @@ class MethodSection(Strict):
     """The method, a file of ``methods/``, which adds its keys; ``method: mae`` is short for ``{name: mae}``."""
 
     name: str = "joint_embedding"
+
+
+class TaughtSection(MethodSection):
+    """The keys of a method whose teacher is given and stays as it is."""
+
+    teacher: str | None = None  # FILE, RUN or timm:NAME
+    teacher_arch: str | None = None  # timm's name, for a file that does not say
+    teacher_size: int | None = Field(
+        default=None, gt=0, le=16384
+    )  # pixels; None: the file's own, or 224 if that is larger
 
 
 class MaskSection(Strict):

@@ -27,7 +27,8 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    weights = {p.untyped_storage().data_ptr() for p in method.parameters()}
+    models = (method, *method.frozen_modules())
+    weights = {p.untyped_storage().data_ptr() for module in models for p in module.parameters()}
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         with autocast(device, precision):
             loss = method(batch, Moment(0, order.steps_per_epoch, recipe.train.epochs)).loss
@@ -36,7 +37,7 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
     total = counter.get_total_flops()
     method.zero_grad(set_to_none=True)
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    every = sum(p.numel() for p in method.parameters())
+    every = sum(p.numel() for module in models for p in module.parameters())
     activations = sum(size for pointer, size in kept.items() if pointer not in weights) / images
     micro = order.batch_size // (order.accumulate * order.world)
     encoder, _ = method.exported()

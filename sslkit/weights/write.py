@@ -15,15 +15,15 @@ def save_encoder(
     weights_path: Path,
     info_path: Path,
     branch: Literal["student", "teacher", "timm"],
-    started_from: Mapping[str, Any] | None = None,
+    origins: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an encoder so that plain timm loads it: ``timm.create_model(arch, **timm_kwargs)``, then strictly.
 
-    The same weights give the same bytes. Each file appears whole or not at all, the weights first. ``started_from``
-    says which weights the training began with.
+    The same weights give the same bytes. Each file appears whole or not at all, the weights first. ``origins`` says
+    which other weights have a part in them, such as ``started_from``; those that are None are left out.
     """
     save_weights(encoder, weights_path)
-    write_json(info_path, {**encoder.info(branch), **({"started_from": started_from} if started_from else {})})
+    write_json(info_path, {**encoder.info(branch), **{name: o for name, o in (origins or {}).items() if o}})
 
 
 def save_weights(encoder: Encoder, path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sslkit.methods.base import Method, Preview
     from sslkit.recipe.schema import Recipe
     from stages.contract.layout import Run
+    from stages.inputs.teacher import FrozenTeacher
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class OpenMethod:
     views: ViewMaker
     images: Split
     device: torch.device
+    teacher: FrozenTeacher | None = None
 
     @property
     def wants_objects(self) -> bool:
@@ -56,10 +58,12 @@ class OpenMethod:
 
     @property
     def remarks(self) -> list[str]:
-        """What the channels of the images change, in words."""
+        """What the user should know about the teacher, the method, and what the channels of the images change."""
         left, channels = self.views.left_out, self.images.channels
         of = f"{channels} channel{'s' * (channels > 1)}"
-        remarks = [f"{', '.join(left)} left out: defined for RGB, not for {of}"] if left else []
+        remarks = [*([self.teacher.line()] if self.teacher else []), *self.method.remarks]
+        if left:
+            remarks.append(f"{', '.join(left)} left out: defined for RGB, not for {of}")
         if channels not in (1, 3):
             remarks.append(f"pictures show the first {'channel' if channels == 2 else 'three'} of {of}")
         return remarks
@@ -77,18 +81,24 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     from sslkit.data.shards import open_split
     from sslkit.data.views import ViewMaker
     from sslkit.methods.base import DataFacts
+    from sslkit.recipe.sections import TaughtSection
+    from stages.inputs.teacher import open_teacher
 
+    section, more = recipe.method, {}
+    teacher = open_teacher(section, device) if isinstance(section, TaughtSection) else None
+    if teacher is not None:
+        more["teacher"] = teacher.frozen
     images = open_split(run.data, "train")
     labelled = bool((images.labels >= 0).any())
     facts = DataFacts(samples=len(images), classes=len(images.classes) if labelled else 0)
     torch.manual_seed(recipe.train.seed)  # the initial weights; everything else has its own key
     kind: type[Method] = registry.load("sslkit.methods", recipe.method.name)
-    method: Method = kind(recipe, facts).to(device)
+    method: Method = kind(recipe, facts, **more).to(device)
     encoder, _ = method.exported()
     patch = encoder.patch_size if encoder.vit else 1
     channels = encoder.spec.in_channels
     views = ViewMaker(recipe.views, recipe.encoder.image_size, patch, recipe.train.seed, channels)
-    return OpenMethod(method, views, images, device)
+    return OpenMethod(method, views, images, device, teacher)
 
 
 def suited(run: Run, recipe: Recipe) -> Recipe:

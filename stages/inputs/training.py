@@ -79,7 +79,9 @@ class Training:
         if not self.world.leads:
             return {}
         encoder, branch = method.exported()
-        save_encoder(encoder, run.encoder, run.encoder_info, branch, self.started_from)
+        teacher = self.opened.teacher
+        origins = {"started_from": self.started_from, "distilled_from": teacher and teacher.provenance()}
+        save_encoder(encoder, run.encoder, run.encoder_info, branch, origins)
         return {"encoder": str(run.encoder), "branch": branch, **self._results(trainer.total)}
 
     def _results(self, steps: int) -> Result:

@@ -46,13 +46,20 @@ class NamedWeights:
 
         return fetched(self.timm_name) if self.timm_name else open_checkpoint(self.files["weights"])
 
+    def fingerprint(self, checkpoint: "Checkpoint") -> str:
+        """SHA-256 of the file, or of the tensors in ``checkpoint`` where there is none."""
+        from sslkit.files import sha256
 
-def find_weights(given: str, whole: bool = False) -> NamedWeights:
-    """The weights that ``--weights`` names.
+        return sha256(self.files["weights"]) if self.files else _digest(checkpoint)
+
+
+def find_weights(given: str, whole: bool = False, option: str = "--weights") -> NamedWeights:
+    """The weights that an option names.
 
     Args:
         given: a file, a folder with weights, a run, or ``timm:NAME``.
         whole: take a run's training checkpoint, which has heads, rather than its encoder alone.
+        option: for messages.
 
     Raises:
         SslkitError: there are none.
@@ -62,7 +69,7 @@ def find_weights(given: str, whole: bool = False) -> NamedWeights:
     path = Path(given)
     if not path.is_dir():
         if not path.is_file():
-            raise SslkitError(f"no checkpoint at {path}: --weights takes a FILE, a RUN or timm:NAME")
+            raise SslkitError(f"no checkpoint at {path}: {option} takes a FILE, a RUN or timm:NAME")
         info = path.parent / "encoder.json" if path.name == "checkpoint.pt" else path.with_suffix(".json")
         return NamedWeights(given, {"weights": path, **({"encoder_info": info} if info.is_file() else {})})
     run = Run(path)
@@ -180,7 +187,6 @@ def begin_from(given: str, recipe: "Recipe") -> "tuple[Recipe, Beginning]":
     """
     from sslkit.data.normalise import IMAGENET_MEAN
     from sslkit.encoder.encoder import Encoder
-    from sslkit.files import sha256
     from sslkit.weights.start import start_from
 
     weights = find_weights(given, whole=True)
@@ -202,8 +208,7 @@ def begin_from(given: str, recipe: "Recipe") -> "tuple[Recipe, Beginning]":
         views = recipe.views.model_copy(update={key: tuple(spec[key]) for key in ("mean", "std") if spec.get(key)})
         recipe = recipe.model_copy(update={"views": views})
         remarks = [*remarks, "images are normalised as those that it was trained on"]
-    digest = sha256(weights.files["weights"]) if weights.files else _digest(checkpoint)
-    return recipe, Beginning(weights, start, digest, remarks)
+    return recipe, Beginning(weights, start, weights.fingerprint(checkpoint), remarks)
 
 
 def _completed(recipe: "Recipe", checkpoint: "Checkpoint") -> "tuple[Recipe, list[str]]":

@@ -1,5 +1,6 @@
 """The options that say what to train: one set of them for every command that takes a recipe."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ SHORT = {
     "arch": "encoder.arch",
     "keep_every": "train.keep_epochs",
     "precision": "train.precision",
+    "teacher": "method.teacher",
 }
 
 
@@ -51,6 +53,11 @@ class RecipeOptions:
     ] = None
     precision: Annotated[Precision | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None
 
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", metavar="FILE|RUN|timm:NAME", help="Frozen teacher of --recipe distill."),
+    ] = None
+
     def recipe(self) -> "Recipe":
         """The recipe that the options ask for; the short options win over ``--set``.
 
@@ -65,13 +72,20 @@ class RecipeOptions:
             )
         given = {key: value for name, key in SHORT.items() if (value := getattr(self, name)) is not None}
         overrides = [f"{key}={v.value if isinstance(v, Enum) else v}" for key, v in given.items()]
+        if self.teacher is not None:
+            overrides[-1] = f"method.teacher={json.dumps(self.teacher)}"  # a path may look like a number
         if self.arch:
             from sslkit.encoder.spec import is_vit
 
             if not is_vit(self.arch):
-                # A scale's sizes are those of a ViT.
-                overrides += [f"encoder.{size}=null" for size in ("patch_size", "width", "depth", "heads")]
+                # A scale's sizes are those of a ViT, and so is a CLS token.
+                overrides += [f"encoder.{size}=null" for size in ("patch_size", "width", "depth", "heads", "cls_token")]
         paths = [find(name) for name in self.recipes]
         if remark := about_order(paths):
             say(remark)
-        return resolve(paths, [*(self.settings or []), *overrides])
+        try:
+            return resolve(paths, [*(self.settings or []), *overrides])
+        except UsageError as error:
+            if self.teacher is not None and "key 'method.teacher'" in str(error):
+                raise UsageError("--teacher goes with a method that has a frozen one: --recipe distill") from None
+            raise

@@ -145,3 +145,18 @@ def test_cls_attention_of_a_model_without_cls_is_refused():
 def test_an_encoder_that_cannot_be_built_is_refused(spec, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         Encoder(spec)
+
+
+def test_without_a_cls_token_the_feature_is_the_mean_of_the_patches_and_plain_timm_loads_it():
+    spec = EncoderSpec("vit_tiny_patch16_224", 32, 8, 24, 1, 3, cls_token=False)
+    encoder, images = Encoder(spec).eval(), torch.randn(2, 3, 32, 32)
+    tokens, info = encoder(images), encoder.info("student")
+    assert tokens.patches.shape == (2, 16, 24)
+    torch.testing.assert_close(tokens.cls, tokens.patches.mean(1))
+    model = timm.create_model(info["arch"], **info["timm_kwargs"]).eval()
+    model.load_state_dict(encoder.model.state_dict(), strict=True)
+    torch.testing.assert_close(model(images), tokens.cls)
+    assert Encoder.from_info(info).has_cls is False
+    assert "cls_token" not in Encoder(EncoderSpec("vit_tiny_patch16_224", 32, 8, 24, 1, 3)).info("student")["spec"]
+    with pytest.raises(UsageError, match=r"takes no encoder.cls_token: set encoder.cls_token to null"):
+        Encoder(EncoderSpec("resnet10t", cls_token=False))

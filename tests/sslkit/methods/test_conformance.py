@@ -1,0 +1,92 @@
+"""Every recipe and every registered method: the conformance that all must meet."""
+
+import numpy as np
+import pytest
+import torch
+
+from sslkit import registry
+from sslkit.data.batch import Batch
+from sslkit.data.loader import DecodedImages, ViewBatches
+from sslkit.data.views import ViewMaker
+from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.frozen import FrozenEncoder
+from sslkit.encoder.spec import EncoderSpec
+from sslkit.methods.base import DataFacts, Method
+from sslkit.recipe.schema import resolve
+from sslkit.recipe.sections import TaughtSection
+from sslkit.schedules import Moment
+from stages.inputs.recipes import find, names
+
+AT = Moment(step=3, steps_per_epoch=10, epochs=10)
+SCALES = ("demo", "small32", "imagenet", "imagenet-subset")
+RECIPES = [name for name in names() if name not in SCALES]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def build(tiny_scale):
+    def make(name: str, *overrides: str) -> Method:
+        torch.manual_seed(0)
+        recipe = resolve([find(name), tiny_scale], ["method.permutations=8"] * (name == "jigsaw") + list(overrides))
+        kind, more = registry.load("sslkit.methods", recipe.method.name), {}
+        if isinstance(recipe.method, TaughtSection):
+            teacher = Encoder(EncoderSpec("vit_tiny_patch16_224", 24, 8, 36, 1, 3))
+            more["teacher"] = FrozenEncoder(teacher, 24, CPU, "fp32")
+        return kind(recipe, DataFacts(samples=40, classes=3), **more)
+
+    return make
+
+
+def batch_of(method: Method, count=6) -> Batch:
+    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    views = ViewMaker(method.recipe.views, 32, 8, 0)
+    return ViewBatches(DecodedImages(pixels, np.arange(count) % 3), views)[0, np.arange(count)]
+
+
+def begun(method: Method) -> Method:
+    generator = torch.Generator().manual_seed(2)
+    method.begin_epoch(Moment(0, 10, 10), lambda: torch.randn(40, 24, generator=generator))
+    return method
+
+
+def test_every_method_has_a_recipe():
+    assert {resolve([find(name)]).method.name for name in RECIPES} == set(registry.names("sslkit.methods"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_all_that_it_gives_the_optimizer_and_its_state_is_whole(build, name):
+    method = begun(build(name))
+    batch, before = batch_of(method), {k: v.clone() for k, v in method.state_dict().items()}
+    losses = method(batch, AT)
+    assert torch.isfinite(losses.loss)
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items() if "running" not in key)
+    losses.loss.backward()
+    without = [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, "a parameter that gets no gradient breaks DistributedDataParallel"
+    assert losses.metrics["loss"] == losses.loss.detach()
+    if losses.terms:
+        torch.testing.assert_close(torch.stack(list(losses.terms.values())).sum(), losses.loss)
+    method.after_step(losses.statistics, AT)
+    # Another copy with the same state gives the same loss.
+    other = begun(build(name))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.01)
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other(batch, AT).loss, method(batch, AT).loss)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_preview_shows_what_the_first_step_sees(build, name):
+    method = build(name)
+    with torch.no_grad():
+        seen = method.preview(batch_of(method), AT)
+    assert all(crops.ndim == 5 and crops.shape[1] == 6 for crops in seen.pictures.values())
+    encoder, branch = method.exported()
+    assert branch == ("teacher" if hasattr(method, "teacher") and encoder is not _student(method) else "student")
+    if seen.masks is not None:
+        assert seen.masks.shape[:2] == next(iter(seen.pictures.values())).shape[:2]
+
+
+def _student(method: Method) -> Encoder:
+    return next(module for module in method.modules() if isinstance(module, Encoder))
