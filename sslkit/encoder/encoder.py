@@ -22,8 +22,6 @@ from sslkit.recipe.sections import EncoderSection, ViewsSection
 
 AFTER = ("norm.", "fc_norm.", "attn_pool.", "head.", "head_drop.")  # what follows the blocks in timm's ViT
 
-)  # of a specification, left out of ``encoder.json`` where they are the architecture's
-
 
 @dataclass(frozen=True)
 class Tokens:

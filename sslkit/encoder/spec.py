@@ -22,12 +22,12 @@ class EncoderSpec:
     width: int | None = None
     depth: int | None = None
     heads: int | None = None
-    cls_token: bool | None = None  # without one, the feature of an image is the mean of its patches
     norm_eps: float | None = None  # added to the variance in every LayerNorm; not an argument of timm's
     drop_path: float = 0.0
     channels: int | None = None  # C of the images; None is 3
     mean: tuple[float, ...] | None = None  # of each channel, with pixels in [0, 1]; None: see ``normalise.statistics``
     std: tuple[float, ...] | None = None
+    cls_token: bool | None = None  # without one, the feature of an image is the mean of its patches
 
     def __post_init__(self):
         for name in ("mean", "std"):  # lists in JSON

@@ -1,7 +1,7 @@
 """Distillation: a student matches the features of a frozen teacher of any size or kind (FitNets, arXiv:1412.6550).
 
-Both see the same crop (arXiv:2106.05237). With t and T_i the teacher's CLS and patch tokens, s and S_i the student's, and
-P_c and P_p projections to the teacher's width,
+Both see the same crop (arXiv:2106.05237). With t and T_i the teacher's CLS and patch tokens, s and S_i the student's,
+and P_c and P_p projections to the teacher's width,
 
     L = w_c d(P_c(s), z(t)) + w_p mean_i d(P_p(S_i), z(T_i)),    d(p, z) = 1 - cos(p, z) + smooth_l1(p, z),
 
@@ -59,9 +59,7 @@ class Distillation(Method):
         self.student = Encoder.from_section(recipe.encoder)
         have, wanted = (encoder.spec.in_channels for encoder in (self.student, teacher.encoder))
         if have != wanted:
-            raise UsageError(
-                f"the teacher takes images of {wanted} channels, the student {have}: both see the same ones"
-            )
+            raise UsageError(f"the teacher takes images of {wanted} channels, the student {have}: both see the same")
         if self.student.vit:
             self.student.mask_token.requires_grad_(False)
         self.weights = {"cls": self.config.cls, "patches": self.config.patches}
@@ -170,7 +168,7 @@ def resampled(tokens: Tensor, grid: Grid, to: Grid) -> Tensor:
 
 
 def as_input(images: Tensor, teacher: FrozenEncoder, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(B, C, S, S), normalised by mean and std -> as the teacher sees them: its own normalisation and size (bicubic)."""
+    """(B, C, S, S), normalised by mean and std -> the teacher's own normalisation and size (bicubic)."""
     if (teacher.mean, teacher.std) != (mean, std):
         own_mean, own_std, their_mean, their_std = (
             torch.tensor(values, device=images.device)[:, None, None]

@@ -27,7 +27,7 @@ from sslkit.encoder.sincos_positions import fix_positions
 from sslkit.errors import UsageError
 from sslkit.methods.base import DataFacts, Losses, Method, Preview, augmented, drop_scales, feature_std, takes_no
 from sslkit.recipe.schema import Recipe
-from sslkit.recipe.sections import Share
+from sslkit.recipe.sections import Range, Share
 from sslkit.schedules import Moment, cosine
 
 Aspect = Annotated[float, Field(ge=0.01, le=100)]
@@ -141,9 +141,7 @@ class Blocks:
         return (rows[:, None] * self.grid[1] + columns).ravel()
 
 
-def block_size(
-    generator: np.random.Generator, grid: Grid, scale: tuple[float, float], aspect: tuple[float, float]
-) -> Grid:
+def block_size(generator: np.random.Generator, grid: Grid, scale: Range, aspect: Range) -> Grid:
     """Rows and columns of a block with a random share of the patches; fewer than the grid has, as the authors' have."""
     area = int(generator.uniform(*scale) * grid[0] * grid[1])
     ratio = generator.uniform(*aspect)

@@ -123,9 +123,7 @@ class TaughtSection(MethodSection):
 
     teacher: str | None = None  # FILE, RUN or timm:NAME
     teacher_arch: str | None = None  # timm's name, for a file that does not say
-    teacher_size: int | None = Field(
-        default=None, gt=0, le=16384
-    )  # pixels; None: the file's own, or 224 if that is larger
+    teacher_size: int | None = Field(default=None, gt=0, le=16384)  # pixels; None: the file's own, at most 224
 
 
 class MaskSection(Strict):

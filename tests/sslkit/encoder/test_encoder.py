@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import timm
 import torch
 
 from sslkit.encoder.encoder import Encoder
