@@ -16,7 +16,7 @@ import numpy as np
 
 from sslkit.data import images
 from sslkit.data.prepare import formats
-from sslkit.data.prepare.archives.files import Files, Window
+from sslkit.data.prepare.archives.files import Files, Window, check_readable
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint, files_fingerprint
 from sslkit.data.prepare.archives.nested import read_window
 from sslkit.data.prepare.samples import LABEL_KEYS, numbered
@@ -139,6 +139,7 @@ def _copy(
 
     features: dict[str, Any] = {}
     label = None
+    check_readable(path)
     try:
         file = pq.ParquetFile(path)
     except Exception as error:  # Damaged files raise anything.

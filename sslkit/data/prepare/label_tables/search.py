@@ -36,7 +36,7 @@ def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) 
             found.add(read_labels(files.names[i], files.read(i), images))
         except SslkitError as error:
             unread.append(str(error))
-    return found, [*_remarks(found, images), *unread] if found.tables or unread else []
+    return found, [*(_remarks(found, images) if found.tables else []), *unread]
 
 
 def _given(files: Files, given: str, root: Path) -> tuple[str, bytes, str]:

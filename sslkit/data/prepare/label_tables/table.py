@@ -23,6 +23,7 @@ CLASS_COLUMNS = (
     *("classes", "breed", "species", "diagnosis", "dx", "findinglabels", "variety", "y", "cls", "classid", "labelid"),
     *("categoryid", "level", "grade"),
 )
+MOST_COLUMNS = 10_000
 SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "datasplit", "partition")
 
 
@@ -100,6 +101,8 @@ def read_labels(name: str, data: bytes, images: ImageNames, column: str = "") ->
     """
     rows = _rows(name, data)
     width = max(map(len, rows), default=0)
+    if width > MOST_COLUMNS:
+        raise SslkitError(f"{name} cannot be read (it has {width} columns; tables have at most {MOST_COLUMNS})")
     found = [[images.find(row[c], name) if c < len(row) else None for row in rows] for c in range(width)]
     distinct = [len(set(column) - {None}) for column in found]
     if not any(distinct):
@@ -133,14 +136,20 @@ def _rows(name: str, data: bytes) -> list[list[str]]:
             value = json.loads(text)
             pairs = isinstance(value, dict) and not any(isinstance(v, dict | list) for v in value.values())
             return [[k, _text(v)] for k, v in value.items()] if pairs else _from_objects(value)
+        return _lines(suffix, text)
     except ImportError:
         raise SslkitError(f"{name} requires pyarrow: pip install 'sslkit[parquet]'") from None
-    except (ValueError, OSError, AttributeError) as error:
-        raise SslkitError(f"{name} cannot be read ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # Damaged tables raise anything from csv.Error to RecursionError.
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise SslkitError(f"{name} cannot be read ({reason})") from error
+
+
+def _lines(suffix: str, text: str) -> list[list[str]]:
+    """Rows of a table that is no JSON."""
     first = text.partition("\n")[0]
     if suffix == ".csv" or any(mark in first for mark in "\t,;"):
         mark = "\t" if suffix == ".tsv" else max(",;\t|", key=first.count)
-        rows = list(csv.reader(io.StringIO(text), delimiter=mark))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark))
     else:
         rows = [line.split(maxsplit=1) for line in text.splitlines() if not line.startswith("#")]
     return [[cell.strip() for cell in row] for row in rows if any(row)]
