@@ -11,6 +11,13 @@ class SslkitError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: object = ""):
+        text = str(message)
+        # torch raises what a loader's worker has raised anew, with the worker's traceback as the message.
+        if text.startswith("Caught ") and "Original Traceback" in text:
+            text = text.rpartition(f"{type(self).__name__}: ")[2].strip()
+        super().__init__(text)
+
 
 class UsageError(SslkitError):
     """The command or the recipe is wrong; found before any work begins."""

@@ -165,9 +165,16 @@ def shrunk_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
 
 
 def resize_mask(png: bytes, height: int, width: int) -> bytes:
-    """A PNG mask resized by nearest neighbour, which makes no new values."""
-    with Image.open(io.BytesIO(png)) as mask:
-        return _encode(mask.resize((width, height), Image.Resampling.NEAREST), "PNG")
+    """A PNG mask resized by nearest neighbour, which makes no new values.
+
+    Raises:
+        SslkitError: it is damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(png)) as mask:
+            return _encode(mask.resize((width, height), Image.Resampling.NEAREST), "PNG")
+    except Exception as error:  # as where images are decoded
+        raise SslkitError(f"damaged mask: {str(error).splitlines()[0] if str(error) else error!r}") from error
 
 
 def mask_png(data: bytes) -> bytes:

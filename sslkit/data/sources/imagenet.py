@@ -70,7 +70,7 @@ class Imagenet(ListedSource):
             rows[split][0].append(i)
             rows[split][1].append(wnid)
         if later:
-            truth = self._truth(files)
+            truth = self._checked_truth(files)
             for place, number in later:
                 rows["val"][1][place] = truth.get(number, "")
         self._remark(rows["val"][1], test, loose)
@@ -87,19 +87,34 @@ class Imagenet(ListedSource):
                 f"into {self.root}, then rerun with --force"
             )
 
+    def _checked_truth(self, files: Files) -> dict[str, str]:
+        """``_truth``; whatever a damaged table raises names the table.
+
+        Raises:
+            SslkitError: a table cannot be read.
+        """
+        try:
+            return self._truth(files)
+        except SslkitError:
+            raise
+        except Exception as error:  # csv.Error, UnicodeDecodeError, and anything that scipy's reader of .mat raises
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            names = ", ".join(PurePosixPath(files.names[i]).name for i in sorted(self.tables))
+            raise SslkitError(f"{names} cannot be read ({reason}); download it again") from error
+
     def _truth(self, files: Files) -> dict[str, str]:
         """``ILSVRC2012_val_00000001`` -> wnid, from the first table there is."""
         at = {PurePosixPath(name).name.lower(): i for i, name in enumerate(files.names) if not IMAGE.search(name)}
         for name in sorted(at):
             if name == SOLUTION:
-                return self._solution(files.read(self._used(at[name])))
+                return self._solution(files.need(self._used(at[name])))
             if name.endswith(SYNSETS):
-                return _numbered(files.read(self._used(at[name])).decode().split())
+                return _numbered(files.need(self._used(at[name])).decode().split())
         if TRUTH.lower() in at and META in at:
-            return _devkit(files.read(self._used(at[TRUTH.lower()])), files.read(self._used(at[META])))
+            return _devkit(files.need(self._used(at[TRUTH.lower()])), files.need(self._used(at[META])))
         for name in sorted(at):
             if name.startswith("ilsvrc2012_devkit") and name.endswith((".tar.gz", ".tgz", ".tar")):
-                return _packed_devkit(files.read(self._used(at[name])), files.names[at[name]])
+                return _packed_devkit(files.need(self._used(at[name])), files.names[at[name]])
         return {}
 
     def _used(self, position: int) -> int:
@@ -123,8 +138,11 @@ def _packed_devkit(archive: bytes, name: str) -> dict[str, str]:
             if truth is None or meta is None:
                 raise KeyError(TRUTH)
             return _devkit(truth.read(), meta.read())
-    except (tarfile.TarError, EOFError, OSError, KeyError) as error:
-        raise SslkitError(f"{name} is damaged or not the devkit ({error}); download it again") from error
+    except SslkitError:
+        raise
+    except Exception as error:  # of the compression, the tar or the tables in it
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SslkitError(f"{name} is damaged or not the devkit ({reason}); download it again") from error
 
 
 def _devkit(truth: bytes, meta: bytes) -> dict[str, str]:
@@ -135,5 +153,5 @@ def _devkit(truth: bytes, meta: bytes) -> dict[str, str]:
     leaves = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
     try:
         return _numbered([leaves[int(line)] for line in truth.split()])
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise SslkitError(f"{TRUTH} names the class {error}, which is not in meta.mat; download it again") from error

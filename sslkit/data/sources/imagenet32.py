@@ -46,11 +46,11 @@ class ImageNet32(Source):
             self._labels[split] = np.load(kept)
         names = self._root / "map_clsloc.txt"  # lines of "wnid number name"
         lines = (
-            [line.split() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+            [line.split() for line in names.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             if names.exists()
             else []
         )
-        named = {int(line[1]): line[0] for line in lines}
+        named = {int(line[1]): line[0] for line in lines if len(line) > 1 and line[1].isdecimal() and len(line[1]) < 9}
         self.classes = [named.get(i + 1, str(i + 1)) for i in range(CLASSES)]
 
     @cached_property

@@ -68,7 +68,11 @@ class Stl10(Source):
         self.classes = NAMES
         if "class_names.txt" in at:
             used.add(at["class_names.txt"])
-            self.classes = files.read(at["class_names.txt"]).decode().split()
+            named = files.need(at["class_names.txt"]).decode(errors="replace").split()
+            if len(named) == len(NAMES):
+                self.classes = named
+            else:
+                self.remarks.append(f"class_names.txt is not used: it holds {len(named)} names of {len(NAMES)} classes")
         self.left_out = formats.kinds(name for i, name in enumerate(files.names) if i not in used)
         without = int((self._labels["train"] < 0).sum())
         self.remarks.append(
@@ -117,7 +121,7 @@ def _labels(files: Files, pixels: int, truth: int | None) -> np.ndarray:
         )
     if truth is None:
         return np.full(count, -1, np.int64)
-    labels = np.frombuffer(files.read(truth), np.uint8).astype(np.int64) - 1
+    labels = np.frombuffer(files.need(truth), np.uint8).astype(np.int64) - 1
     if len(labels) != count or labels.min() < 0 or labels.max() >= len(NAMES):
         raise SslkitError(
             f"{files.names[truth]} holds {len(labels)} labels for {count} images: expected one each, 1 to 10"

@@ -37,7 +37,7 @@ class TinyImagenet(ListedSource):
         for i, name in enumerate(files.names):
             if ANNOTATIONS.fullmatch(name):
                 self.tables.add(i)
-                lines = files.read(i).decode(errors="surrogateescape").splitlines()
+                lines = files.need(i).decode(errors="surrogateescape").splitlines()
                 named = {row[0]: row[1] for row in (line.split("\t") for line in lines) if len(row) > 1}
         for i, name in enumerate(files.names):
             for split, found in (("train", TRAIN.fullmatch(name)), ("val", VAL.fullmatch(name))):

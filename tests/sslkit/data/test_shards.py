@@ -258,3 +258,22 @@ def test_an_image_or_a_mask_that_cannot_be_decoded_is_named(tmp_path):
         words = rf"the {what} of train-00000007 in .*train-000000.tar cannot be read \(damaged PNG.*prepare --force"
         with pytest.raises(SslkitError, match=words):
             read(0)
+
+
+class _ByNumber(torch.utils.data.Dataset):
+    def __init__(self, split):
+        self.split = split
+
+    def __getitem__(self, i):
+        return self.split.image(i)
+
+    def __len__(self):
+        return len(self.split)
+
+
+def test_an_error_in_a_loaders_worker_stays_one_line(tmp_path):
+    write_shard(tmp_path / "train-000000.tar", [Record("train-00000007", 0, {"png": b"no image"})], [])
+    facts = {"classes": ["a"], "splits": {"train": {"shards": [{"file": "train-000000.tar"}]}}}
+    write_json(tmp_path / "manifest.json", facts)
+    with pytest.raises(SslkitError, match=r"^the image of train-00000007 in .*prepare --force`$"):
+        list(torch.utils.data.DataLoader(_ByNumber(open_split(tmp_path, "train")), num_workers=1))

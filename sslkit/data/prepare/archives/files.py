@@ -49,6 +49,17 @@ class Files(ABC):
         check_bytes(self.sizes[index])
         return self.read_whole(index)
 
+    def need(self, index: int) -> bytes:
+        """Content of a file that there is no going on without, such as a table.
+
+        Raises:
+            SslkitError: it cannot be read.
+        """
+        try:
+            return self.read(index)
+        except OSError as error:
+            raise SslkitError(f"{self.names[index]} cannot be read: {error.strerror or error}") from error
+
     @abstractmethod
     def read_whole(self, index: int) -> bytes:
         """Content of one file, whose size has been checked.

@@ -33,7 +33,7 @@ def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) 
     tables = [i for i, name in enumerate(files.names) if is_table(name) and files.sizes[i] <= MOST_BYTES]
     for i in tables if len(tables) <= MOST_TABLES else []:
         try:
-            found.add(read_labels(files.names[i], files.read(i), images))
+            found.add(read_labels(files.names[i], files.need(i), images))
         except SslkitError as error:
             unread.append(str(error))
     return found, [*(_remarks(found, images) if found.tables else []), *unread]
@@ -44,7 +44,7 @@ def _given(files: Files, given: str, root: Path) -> tuple[str, bytes, str]:
     file, _, column = given.rpartition(":")
     for path, wanted in ((given, ""), (file, column)):
         if path in files.names:
-            return path, files.read(files.names.index(path)), wanted
+            return path, files.need(files.names.index(path)), wanted
         if path and Path(path).is_file():
             resolved, top = Path(path).resolve(), root.resolve()
             below = resolved.relative_to(top).as_posix() if resolved.is_relative_to(top) else resolved.name
