@@ -1,34 +1,116 @@
-"""Reading files, and writing them whole or not at all."""
+"""Writing files whole or not at all, and the digests of what they hold."""
 
+import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from sslkit.errors import SslkitError
+
 SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes in a file name that are not UTF-8
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # `.NAME.PID.tmp`
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SETTLED_NS = 100_000_000  # a file that was written this recently may change again without a later time stamp
+_digests: dict[tuple[str, int, int, int], str] = {}  # by path, inode, size and time of the last change
 
 
 @contextmanager
-def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic(path: Path, mode: str = "wb", size: int | None = None) -> Iterator[IO[Any]]:
     """Open a temporary file next to ``path``, synced and renamed to ``path`` when the block ends without an error.
 
-    If the block raises (a full disk, a signal), the temporary file is removed and ``path`` is left as it was.
+    If the block raises (a full disk, a signal), the temporary file is removed and ``path`` is left as it was. Text is
+    UTF-8. What a killed process left of an earlier attempt at the same file is removed.
+
+    Args:
+        path: the file.
+        mode: ``"w"`` or ``"wb"``.
+        size: about how many bytes will be written, where it is known; for the message when the disk is full.
+
+    Raises:
+        SslkitError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path.parent.glob(f".{_literally(path.name)}.*.tmp"))
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        with saying_when_full(path, temporary, size):
+            with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _literally(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Remove temporary files of ``atomic`` whose process is gone; other files stay."""
+    for path in paths:
+        found = TEMPORARY.fullmatch(path.name)
+        if found and not _alive(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def saying_when_full(path: Path, written_to: Path | None = None, size: int | None = None) -> Iterator[None]:
+    """A block that writes ``path``: a full disk becomes one line that names the file and says what is missing.
+
+    Libraries hide the reason: torch raises a ``RuntimeError`` while it handles it, numpy an ``OSError`` without number.
+
+    Raises:
+        SslkitError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, OSError):
+            reason = reason.__cause__ or reason.__context__
+        cut = isinstance(reason, OSError) and reason.errno is None and "requested and" in str(reason)
+        if not isinstance(reason, OSError) or not (cut or reason.errno in FULL):
+            raise
+        why = os.strerror(errno.ENOSPC if reason.errno is None else reason.errno)
+        more = _missing(path, written_to or path, size)
+        raise SslkitError(
+            f"cannot write {path}: {why} ({more}); free some space, then rerun the same command"
+        ) from error
+
+
+def _missing(path: Path, written_to: Path, size: int | None) -> str:
+    """How much space is missing, as far as it is known; a file that is replaced needs about as much as before."""
+    written = written_to.stat().st_size if written_to.exists() else 0
+    if size is None and path != written_to and path.exists():
+        size = path.stat().st_size
+    free = shutil.disk_usage(path.parent).free
+    if size is None or size <= written + free:
+        return f"{_megabytes(written)} were written, {_megabytes(free)} are free"
+    return f"it takes {_megabytes(size)}, {_megabytes(size - written - free)} of them are missing"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -38,27 +120,37 @@ def write_json(path: Path, value: Any) -> None:
         handle.write("\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in a file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines; empty if there is no file.
-
-    A last line without its newline is still being written, and is left out.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add an object to a file of JSON lines; a line that the disk cannot take is taken back."""
+    before = path.stat().st_size if path.exists() else 0
+    with saying_when_full(path, path):
+        try:
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(value) + "\n")
+        except OSError:
+            os.truncate(path, before)
+            raise
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Hex SHA-256 of a file's bytes; read once per process as long as the file does not change."""
+    about = path.stat()
+    key = (str(path.resolve()), about.st_ino, about.st_size, about.st_mtime_ns)
+    if key not in _digests:
+        digest = hashlib.sha256()
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+        if time.time_ns() - about.st_mtime_ns < SETTLED_NS:
+            return digest.hexdigest()
+        _digests[key] = digest.hexdigest()
+    return _digests[key]
+
+
+def remember_sha256(path: Path, digest: str) -> None:
+    """Take the digest of a file that was computed while it was written, so that it is not read again."""
+    about = path.stat()
+    _digests[str(path.resolve()), about.st_ino, about.st_size, about.st_mtime_ns] = digest
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from sslkit.artifacts import DamagedFile
 from sslkit.errors import InterruptedRun, SslkitError
+from stages.contract.integrity import remedy
 from stages.contract.output import fit_any_terminal
 from stages.contract.stage import Command, stages
 
@@ -68,6 +70,8 @@ def main() -> None:
         sys.stdout.flush()
         if code == INTERRUPTED:  # newer typer returns it for a KeyboardInterrupt, without a word
             code = _fail(AGAIN, INTERRUPTED, debug)
+    except DamagedFile as error:
+        code = _fail(f"{error}; {remedy(error.path)}", error.exit_code, debug)
     except SslkitError as error:
         code = _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):

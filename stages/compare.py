@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sslkit.artifacts import read_rows
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import read_rows
 from stages.contract.layout import Result
 from stages.contract.output import say
 from stages.contract.stage import Stage

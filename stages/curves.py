@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sslkit.artifacts import read_rows
 from sslkit.errors import SslkitError, UsageError, did_you_mean
-from sslkit.files import printable, read_rows
+from sslkit.files import printable
 from stages.contract.layout import Run
 from stages.contract.output import say, show
 from stages.contract.stage import Stage

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit import registry
+from sslkit.artifacts import read_json
 from sslkit.errors import SslkitError
-from sslkit.files import printable, read_json
+from sslkit.files import printable
 from stages.contract.layout import Run, open_run
 from stages.contract.output import show
 from stages.contract.stage import Stage

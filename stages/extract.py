@@ -107,8 +107,9 @@ class Extraction:
         """Write the splits that there are, then ``features.json``."""
         import numpy as np
 
+        from sslkit.artifacts import read_json
         from sslkit.distributed.process_group import from_leader
-        from sslkit.files import atomic, read_json, sha256, write_json
+        from sslkit.files import atomic, sha256, write_json
         from sslkit.probes.features.extraction import row_shapes
 
         for litter in folder.rglob(".*.tmp"):  # of an attempt that was killed while it wrote a small file

@@ -200,8 +200,8 @@ def _prepare(run: Run, config: Result, source: EncoderSource | None, device: str
 
 
 def _crops(run: Run, config: Result, source: EncoderSource, device: "torch.device", workers: int) -> "AugmentedCrops":
+    from sslkit.artifacts import read_json
     from sslkit.data.shards import open_split
-    from sslkit.files import read_json
     from sslkit.probes.classify.augmented_linear import AugmentedCrops
     from sslkit.probes.features.extraction import EncoderEmbedding
 

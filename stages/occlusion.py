@@ -146,8 +146,8 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Linear
     """
     import safetensors.torch
 
+    from sslkit.artifacts import read_json
     from sslkit.data.shards import open_split
-    from sslkit.files import read_json
     from sslkit.probes.classify.linear_classifier import LinearClassifier
     from sslkit.probes.inspect.occlusion import balanced_rows
 
@@ -162,7 +162,8 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Linear
 def _occlude(
     folder: Path, run: Run, config: Result, probe: "LinearClassifier", split: "Split", rows: "np.ndarray"
 ) -> Result:
-    from sslkit.files import read_json, write_json
+    from sslkit.artifacts import read_json
+    from sslkit.files import write_json
     from sslkit.plots.inspect.occlusion import draw_occlusion
     from sslkit.probes.inspect.occlusion import OcclusionSettings, area, batches_of, classify, curve, masked
 

@@ -28,6 +28,7 @@ STAGE = Stage(
     folder=PRETRAIN,
     expected=True,
     otherwise="to train on from its weights use a new run: sslkit pretrain NEW_RUN --data {run} --weights {run} ...",
+    resumes_from=("checkpoint.pt",),
     home="encoder",
     requires="--recipe ...",
     gallery="What the model sees",
@@ -147,16 +148,15 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 },
                 force=self.force,
             )
-        if self.tensorboard and results.get("up_to_date"):
+        if self.tensorboard and results.get("up_to_date") and not run.events.is_dir():
             with events_of(run.events, run.metrics):
                 pass
         return results
 
 
 def _lines(results: Result) -> list[str]:
-    lines = [
-        f"{results['encoder']}: {results['branch']} after {results['epochs']:g} epochs, loss {results['loss']:.4f}"
-    ]
+    loss = "loss not finite" if results["loss"] is None else f"loss {results['loss']:.4f}"
+    lines = [f"{results['encoder']}: {results['branch']} after {results['epochs']:g} epochs, {loss}"]
     if None not in (results.get("knn"), results.get("effective_rank")):
         lines.append(f"k-NN on part of train {results['knn']:.1f} %, effective rank {results['effective_rank']:.0f}")
     return [*lines, *results["warnings"]]

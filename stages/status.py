@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from sslkit.errors import SslkitError
+from stages.contract.integrity import RECORD
 from stages.contract.layout import TRANSFERS, Run
-from stages.contract.output import table
+from stages.contract.output import say, table
 from stages.contract.stage import Stage, stages
 from stages.contract.survey import Facts, begun, survey
 from stages.options.basic import JsonOption, RunOptions
@@ -24,9 +27,16 @@ class Status(RunOptions):
     """Show the state of every stage: when it ran, what it gave, and whether its inputs changed since."""
 
     json: JsonOption = False
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file again, and compare it with its recorded SHA-256.")
+    ] = False
 
     def execute(self) -> None:
-        """Print the table, or one JSON object."""
+        """Print the table, or one JSON object.
+
+        Raises:
+            SslkitError: with ``--verify``, after printing: files are missing or damaged.
+        """
         if not self.run.is_dir():
             raise SslkitError(
                 f"no run directory at {self.run}: start one with `sslkit prepare {self.run} --source ...`"
@@ -35,13 +45,23 @@ class Status(RunOptions):
         entries = {path.name for path in self.run.iterdir() if not path.name.startswith(".")}
         if entries and not run.stages() and not entries & {TRANSFERS, *(stage.folder for stage in stages().values())}:
             raise SslkitError(f"{self.run} is not a run directory: start one with `sslkit prepare RUN --source ...`")
-        found = survey(run)
-        below = {other.path.name: begun(other) for other in run.transfers()}
+        found = survey(run, self.verify)
+        below = {other.path.name: begun(other, self.verify) for other in run.transfers()}
+        elsewhere = {f"{stage} on {name}": facts for name, those in below.items() for stage, facts in those.items()}
         if self.json:
             print(json.dumps({"run": str(self.run), "stages": found, "on": below}))
-            return
-        elsewhere = {f"{stage} on {name}": facts for name, those in below.items() for stage, facts in those.items()}
-        print("\n".join(lines({**found, **elsewhere})))
+        else:
+            print("\n".join(lines({**found, **elsewhere})))
+        if self.verify:
+            _judge({**found, **elsewhere})
+
+
+def _judge(surveyed: dict[str, Facts]) -> None:
+    """Say that every file is what was written, or fail."""
+    damaged = [f"{stage} ({', '.join(facts['damaged'])})" for stage, facts in surveyed.items() if facts.get("damaged")]
+    if damaged:
+        raise SslkitError(f"files are missing or damaged: {'; '.join(damaged)}; the lines above say what to do")
+    say("every file of a finished stage holds the bytes that were written")
 
 
 def lines(surveyed: dict[str, Facts]) -> list[str]:
@@ -67,6 +87,11 @@ def _remarks(stage: str, facts: Facts) -> list[str]:
         why = f" ({facts['error']})" if facts.get("error") else ""
         fix = "fix that, then rerun the same command" if facts["state"] == "failed" else "rerun the same command"
         found.append(f"{stage} is {facts['state']}{why}; {fix} to resume")
+    if facts["state"] == "damaged":
+        what = f"{', '.join(facts['damaged'])} {'are' if len(facts['damaged']) > 1 else 'is'} damaged"
+        why = f" ({facts['error']})" if facts.get("error") else ""
+        redo = "with --force" if RECORD in facts["damaged"] else "by the same command"
+        found.append(f"{stage}: {what}{why}; redo it {redo}")
     if facts["state"] == "files missing":
         found.append(
             f"{stage}: files that it wrote are missing or changed in size; rerun the same command to restore them"

@@ -1,5 +1,6 @@
 """A small prepared dataset and the command line, for the tests that run stages."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import settings
 
+from stages.contract.integrity import CHECK
 from stages.contract.layout import Run
 from stages.contract.perform import nothing, perform
 from stages.contract.stage import stages
@@ -81,6 +83,13 @@ def command(*words: object) -> list[str]:
 def spawn(*words: object, **options) -> subprocess.CompletedProcess:
     """Run sslkit in a process of its own."""
     return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, **options)
+
+
+def unsealed(path: Path) -> dict:
+    """The ``stage.json`` of a test that changes it: without the SHA-256 of itself."""
+    record = json.loads(path.read_text())
+    record.pop(CHECK, None)
+    return record
 
 
 def do(run: Run, stage: str, work: Callable[[Path], dict], check: Callable[[], object] = nothing, **options) -> dict:

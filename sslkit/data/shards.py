@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from sslkit.artifacts import read_json
 from sslkit.data import images
 from sslkit.data.pixels.rules import RGB, PixelRules
 from sslkit.data.shard_index import (
@@ -30,7 +31,7 @@ from sslkit.data.shard_index import (
     write_index,
 )
 from sslkit.errors import SslkitError
-from sslkit.files import atomic, printable, read_json
+from sslkit.files import atomic, printable
 
 IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
 OPEN_FILES = 128  # shards held open by a process at a time

@@ -1,8 +1,11 @@
 """How fast the loop is, and what it waits for."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+FIRST = 20.0  # seconds of training until the first checkpoint: a run that dies early need not begin anew
 
 
 class Clock:
@@ -10,7 +13,7 @@ class Clock:
 
     def __init__(self, images: int):
         self.images = images  # of one micro-batch, over all processes
-        self.kept = time.monotonic()
+        self.kept, self.first = time.monotonic(), FIRST
         self.restart()
 
     def restart(self) -> None:
@@ -25,11 +28,11 @@ class Clock:
         self.waited += time.monotonic() - entered
         self.batches += 1
 
-    def checkpoint_due(self, minutes: float) -> bool:
-        """Whether this many minutes have passed since it last returned True."""
-        due = time.monotonic() - self.kept > 60 * minutes
+    def checkpoint_due(self, seconds: float) -> bool:
+        """Whether this many seconds have passed since it last returned True; the first time ``FIRST`` are enough."""
+        due = time.monotonic() - self.kept > min(seconds, self.first)
         if due:
-            self.kept = time.monotonic()
+            self.kept, self.first = time.monotonic(), math.inf
         return due
 
     def read(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sslkit.distributed import process_group as distributed
-from sslkit.files import atomic
+from sslkit.files import append_line, atomic
 
 
 class Meter:
@@ -46,23 +46,46 @@ class Meter:
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one line to a metrics file; JSON has no number for what is not finite, so that becomes null."""
-    row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-    with path.open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    """Add one line to a metrics file; JSON has no number for what is not finite, so that becomes null.
+
+    Raises:
+        SslkitError: the disk is full.
+    """
+    append_line(path, plain(row))
 
 
-def rewind(path: Path, step: int) -> None:
-    """Drop the lines after a step, which a resumed run will write again, and a torn last line."""
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as JSON gives it back, with None for numbers that are not finite."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+    }
+    return json.loads(json.dumps(finite))
+
+
+def rewind(path: Path, step: int) -> str:
+    """Drop the lines after a step, which a resumed run will write again, and a torn last line.
+
+    Returns:
+        What else was wrong with the file, in words: a log that is gone, or lines that cannot be read and are dropped.
+    """
     if not path.exists():
-        return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-    with atomic(path, "w") as handle:
-        handle.writelines(line + "\n" for line in kept)
+        return f"{path} is gone: the log begins anew after step {step}" if step else ""
+    lines = path.read_bytes().split(b"\n")
+    whole, torn = lines[:-1], lines[-1]
+    steps = [_step(line) for line in whole]
+    kept = [line for line, at in zip(whole, steps, strict=True) if at is not None and at <= step]
+    if len(kept) < len(whole) or torn:
+        with atomic(path) as handle:
+            handle.writelines(line + b"\n" for line in kept)
+    bad = sum(at is None for at in steps)
+    if bad:
+        return f"{path} is damaged: {bad} of its {len(whole)} lines cannot be read and are dropped"
+    return "" if kept or not step else f"{path} is empty: the log begins anew after step {step}"
 
 
-def _step(line: str) -> float:
+def _step(line: bytes) -> float | None:
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return float("inf")
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) and not isinstance(step, bool) else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from sslkit.artifacts import DamagedFile
 from sslkit.data.batch import Batch
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import verdict
@@ -46,9 +47,12 @@ class Trainer:
     say: Callable[[str], None]  # prints a remark
     tell: Callable[[Mapping[str, Any]], None] = lambda row: None  # called with each row of the log once it is written
     quiet: bool = False  # show no progress bar
+    begun: bool = False  # an earlier attempt was made, which may have died before its first checkpoint
     step: int = 0
     meter: log.Meter = field(default_factory=log.Meter)
     skipped_in_a_row: int = 0
+    skipped: int = 0  # steps, in all
+    last: dict[str, Any] | None = None  # the last row with a finite loss, without what depends on the clock
 
     def __post_init__(self) -> None:
         self.optimizer = optim.build(self.method, self.recipe.optim, self.method.rate_factors())
@@ -153,6 +157,8 @@ class Trainer:
                 row["warnings"] = warnings
                 bar.clear()
                 self.say(f"epoch {at.epoch:.1f}: {'; '.join(warnings)}")
+        if self.last is None or math.isfinite(row.get("loss", math.nan)):
+            self.last = log.plain({key: value for key, value in row.items() if key not in speed})
         if self.world.leads:
             log.append(self.metrics_path, row)
             self.tell(row)
@@ -179,6 +185,7 @@ class Trainer:
         flags = torch.stack([bad for _, _, bad in self._recent]).tolist() if self._recent else []
         for (step, samples, _), bad in zip(self._recent, flags, strict=True):
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if bad else 0
+            self.skipped += bool(bad)
             if bad and self.world.leads:
                 row = {"step": step, "skipped": "not finite", "samples": torch.cat(samples).tolist()}
                 log.append(self.metrics_path, row)
@@ -202,7 +209,7 @@ class Trainer:
             raise InterruptedRun(
                 f"stopped at step {self.step} of {self.total}; rerun the same command to resume", received
             )
-        if clock.checkpoint_due(self.recipe.train.checkpoint_minutes):
+        if clock.checkpoint_due(60 * self.recipe.train.checkpoint_minutes):
             self.save()
 
     def save(self) -> None:
@@ -216,20 +223,29 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "meter": self.meter.state(),
             "skipped_in_a_row": self.skipped_in_a_row,
+            "skipped": self.skipped,
+            "last": self.last,
         }
         checkpoint.save(self.checkpoint_path, state)
 
     def _resume(self) -> None:
-        state = checkpoint.load(self.checkpoint_path, self.device)
+        path = self.checkpoint_path
+        state = checkpoint.load(path, self.device)
         if state is not None:
-            self.method.load_state_dict(state["method"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            if not 0 <= state["step"] <= self.total:
+                raise DamagedFile(path, f"it is of step {state['step']}, but the run has {self.total} steps")
+            checkpoint.check_meter(path, state["meter"])
+            checkpoint.restore(path, state, self.method, self.optimizer)
             self.meter.restore(state["meter"])
             self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
-            if self.world.leads:
-                self.say(f"resuming at step {self.step} of {self.total}")
+            self.skipped, self.last = state.get("skipped", 0), state.get("last")
         if self.world.leads:
-            log.rewind(self.metrics_path, self.step)
+            if state is None and (self.begun or self.metrics_path.exists()):
+                self.say("there is no checkpoint of the earlier attempt: starting from the beginning")
+            if state is not None:
+                self.say(f"resuming at step {self.step} of {self.total}")
+            if lost := log.rewind(self.metrics_path, self.step):
+                self.say(lost)
 
     def _bar(self) -> tqdm:
         hidden = self.quiet or not self.world.leads

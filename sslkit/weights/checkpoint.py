@@ -16,8 +16,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from sslkit.artifacts import read_json
 from sslkit.errors import SslkitError
-from sslkit.files import printable, read_json
+from sslkit.files import printable
 
 DEEPEST = 16  # mappings in each other; published checkpoints have up to 5
 # What published training checkpoints hold next to tensors: plain data, whose construction runs no code.

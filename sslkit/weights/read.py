@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from sslkit import registry
+from sslkit.artifacts import read_json
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import SslkitError
-from sslkit.files import read_json
 from sslkit.weights.adapt_channels import RGB, adapt_channels
 from sslkit.weights.architecture import spec_of_shapes
 from sslkit.weights.checkpoint import Checkpoint, open_checkpoint, tensors_in

@@ -1,17 +1,17 @@
 """The run directory: the only place where the names of shared artifacts are written."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from sslkit.artifacts import read_json
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import printable, read_json, write_json
+from sslkit.files import printable, write_json
+from stages.contract.integrity import RECORD, REFERENCE, check_recorded, read_record
 from stages.contract.stage import Stage, recorded, stage_of
 
 DATA, PRETRAIN, FEATURES = "data", "pretrain", "features"  # folders whose files other stages read by name
 TRANSFERS = "on"  # folder of the results that a run's encoder has on data other than its own
-RECORD = "stage.json"
 Result = dict[str, Any]
 
 
@@ -43,9 +43,9 @@ class Run:
         """Folder of the prepared data: that of ``--data``, else this run's own, else the one last referred to."""
         if self._other_data:
             return Run(self._other_data).data
-        reference = self.own_data / "reference.json"
+        reference = self.own_data / REFERENCE
         if not (self.own_data / "manifest.json").exists() and reference.exists():
-            return (self.path / read_json(reference)["run"]).resolve() / DATA
+            return (self.path / read_json(reference, {"run": str})["run"]).resolve() / DATA
         return self.own_data
 
     @property
@@ -57,7 +57,7 @@ class Run:
         """Record ``--data`` for later stages, unless this run has data of its own."""
         if self._other_data and not (self.own_data / "manifest.json").exists():
             relative = os.path.relpath(self.data.parent.resolve(), self.path.resolve())
-            write_json(self.own_data / "reference.json", {"run": relative})
+            write_json(self.own_data / REFERENCE, {"run": relative})
 
     # Training run.
 
@@ -182,13 +182,7 @@ class Run:
 
     def record_in(self, folder: Path) -> Result | None:
         """The ``stage.json`` in a folder of the run, such as ``pretrain`` or ``features``; None when there is none."""
-        path = folder / RECORD
-        try:
-            return read_json(path)
-        except FileNotFoundError:
-            return None
-        except json.JSONDecodeError as error:
-            raise SslkitError(f"{path} is not valid JSON ({error}); redo the stage with --force") from error
+        return read_record(folder)
 
     def home(self, stage: Stage) -> "Run":
         """The run that holds a stage's folder: this one, unless data or training are another run's."""
@@ -197,12 +191,13 @@ class Run:
         return self.trained if stage.home == "encoder" else self
 
     def need(self, path: Path) -> Path:
-        """``path``, when it exists.
+        """``path``, when it exists and holds the bytes that its stage recorded; it is read once per process.
 
         Raises:
             SslkitError: it does not; the message names the command that makes it.
         """
         if path.exists():
+            check_recorded(path)
             return path
         folders = {stage.folder: stage for stage in recorded().values()}
         maker = next((folders[parent.name] for parent in path.parents if parent.name in folders), None)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sslkit.errors import InterruptedRun, SslkitError
-from sslkit.files import write_json
-from stages.contract.layout import RECORD, Result, Run
+from sslkit.files import sweep
+from stages.contract.integrity import check_recorded, damaged_outputs, write_record
+from stages.contract.layout import Result, Run
 from stages.contract.lock import held
-from stages.contract.record import describe_difference, fingerprints, outputs, outputs_intact, peak_memory_mb, versions
+from stages.contract.output import say
+from stages.contract.record import describe_difference, fingerprints, outputs, peak_memory_mb, versions
 from stages.contract.stage import Stage
 from stages.contract.survey import stale_inputs
 
@@ -62,12 +64,15 @@ def perform(
         the inputs' own inputs changed.
 
     Raises:
-        SslkitError: another process writes this run, or the stage ran before with another config or other inputs.
+        SslkitError: another process writes this run, it ran before with other settings, or an input is damaged.
     """
     stage_id = stage.id(variant)
     folder = run.folder(stage_id)
+    for path in inputs.values():
+        check_recorded(path)
     wanted = {"config": json.loads(json.dumps(config)), "inputs": fingerprints(inputs, run.path)}
     with held(run.path, stage_id):
+        sweep(folder.rglob(".*.tmp"))  # of a process that was killed while it wrote them
         old = None if force else run.record(stage_id)
         earlier = _earlier(run, stage, old, wanted) if old else None
         if earlier is not None:
@@ -99,7 +104,13 @@ def _earlier(run: Run, stage: Stage, old: Result, wanted: Result) -> Result | No
     if difference and (done or outputs(folder)):
         advice = f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and done else ""
         raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
-    if difference or not done or not outputs_intact(folder, old):
+    if difference or not done:
+        return None
+    if damaged := damaged_outputs(folder, old):
+        say(f"{stage_id}: {', '.join(damaged)} missing or no longer what it wrote: made again")
+        for name in damaged:
+            if name not in stage.resumes_from:
+                (folder / name).unlink(missing_ok=True)
         return None
     if "data" in wanted["inputs"]:
         run.remember_data()  # they may have been moved
@@ -116,7 +127,7 @@ def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds:
         seconds: what earlier attempts took.
     """
     began = time.time()
-    write_json(folder / RECORD, record)
+    write_record(folder, record)
     try:
         record["results"] = work()
         record["status"] = "done"
@@ -131,7 +142,7 @@ def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds:
     finally:
         record["seconds"] = round(seconds + time.time() - began, 2)
         record["peak_memory_mb"] = peak_memory_mb()
-        record["outputs"] = outputs(folder)
+        record["outputs"] = outputs(folder, digests=record["status"] == "done")
         # On a full disk the reason why the work failed is worth more than the failure to record it.
-        with nullcontext() if record["status"] == "done" else suppress(OSError):
-            write_json(folder / RECORD, record)
+        with nullcontext() if record["status"] == "done" else suppress(OSError, SslkitError):
+            write_record(folder, record)

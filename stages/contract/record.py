@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.files import sha256
+from stages.contract.integrity import RECORD
 
 SHA256 = 64  # hexadecimal digits
 RECORDED_PACKAGES = ("sslkit", "torch", "torchvision", "timm", "numpy", "webdataset", "faiss-cpu")
@@ -56,20 +57,16 @@ def value_at(value: Any, key: str) -> Any:
     return value
 
 
-def outputs(folder: Path) -> dict[str, int]:
-    """Size in bytes of every file in a stage's folder, by relative path."""
+def outputs(folder: Path, digests: bool = False) -> dict[str, dict[str, Any]]:
+    """``{bytes, sha256}`` of every file in a stage's folder, by relative path; without ``digests`` sha256 is None."""
     return {
-        str(path.relative_to(folder)): path.stat().st_size
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": sha256(path) if digests else None,
+        }
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "stage.json" and not path.name.startswith(".")
+        if path.is_file() and path.name != RECORD and not path.name.startswith(".")
     }
-
-
-def outputs_intact(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether every file that a finished stage wrote is still there, at its size."""
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in record["outputs"].items()
-    )
 
 
 def peak_memory_mb() -> int:

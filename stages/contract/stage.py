@@ -60,6 +60,7 @@ class Stage:
             it evaluates (see ``Run.trained``).
         requires: the options that it cannot do without, for advice such as ``run `sslkit prepare RUN --source ...` ``.
         otherwise: what to do where it was done with other settings, besides ``--force``; ``{run}`` is replaced.
+        resumes_from: files that it resumes from and checks itself: damaged ones are not removed to be made again.
         evaluates: whether its results evaluate the encoder. Otherwise they prepare or show something.
         metrics: what people call the numbers that its results list under ``headline``.
         protocol: the settings of its ``config`` that must be equal for two results to be comparable.
@@ -81,6 +82,7 @@ class Stage:
     home: Literal["run", "data", "encoder"] = "run"
     requires: str = ""
     otherwise: str = ""
+    resumes_from: Sequence[str] = ()
     evaluates: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
     protocol: Sequence[str] = ()

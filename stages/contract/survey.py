@@ -1,26 +1,34 @@
 """The state of every stage of a run: when it ran, what it gave, and what is stale."""
 
+import sys
 from typing import Any
 
+from sslkit.artifacts import DamagedFile
+from stages.contract.integrity import damaged_outputs
 from stages.contract.layout import Result, Run
 from stages.contract.lock import holder
-from stages.contract.record import outputs_intact
 from stages.contract.stage import recorded, stage_of
 from stages.contract.stale import changed_inputs, stale_stages
 
 Facts = dict[str, Any]
 
 
-def survey(run: Run) -> dict[str, Facts]:
+def survey(run: Run, verify: bool = False) -> dict[str, Facts]:
     """By stage: its state, stale inputs, time, seconds, memory, results and command.
 
-    ``state`` is never, running, done, failed, interrupted, ``unfinished`` (its process is gone), or ``files missing``.
-    The stages that every run is expected to have are there before they ran; ``run`` is where another run holds one.
+    ``state`` is never, running, done, failed, interrupted, ``unfinished`` (its process is gone), ``files missing``, or
+    ``damaged`` where ``stage.json`` or, with ``verify``, the bytes of another file are not what the stage wrote;
+    ``damaged`` then lists the files. The stages that every run is expected to have are there before they ran; ``run``
+    is where another run holds one.
     """
     found: dict[str, Facts] = {}
     for stage in _listed(run):
         home = run.home(stage_of(stage))
-        record = home.record(stage)
+        try:
+            record = home.record(stage)
+        except DamagedFile as error:
+            found[stage] = {"state": "damaged", "stale": [], "damaged": [error.path.name], "error": error.why}
+            continue
         if record is None:
             found[stage] = {"state": "never", "stale": []}
             continue
@@ -34,6 +42,9 @@ def survey(run: Run) -> dict[str, Facts]:
             "error": record.get("error"),
             "command": record.get("command"),
         }
+        if verify and record["status"] == "done":
+            damaged = damaged_outputs(home.folder(stage), record, most=sys.maxsize)
+            found[stage] |= {"damaged": damaged, **({"state": "damaged"} if damaged else {})}
         if home is not run:
             found[stage]["run"] = str(home.path)
         before = {name: bool(facts["stale"]) for name, facts in found.items()}
@@ -41,10 +52,10 @@ def survey(run: Run) -> dict[str, Facts]:
     return found
 
 
-def begun(run: Run) -> dict[str, Facts]:
+def begun(run: Run, verify: bool = False) -> dict[str, Facts]:
     """The survey of the stages begun in this very directory; below ``on/`` data and training are other runs'."""
     own = run.stages()
-    return {stage: facts for stage, facts in survey(run).items() if stage in own}
+    return {stage: facts for stage, facts in survey(run, verify).items() if stage in own}
 
 
 def stale_inputs(run: Run, stage: str) -> Facts:
@@ -67,6 +78,6 @@ def _state(run: Run, stage: str, record: Result) -> str:
     state = record["status"]
     if state == "running" and holder(run.path) != stage:
         return "unfinished"
-    if state == "done" and not outputs_intact(run.folder(stage), record):
+    if state == "done" and damaged_outputs(run.folder(stage), record, whole=False):
         return "files missing"
     return state

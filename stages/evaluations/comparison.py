@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from sslkit.files import read_rows
+from sslkit.artifacts import read_rows
 from stages.contract.layout import Result
 from stages.contract.stage import recorded
 from stages.evaluations.members import Member, estimates

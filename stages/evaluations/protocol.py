@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslkit.files import read_json, sha256
+from sslkit.artifacts import read_json
+from sslkit.files import sha256
 from stages.evaluations.members import Member
 from stages.evaluations.results import Evaluation, StageResult
 

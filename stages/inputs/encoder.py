@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sslkit.artifacts import read_json
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import read_json
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.weights import TIMM, described, find_weights

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslkit.artifacts import read_json
 from sslkit.errors import InterruptedRun, SslkitError
-from sslkit.files import read_json
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.contract.record import fingerprints

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sslkit.errors import UsageError
+from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.method import OpenMethod, open_method
@@ -63,13 +63,13 @@ class Training:
         from sslkit.recipe.schema import dump
         from sslkit.weights.write import save_encoder
 
-        run, method = self.run, self.opened.method
+        run, method, begun = self.run, self.opened.method, self.run.recipe.exists()
         if self.world.leads:
             with atomic(run.recipe, "w") as handle:
                 handle.write(dump(self.recipe))
         images = in_memory(self.opened.images, self.opened.wants_objects)
         method.suit_device(self.device, self.recipe.train.compile)
-        trainer = self._trainer(images, folder, self._evaluation(images))
+        trainer = self._trainer(images, folder, self._evaluation(images), begun=begun)
         batches = self._batches(images, trainer.step, trainer.total)
         if events is None:
             trainer.train(batches)
@@ -78,26 +78,39 @@ class Training:
                 trainer.train(batches)
         if not self.world.leads:
             return {}
+        results = self._results(trainer)
         encoder, branch = method.exported()
         teacher = self.opened.teacher
         origins = {"started_from": self.started_from, "distilled_from": teacher and teacher.provenance()}
         save_encoder(encoder, run.encoder, run.encoder_info, branch, origins)
-        return {"encoder": str(run.encoder), "branch": branch, **self._results(trainer.total)}
+        return {"encoder": str(run.encoder), "branch": branch, **results}
 
-    def _results(self, steps: int) -> Result:
-        """The results of a finished run, from its log."""
+    def _results(self, trainer: "Trainer") -> Result:
+        """The results of a finished run: from its checkpoint, which the log may have lost; its speed from the log.
+
+        Raises:
+            SslkitError: no step had a finite loss, or the checkpoint of an earlier version does not hold the results.
+        """
+        from sslkit.artifacts import read_rows
         from sslkit.diagnostics import collapses
-        from sslkit.files import read_rows
 
-        log = read_rows(self.run.metrics)
-        last = [row for row in log if row.get("loss") is not None][-1]
+        log, steps = read_rows(self.run.metrics), trainer.total
+        if trainer.skipped >= steps:
+            raise SslkitError(
+                f"none of the {steps} steps had a finite loss, so nothing was learnt: lower --lr, lengthen the "
+                "warm-up, or use --precision fp32, and add --force"
+            )
+        last = trainer.last or next((row for row in reversed(log) if "loss" in row), None)
+        if last is None:
+            raise SslkitError(f"{self.run.metrics} is gone, and with it the results: --force trains again")
         return {
             "epochs": self.recipe.train.epochs,
             "steps": steps,
-            "loss": last["loss"],
+            "loss": last.get("loss"),
             "knn": last.get("knn"),
             "effective_rank": last.get("effective_rank"),
-            "images_per_second": median(row["images_per_second"] for row in log if "images_per_second" in row),
+            "images_per_second": median([row["images_per_second"] for row in log if "images_per_second" in row] or [0])
+            or None,
             "warnings": last.get("warnings", []),
             "collapse": collapses(last),
         }
@@ -128,7 +141,12 @@ class Training:
         }
 
     def _trainer(
-        self, images: "Images", folder: Path, evaluate: Callable[[], dict[str, float]], quiet: bool = False
+        self,
+        images: "Images",
+        folder: Path,
+        evaluate: Callable[[], dict[str, float]],
+        quiet: bool = False,
+        begun: bool = False,
     ) -> "Trainer":
         from sslkit.training.loop import Trainer
         from sslkit.weights.write import save_weights
@@ -149,6 +167,7 @@ class Training:
             keep=lambda epoch: save_weights(encoder, folder / "kept" / f"{epoch:08.2f}.safetensors"),
             say=say,
             quiet=quiet,
+            begun=begun,
         )
 
     def _batches(self, images: "Images", start: int, stop: int) -> "Iterator[Batch]":
@@ -235,7 +254,7 @@ def open_training(
 @contextmanager
 def events_of(folder: Path, metrics: Path) -> "Iterator[Callable[..., None]]":
     """TensorBoard events of the rows that the log has so far; gives the function that adds one more."""
-    from sslkit.files import read_rows
+    from sslkit.artifacts import read_rows
     from sslkit.training.tensorboard import Events
 
     events = Events(folder, read_rows(metrics))

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sslkit.artifacts import read_json, read_rows
 from sslkit.errors import SslkitError
-from sslkit.files import read_json, read_rows
 from stages.contract.layout import DATA, FEATURES, PRETRAIN, Result, Run
 from stages.evaluations.members import Member, read_member
 from stages.evaluations.results import StageResult

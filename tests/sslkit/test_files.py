@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sslkit.files import read_rows
+from sslkit.artifacts import read_rows
 
 
 def test_a_log_that_is_being_written_can_be_read(tmp_path: Path) -> None:

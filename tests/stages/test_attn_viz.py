@@ -137,8 +137,9 @@ def test_the_refusal_names_the_options_of_the_encoder_of_the_features(
 ) -> None:
     run = Run(tmp_path / "baseline")
     run.features.mkdir(parents=True)
-    inputs = {"weights": {"path": "../other/w.pth"}}
-    write_json(run.features / "stage.json", {"config": {"weights": weights, "encoder": spec}, "inputs": inputs})
+    inputs = {"weights": {"path": "../other/w.pth", "sha256": ""}}
+    config = {"weights": weights, "encoder": spec}
+    write_json(run.features / "stage.json", {"status": "done", "config": config, "inputs": inputs})
     with pytest.raises(SslkitError, match=message) as caught:
         attn_viz(run)
     assert ("sslkit pretrain" in str(caught.value)) == (weights == "run")

@@ -173,14 +173,15 @@ def test_the_message_for_a_baseline_names_the_run_for_like(sslkit, run, tmp_path
     baseline = Run(tmp_path / "random")
     spec = {**json.loads(Run(run).encoder_info.read_text())["spec"], "drop_path": 0.0}
     config = {"weights": "random", "encoder": spec, "seed": 3}
-    write_json(baseline.features / "stage.json", {"config": config, "inputs": {}})
+    write_json(baseline.features / "stage.json", {"status": "done", "config": config, "inputs": {}})
     write_json(baseline.own_data / "reference.json", {"run": "../run"})
     monkeypatch.chdir(tmp_path)
     code, _, err = sslkit("attn-viz", "random")
     assert code == 1
     assert err.rstrip().endswith("--weights random --like run --seed 3")
     # A run with other encoders on the same data is not named.
-    write_json(baseline.features / "stage.json", {"config": {**config, "encoder": {**spec, "depth": 9}}, "inputs": {}})
+    config |= {"encoder": {**spec, "depth": 9}}
+    write_json(baseline.features / "stage.json", {"status": "done", "config": config, "inputs": {}})
     assert "--like A_PRETRAINED_RUN" in sslkit("attn-viz", "random")[2]
 
 

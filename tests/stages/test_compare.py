@@ -36,6 +36,7 @@ def write(run: Run, stage: str, results: dict, seconds: float = 1.0, memory: int
         "results": results,
         "seconds": seconds,
         "peak_memory_mb": memory,
+        "config": {},
         "inputs": {},
         "outputs": {},
     }

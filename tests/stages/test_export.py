@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, unsealed
 
 from sslkit import registry
 from sslkit.files import write_json
@@ -83,7 +83,7 @@ def test_the_card_states_this_encoders_scores_only_and_the_number_of_shots(train
             "finetune-unfreeze-0": ("file", {})}  # fmt: skip
     for folder, (weights, results) in made.items():
         shutil.copytree(run / "knn", run / folder)
-        record = json.loads((run / folder / "stage.json").read_text())
+        record = unsealed(run / folder / "stage.json")
         record |= {"inputs": {}, "config": {"weights": weights}, "results": {"top1": 20.0, "val_images": 40, **results}}
         (run / folder / "stage.json").write_text(json.dumps(record))
     assert sslkit("export", run, tmp_path / "out")[0] == 0

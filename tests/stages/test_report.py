@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_fixture import page_errors
+from conftest import unsealed
 from PIL import Image
 
 from sslkit.statistics.intervals import wilson
@@ -49,7 +50,7 @@ class Elements(HTMLParser):
 
 
 def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    path.write_text(json.dumps({**unsealed(path), **values}))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def runs(trained_run: Path) -> list[Path]:
     folder = copies[1] / "knn"
     noise = np.random.default_rng(0).integers(0, 255, (60, 1800, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
-    record = json.loads((folder / "stage.json").read_text())
+    record = unsealed(folder / "stage.json")
     picture = {"file": "noise.png", "title": "</script><i>Noise", "alt": 'a "picture" of noise'}
     record["results"] |= {"top1": 62.5, "pictures": [picture]}
     record["command"] += " --note '<script>alert(1)</script>'"
@@ -168,7 +169,7 @@ def test_the_report_of_one_run_is_in_it_and_has_tiles(trained_run: Path, sslkit:
 def evaluated(run: Path, folder: str, top1: float, **results: Any) -> None:
     """Another stage's results, made from those of k-NN."""
     shutil.copytree(run / "knn", run / folder, dirs_exist_ok=True)
-    record = json.loads((run / folder / "stage.json").read_text())
+    record = unsealed(run / folder / "stage.json")
     found = {key: value for key, value in record["results"].items() if key != "k"}
     change(run / folder / "stage.json", results={**found, "top1": top1, **results}, inputs={})
 
@@ -198,7 +199,7 @@ def test_few_shot_states_its_shots_and_a_baseline_that_it_is_one(trained_run: Pa
 @pytest.mark.usefixtures("no_curves")
 def test_results_by_another_protocol_are_noted_and_none_is_the_highest(trained_run: Path, sslkit: Shown) -> None:
     runs = [copied(trained_run, f"report-protocol-{name}") for name in "ab"]
-    record = json.loads((runs[1] / "knn" / "stage.json").read_text())
+    record = unsealed(runs[1] / "knn" / "stage.json")
     change(runs[1] / "knn" / "stage.json", results={**record["results"], "k": 7, "top1": 99.0})
     out = trained_run.with_name("protocol.html")
     assert sslkit("report", *runs, "--out", out)[0] == 0
@@ -212,7 +213,7 @@ def test_a_run_is_known_by_its_recipes_and_an_older_one_by_its_method(trained_ru
     run = copied(trained_run, "report-recipes")
     shown = {}
     for recipes in (["attmask", "scales/my-scale.yaml"], None):
-        how = json.loads((run / "pretrain" / "stage.json").read_text())["how"]
+        how = unsealed(run / "pretrain" / "stage.json")["how"]
         change(run / "pretrain" / "stage.json", how={**how, "recipes": recipes})
         assert sslkit("report", run)[0] == 0
         shown[bool(recipes)] = Elements((run / "report.html").read_text()).text
@@ -238,7 +239,7 @@ def test_many_evaluations_are_rows(trained_run: Path, sslkit: Shown) -> None:
 def test_seeds_are_one_row_with_the_interval_of_their_mean(trained_run: Path, tmp_path: Path, sslkit: Shown) -> None:
     runs = [copied(trained_run, f"report-seeds-s{seed}") for seed in range(2)]
     for run, top1 in zip(runs, (20.0, 30.0), strict=True):
-        record = json.loads((run / "knn" / "stage.json").read_text())
+        record = unsealed(run / "knn" / "stage.json")
         change(run / "knn" / "stage.json", results={**record["results"], "top1": top1})
     assert sslkit("report", *runs, "--seeds", "--out", tmp_path / "r.html")[0] == 0
     text = Elements((tmp_path / "r.html").read_text()).text
@@ -251,7 +252,7 @@ def test_an_unfinished_run_shows_its_progress(trained_run: Path, sslkit: Shown) 
     run = copied(trained_run, "report-cut")
     for folder in ("features", "knn"):
         shutil.rmtree(run / folder)
-    record = json.loads((run / "pretrain" / "stage.json").read_text())
+    record = unsealed(run / "pretrain" / "stage.json")
     del record["results"], record["seconds"], record["outputs"], record["peak_memory_mb"]
     (run / "pretrain" / "stage.json").write_text(json.dumps({**record, "status": "running"}))
     assert sslkit("report", run)[0] == 0
@@ -274,13 +275,13 @@ def test_failed_and_stale_stages_are_noted_with_their_commands(trained_run: Path
     shutil.copytree(runs[0] / "knn", runs[0] / "linear")
     change(runs[0] / "knn" / "stage.json", command="sslkit knn RUN --k 5")
     change(runs[0] / "features" / "features.json", precision="other")
-    record = json.loads((runs[0] / "linear" / "stage.json").read_text())
+    record = unsealed(runs[0] / "linear" / "stage.json")
     del record["results"]
     record |= {"status": "failed", "error": "no <room> left", "command": "sslkit linear RUN", "inputs": {}}
     (runs[0] / "linear" / "stage.json").write_text(json.dumps(record))
     for name, top1 in zip("ab", (90.0, 10.0), strict=True):
         knn = trained_run.with_name(f"report-broken-{name}") / "knn" / "stage.json"
-        change(knn, results={**json.loads(knn.read_text())["results"], "top1": top1})
+        change(knn, results={**unsealed(knn)["results"], "top1": top1})
     shutil.copytree(runs[1] / "knn", runs[1] / "neighbours")
     out = trained_run.with_name("broken.html")
     assert sslkit("report", *runs, "--out", out)[0] == 0

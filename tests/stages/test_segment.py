@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from sslkit import rng
+from sslkit.artifacts import read_json
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.data.sources.shapes import TEXTURES, compose
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
-from sslkit.files import read_json, write_json
+from sslkit.files import write_json
 from sslkit.weights.write import save_encoder
 
 SPEC = EncoderSpec("vit_tiny_patch16_224", image_size=64, patch_size=8, width=48, depth=2, heads=3)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from tiny_masks import mask, photo, squares
 
+from sslkit.artifacts import read_json
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
-from sslkit.files import read_json
 from sslkit.weights.write import save_encoder
 
 QUICK = ("--device", "cpu", "--precision", "fp32")

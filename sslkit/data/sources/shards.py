@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslkit.artifacts import read_json
 from sslkit.data import images
 from sslkit.data.prepare import formats, samples
 from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
@@ -26,7 +27,7 @@ from sslkit.data.prepare.samples import Member
 from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import atomic, read_json
+from sslkit.files import atomic
 
 
 class Shards(Source):

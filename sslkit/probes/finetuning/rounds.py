@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sslkit.artifacts import DamagedFile, read_rows
 from sslkit.data.loader import Images, batches, in_memory
 from sslkit.data.order import Order
 from sslkit.data.views import ViewMaker
 from sslkit.distributed.process_group import World
 from sslkit.encoder.frozen import FrozenEncoder
-from sslkit.files import read_rows
 from sslkit.methods.base import DataFacts
 from sslkit.probes.finetuning.finetune import FineTune, recipe_for
 from sslkit.probes.finetuning.prediction import UNLABELLED, LabelledImages, Predictions, predict
@@ -90,7 +90,10 @@ class FineTuner:
         for lr in self.settings.lr:
             place = folder / "sweep" / f"lr-{lr:g}"
             self.train(place, rest, Choice(lr), held)
-            evaluations = [row for row in read_rows(place / "metrics.jsonl") if "held_out_top1" in row]
+            log = place / "metrics.jsonl"
+            evaluations = [row for row in read_rows(log) if isinstance(row.get("held_out_top1"), float)]
+            if not evaluations:
+                raise DamagedFile(log, "the accuracies on held-out images are gone")
             # The first of equals: the earlier end, and below the smaller rate.
             best = max(evaluations, key=lambda row: row["held_out_top1"])
             choices.append(Choice(lr, best["step"] / evaluations[-1]["step"], best["held_out_top1"]))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sslkit.artifacts import read_json
 from sslkit.errors import SslkitError
-from sslkit.files import read_json
 from stages.contract.layout import Run
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ import safetensors.torch
 import timm
 import torch
 
+from sslkit.artifacts import read_json
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
-from sslkit.files import read_json
 from sslkit.weights.read import load_encoder
 from sslkit.weights.write import save_encoder
 

@@ -1,6 +1,7 @@
 """The contract of stages/run.py: what a person may rely on, whatever a stage does."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -108,7 +109,7 @@ def test_the_record_says_what_went_in_and_out(stage: Stage) -> None:
     assert record["config"] == {"k": 20, "deep": {"a": 1}}
     assert record["how"] == {"device": "cpu"}
     assert record["inputs"]["source"]["path"] == "../source.txt"
-    assert record["outputs"] == {"results.json": 2}
+    assert record["outputs"] == {"results.json": {"bytes": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}}
     assert record["seconds"] >= 0
     assert record["peak_memory_mb"] > 1
     assert record["versions"]["python"].startswith("3.")
@@ -270,7 +271,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_damaged_record_is_one_line(stage: Stage) -> None:
     stage()
     (stage.run.folder("knn") / "stage.json").write_text('{"status": ')
-    with pytest.raises(SslkitError, match=r"stage\.json is not valid JSON .*--force"):
+    with pytest.raises(SslkitError, match=r"stage\.json is damaged: it ends too early"):
         stage()
     assert stage(force=True) == {"top1": 50.0}
 

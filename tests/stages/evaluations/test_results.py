@@ -15,7 +15,7 @@ from stages.evaluations.results import Evaluation
 
 def write(path: Path, stage: str, results: dict, status: str = "done", **facts) -> None:
     """A stage's record with these results."""
-    record = {"status": status, "results": results, "inputs": {}, "outputs": {}, **facts}
+    record = {"status": status, "results": results, "config": {}, "inputs": {}, "outputs": {}, **facts}
     write_json(Run(path).folder(stage) / "stage.json", record)
 
 
