@@ -37,6 +37,9 @@ class DamagedFile(SslkitError):
         super().__init__(f"{path} is damaged: {why}")
         self.path, self.why = path, why
 
+    def __reduce__(self):
+        return type(self), (self.path, self.why)  # it may come from a worker process
+
 
 def read_text(path: Path) -> str:
     """The UTF-8 text in a file.

@@ -152,7 +152,7 @@ def _draw(
     if not images:
         raise SslkitError("no images to draw: name photos with --images, or prepare data with a val split")
     # A generator, so that only one encoder is in memory at a time.
-    kept = ((epochs, load_encoder(path, drawn.run.encoder_info)) for epochs, path in request.kept)
+    kept = ((epochs, load_encoder(drawn.run.need(path), drawn.run.encoder_info)) for epochs, path in request.kept)
     history = read_kept(kept, [each.resized for each in images], reader, masks)
     theirs = [each.other for each in images if each.other is not None]
     matching = match_heads([each.main.maps for each in images], theirs) if theirs else None

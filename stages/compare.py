@@ -144,6 +144,10 @@ def _unlogged(members: Sequence[Member], reach: float | None) -> list[str]:
     """A note on training runs whose log cannot answer --reach."""
     if reach is None:
         return []
-    unlogged = [m.name for m in members if m.recipe and not any("knn" in entry for entry in read_rows(m.run.metrics))]
+    unlogged = [
+        m.name
+        for m in members
+        if m.recipe and not any("knn" in entry for entry in read_rows(m.run.checked(m.run.metrics)))
+    ]
     names = ", ".join(dict.fromkeys(unlogged))
     return [f"no k-NN was logged during training, so --reach has no answer for {names}"] if unlogged else []

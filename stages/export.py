@@ -44,6 +44,7 @@ class Export(ResultOptions):
         run = open_run(self.run)
         check_own(run, named=False)
         run.need(run.encoder)
+        run.need(run.encoder_info)
         if self.folder.exists() and not self.folder.is_dir():
             raise SslkitError(f"{self.folder} is a file: name a folder to export to")
         _check_free(self.folder, self.force)
@@ -100,7 +101,7 @@ def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
             vit=encoder.vit,
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
-            data=read_json(run.manifest) if run.manifest.exists() else {},
+            data=read_json(run.need(run.manifest)) if run.manifest.exists() else {},
             scores=_scores(run),
             command=training.get("command", ""),
             versions=training.get("versions", {}),

@@ -13,10 +13,11 @@ import typer
 
 from stages.contract.layout import FEATURES, Result, Run
 from stages.contract.output import say, show, table
-from stages.contract.perform import nothing, perform
+from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
+from stages.contract.survey import stale_inputs
 from stages.inputs.features.splits import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
 from stages.options.encoder import EncoderOptions
@@ -78,8 +79,8 @@ class Extract(EncoderOptions, ResultOptions):
                 results = perform(
                     run,
                     STAGE,
-                    prepare=nothing,
-                    work=lambda folder, _: extraction.lead(folder),
+                    prepare=extraction.prepare,
+                    work=extraction.lead,
                     config=config,
                     inputs=inputs,
                     how={"device": str(device), "workers": self.workers, "processes": world.size},
@@ -89,6 +90,16 @@ class Extract(EncoderOptions, ResultOptions):
                 with suppress(RuntimeError):  # a process that died has closed its connection
                     from_leader(None)  # whatever happened here, the others stop waiting
         show(results, _lines(results), self.json)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the leader has checked: images by split, the embedding, the shapes of its rows, and what is recorded."""
+
+    splits: Mapping[str, Any]
+    embedding: "Embedding"
+    shapes: Mapping[str, Any]
+    about: Result
 
 
 @dataclass(frozen=True)
@@ -103,21 +114,32 @@ class Extraction:
     device: "torch.device"
     workers: int
 
-    def lead(self, folder: Path) -> Result:
+    def prepare(self) -> "Opened":
+        """Open the images and the encoder, and encode one image: features that exist are not thrown away before that.
+
+        Raises:
+            SslkitError: the data is damaged, or the weights do not fill the encoder.
+        """
+        from sslkit.artifacts import read_json
+        from sslkit.data.shards import MANIFEST
+        from sslkit.probes.features.extraction import row_shapes
+
+        splits = {name: self._images(name) for name in read_json(self.run.manifest, MANIFEST)["splits"]}
+        embedding, about = self._build()
+        if self.source.kind == "run" and (stale := stale_inputs(self.run, "pretrain").get("stale")):
+            say(f"the encoder is stale: {', '.join(stale)} changed since it was trained (see `sslkit status`)")
+        return Opened(splits, embedding, row_shapes(embedding), about)
+
+    def lead(self, folder: Path, opened: "Opened") -> Result:
         """Write the splits that there are, then ``features.json``."""
         import numpy as np
 
-        from sslkit.artifacts import read_json
         from sslkit.distributed.process_group import from_leader
         from sslkit.files import atomic, sha256, write_json
-        from sslkit.probes.features.extraction import row_shapes
 
-        for litter in folder.rglob(".*.tmp"):  # of an attempt that was killed while it wrote a small file
-            litter.unlink()
         self.run.remember_data()
-        splits = {name: self._images(name) for name in read_json(self.run.manifest)["splits"]}
-        embedding, about = self._build()
-        shapes, key = row_shapes(embedding), self._key()
+        splits, embedding, shapes, about = opened.splits, opened.embedding, opened.shapes, opened.about
+        key = self._key()
         facts: Result = {**self.config, **about, "splits": {}, "files": {}}
         finished = []
         for name, images in splits.items():

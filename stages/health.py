@@ -150,7 +150,7 @@ def _timeline(
     images = replace(images, rows=drawn_rows(len(images.split), config["timeline_count"], config["seed"]))
     rows: list[Result] = []
     for epochs, path in kept:
-        encoder = load_encoder(path, run.encoder_info).to(frozen.device).eval()
+        encoder = load_encoder(run.need(path), run.encoder_info).to(frozen.device).eval()
         measured = representation(replace(frozen, encoder=encoder), images, title=f"health, epoch {epochs:g}")
         rows.append({"epoch": epochs, **{k: v if math.isfinite(v) else None for k, v in measured.items()}})
     pictures.append(draw_timeline(rows, len(images.rows), folder / "timeline.png"))

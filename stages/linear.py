@@ -19,7 +19,7 @@ from stages.contract.stage import Stage
 from stages.contract.stale import changed_inputs
 from stages.inputs.encoder import EncoderSource, build
 from stages.inputs.features.labels import few_labels, labels_variant
-from stages.inputs.features.splits import feature_files, open_splits, save_predictions
+from stages.inputs.features.splits import feature_files, features_info, open_splits, save_predictions
 from stages.options.basic import (
     DataOptions,
     Device,
@@ -200,12 +200,11 @@ def _prepare(run: Run, config: Result, source: EncoderSource | None, device: str
 
 
 def _crops(run: Run, config: Result, source: EncoderSource, device: "torch.device", workers: int) -> "AugmentedCrops":
-    from sslkit.artifacts import read_json
     from sslkit.data.shards import open_split
     from sslkit.probes.classify.augmented_linear import AugmentedCrops
     from sslkit.probes.features.extraction import EncoderEmbedding
 
-    made = read_json(run.features_info)
+    made = features_info(run)
     embedding = EncoderEmbedding(build(source, device, made["precision"]), made["last_blocks"])
     images, scale = open_split(run.data, "train"), config["crop_scale"]
     return AugmentedCrops(images, embedding, _arrays(config), config["layers"], made["batch_size"], workers, scale)

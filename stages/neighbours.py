@@ -15,7 +15,7 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.contract.stale import changed_inputs
 from stages.inputs.features.images import class_names, images_of
-from stages.inputs.features.splits import SPLITS, feature_files, open_splits
+from stages.inputs.features.splits import SPLITS, feature_files, open_splits, read_predictions
 from stages.options.basic import DataOptions, ResultOptions, SeedOption
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def _predictions(run: Run, train: "Features", val: "Features") -> "ndarray":
     from sslkit.probes.classify.knn import SWEEP, knn
 
     if _knn_config(run) is not None:
-        with np.load(run.predictions("knn")) as arrays:
-            if np.array_equal(arrays["rows"], val.rows):
-                return arrays["predicted"]
+        found = read_predictions(run.predictions("knn"))
+        if np.array_equal(found["rows"], val.rows):
+            return found["predicted"]
     return knn(train, val, None if len(train) >= SWEEP[0] else [len(train)], progress=True).predicted
 
 

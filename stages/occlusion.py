@@ -19,11 +19,13 @@ from stages.options.encoder import EncoderOptions
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from sslkit.data.shards import Split
     from sslkit.encoder.frozen import FrozenEncoder
     from sslkit.probes.classify.linear_classifier import LinearClassifier
 
+LINEAR = {"features": str, "top1": float}  # what is read of the linear probe's results
 DEFAULT_SHARES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 SHARES_HELP = "Shares of the patches, separated by commas; 0 is always added."
 DROPS = {"pixels": "patches set to the mean colour", "tokens": "patches kept out of the blocks"}
@@ -138,21 +140,38 @@ def _source(run: Run, options: EncoderOptions) -> EncoderSource:
     return source
 
 
+def _head(path: Path) -> "dict[str, Tensor]":
+    """Weight and bias of the linear probe.
+
+    Raises:
+        DamagedFile: the file does not hold them.
+    """
+    import safetensors.torch
+
+    from sslkit.artifacts import DamagedFile
+
+    try:
+        head = safetensors.torch.load(path.read_bytes())
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise DamagedFile(path, str(error).splitlines()[0]) from error
+    if {"weight", "bias"} - head.keys() or head["weight"].ndim != 2 or head["bias"].shape != head["weight"].shape[:1]:
+        raise DamagedFile(path, "it holds no weight with its bias")
+    return head
+
+
 def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[LinearClassifier, Split, np.ndarray]":
     """The classifier, and the images to evaluate it on.
 
     Raises:
         SslkitError: a head for other features, tokens that cannot be dropped, or no labels.
     """
-    import safetensors.torch
-
     from sslkit.artifacts import read_json
     from sslkit.data.shards import open_split
     from sslkit.probes.classify.linear_classifier import LinearClassifier
     from sslkit.probes.inspect.occlusion import balanced_rows
 
-    head = safetensors.torch.load(run.linear_head.read_bytes())
-    features = read_json(run.results("linear"))["features"]
+    head = _head(run.need(run.linear_head))
+    features = read_json(run.need(run.results("linear")), LINEAR)["features"]
     probe = LinearClassifier(frozen, head["weight"], head["bias"], features)
     probe.check_drop(config["drop"])
     split = open_split(run.data, "val")
@@ -182,7 +201,7 @@ def _occlude(
     results: Result = {
         "area": areas,
         "intact_top1": curves["random"][0]["top1"],
-        "linear_top1": read_json(run.results("linear"))["top1"],
+        "linear_top1": read_json(run.need(run.results("linear")), LINEAR)["top1"],
         "images": len(rows),
         "drop": settings.drop,
         "draws": settings.draws,

@@ -4,18 +4,22 @@ import hashlib
 import json
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from sslkit.artifacts import DamagedFile, check_digest, mismatch
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
 
 BLOCK = 512  # a tar's unit: one block of header, then the content padded to whole blocks
 NAME_BYTES, LARGEST_OCTAL = 100, 8**11  # of a header's name, and what its size field cannot hold
-ARRAYS = ("keys", "labels", "members", "offsets", "sizes", "image")
+ARRAYS = ("keys", "labels", "members", "offsets", "sizes", "image", "crcs")
+IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
+SHAPE = {"bytes": int, "sha256": str, "skipped": [{"image": str, "reason": str}]}
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Index:
         offsets: of the content in the tar, int64 (N, M), -1 where a sample has no such member.
         sizes: bytes, int64 (N, M).
         image: column of each sample's image, int64 (N,).
+        crcs: CRC-32 of the content, int64 (N, M), -1 where it is unknown; earlier versions wrote none.
         facts: ``bytes`` and ``sha256`` of the tar, and ``skipped``: which images were left out, and why.
     """
 
@@ -38,6 +43,7 @@ class Index:
     offsets: np.ndarray
     sizes: np.ndarray
     image: np.ndarray
+    crcs: np.ndarray
     facts: dict[str, Any]
 
 
@@ -82,7 +88,7 @@ def write_index(path: Path, index: Index) -> None:
 
 
 def read_index(shard: Path) -> Index:
-    """The index of a shard.
+    """The index of a shard; the checksums that are in an ``.npz`` are compared.
 
     Raises:
         SslkitError: the shard or its index is missing, the index is damaged, or it was made for another shard.
@@ -90,23 +96,53 @@ def read_index(shard: Path) -> Index:
     advice = "redo it with `sslkit prepare --force`"
     try:
         with index_path(shard).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            columns = {name: arrays[name] for name in ARRAYS}
+            columns = {name: arrays[name] for name in ARRAYS if name in arrays or name != "crcs"}
+            columns.setdefault("crcs", np.full_like(columns["offsets"], -1))
             index = Index(**columns, facts=json.loads(arrays["facts"].tobytes()))
         size = shard.stat().st_size
+        wrong = mismatch(index.facts, SHAPE) or _inconsistent(index)
     except FileNotFoundError as error:
         raise SslkitError(f"{error.filename} is missing: {advice}") from error
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise SslkitError(f"{index_path(shard)} is damaged ({error}): {advice}") from error
-    if size != index.facts["bytes"]:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, TypeError, NotImplementedError) as error:
+        raise DamagedFile(index_path(shard), str(error) or type(error).__name__) from error
+    if not wrong and size != index.facts["bytes"]:
         was = index.facts["bytes"]
         raise SslkitError(f"the index of {shard} is stale (made for {was} bytes, the shard has {size}): {advice}")
+    if wrong:
+        raise DamagedFile(index_path(shard), wrong)
     return index
 
 
+def _inconsistent(index: Index) -> str:
+    """How the columns of an index differ from each other, in words; empty if they do not."""
+    samples, members = len(index.keys), len(index.members)
+    shapes = {"keys": (samples,), "labels": (samples,), "members": (members,), "image": (samples,)}
+    shapes |= dict.fromkeys(("offsets", "sizes", "crcs"), (samples, members))
+    kinds = {"keys": "S", "members": "U"}
+    for name, shape in shapes.items():
+        column = getattr(index, name)
+        if column.shape != shape or column.dtype.kind != kinds.get(name, "i"):
+            return f"its column {name} is {column.dtype} {column.shape}"
+    if samples and not (index.image.min() >= 0 and index.image.max() < members):
+        return "its column image names no member"
+    return ""
+
+
+def image_places(index: Index) -> np.ndarray:
+    """(offset, size, number in IMAGE_EXTENSIONS, CRC-32) of every image: int64 (N, 4)."""
+    rows = np.arange(len(index.keys))
+    kinds = np.array([IMAGE_EXTENSIONS.index(m) if m in IMAGE_EXTENSIONS else -1 for m in index.members], np.int64)
+    if not len(rows):
+        return np.empty((0, 4), np.int64)
+    places = [each[rows, index.image] for each in (index.offsets, index.sizes, index.crcs)]
+    return np.stack([*places[:2], kinds[index.image], places[2]], axis=1)
+
+
 def is_complete(shard: Path) -> bool:
-    """Whether a shard and its index both exist and belong together."""
+    """Whether a shard and its index both exist, belong together, and hold the bytes that were written."""
     try:
-        read_index(shard)
-    except SslkitError:
+        index = read_index(shard)
+        check_digest(shard, index.facts["sha256"])
+    except (SslkitError, OSError):
         return False
     return True

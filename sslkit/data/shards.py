@@ -8,6 +8,7 @@ hold), ``<key>.cls`` unless unlabelled, ``<key>.json`` and whatever the source a
 import json
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,15 +18,17 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from sslkit.artifacts import read_json
+from sslkit.artifacts import DamagedFile, read_json
 from sslkit.data import images
 from sslkit.data.pixels.rules import RGB, PixelRules
 from sslkit.data.shard_index import (
     BLOCK,
+    IMAGE_EXTENSIONS,
     HashedFile,
     Index,
     header_bytes,
     header_name,
+    image_places,
     index_path,
     read_index,
     write_index,
@@ -33,7 +36,11 @@ from sslkit.data.shard_index import (
 from sslkit.errors import SslkitError
 from sslkit.files import atomic, printable
 
-IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
+MANIFEST = {
+    "classes": [str],
+    "splits": {str: {"samples?": int, "shards": [{"file": str, "bytes?": int, "sha256?": str}]}},
+    "channels?": int,
+}
 OPEN_FILES = 128  # shards held open by a process at a time
 T = TypeVar("T")
 
@@ -66,7 +73,7 @@ def write_shard(
     """
     from webdataset.writer import TarWriter
 
-    keys, labels, rows, offset = [], [], [], 0
+    keys, labels, rows, offset = [], [], [], 0  # a row has a member's offset, size and CRC-32
     with atomic(path) as handle:
         hashing: Any = HashedFile(handle)  # a streamed tar only needs the file's write
         # Everything that would differ from one run to the next is fixed.
@@ -79,7 +86,7 @@ def write_shard(
                 row = {}
                 for name in sorted(members):  # the order in which TarWriter writes them
                     offset += header_bytes(f"{record.key}.{name}", len(members[name]))
-                    row[name] = (offset, len(members[name]))
+                    row[name] = (offset, len(members[name]), zlib.crc32(members[name]))
                     offset += -(-len(members[name]) // BLOCK) * BLOCK
                 rows.append(row)
     facts = {"bytes": hashing.bytes, "sha256": hashing.digest.hexdigest(), "skipped": skipped, **(seen or {})}
@@ -88,10 +95,10 @@ def write_shard(
     return index
 
 
-def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int, int]]], facts: dict) -> Index:
+def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int, int, int]]], facts: dict) -> Index:
     members = sorted({name for row in rows for name in row})
-    places = np.array([[row.get(m, (-1, 0)) for m in members] for row in rows], np.int64).reshape(
-        len(rows), len(members), 2
+    places = np.array([[row.get(m, (-1, 0, -1)) for m in members] for row in rows], np.int64).reshape(
+        len(rows), len(members), 3
     )
     image = [members.index(next(e for e in IMAGE_EXTENSIONS if e in row)) for row in rows]
     return Index(
@@ -101,6 +108,7 @@ def _index(keys: list[bytes], labels: list[int], rows: list[dict[str, tuple[int,
         places[..., 0],
         places[..., 1],
         np.array(image, np.int64),
+        places[..., 2],
         facts,
     )
 
@@ -126,7 +134,7 @@ class Split:
         self._starts = np.cumsum([0, *(len(index.keys) for index in indexes)])
         self.labels = np.concatenate([index.labels for index in indexes])
         self._keys = np.concatenate([index.keys for index in indexes])
-        self._images = np.concatenate([_image_places(index) for index in indexes])
+        self._images = np.concatenate([image_places(index) for index in indexes])
         self._nothing_open()
 
     def _nothing_open(self) -> None:
@@ -157,8 +165,8 @@ class Split:
             SslkitError: the shard changed since it was indexed.
             IndexError: ``i`` is not in 0 ... N - 1.
         """
-        offset, size, kind = self._images[self._check(i)].tolist()
-        return self._read(i, IMAGE_EXTENSIONS[kind], offset, size)
+        offset, size, kind, crc = self._images[self._check(i)].tolist()
+        return self._read(i, IMAGE_EXTENSIONS[kind], offset, size, crc)
 
     def image(self, i: int) -> torch.Tensor:
         """The image of sample ``i``: uint8 (C, H, W)."""
@@ -182,7 +190,7 @@ class Split:
         columns = np.flatnonzero(index.members == name)
         if not len(columns) or index.offsets[row, columns[0]] < 0:
             return None
-        return self._read(i, name, int(index.offsets[row, columns[0]]), int(index.sizes[row, columns[0]]))
+        return self._read(i, name, *(int(each[row, columns[0]]) for each in (index.offsets, index.sizes, index.crcs)))
 
     def having(self, name: str) -> np.ndarray:
         """Numbers of the samples that have a member, ascending: (M,) int64. Reads every index, and no shard."""
@@ -204,7 +212,7 @@ class Split:
     def _shard(self, i: int) -> int:
         return int(np.searchsorted(self._starts, i, side="right")) - 1
 
-    def _read(self, i: int, extension: str, offset: int, size: int) -> bytes:
+    def _read(self, i: int, extension: str, offset: int, size: int, crc: int) -> bytes:
         shard = self._shard(i)
         handle = self._handles(shard)  # a variable of its own keeps it open while it is read
         # The header in front comes in the same read; its name tells a shard that was replaced by one of equal size.
@@ -215,7 +223,10 @@ class Split:
                 f"the index of {self._shards[shard]} is stale (no {expected.decode()} where it says): "
                 "redo it with `sslkit prepare --force`"
             )
-        return block[BLOCK:]
+        content = block[BLOCK:]
+        if crc not in (-1, zlib.crc32(content)):  # some microseconds, where decoding takes hundreds
+            raise DamagedFile(self._shards[shard], f"the checksum of {expected.decode()} is wrong")
+        return content
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("keys", "_handles", "_members")}
@@ -259,15 +270,6 @@ class _Handle:
             os.close(self.descriptor)
 
 
-def _image_places(index: Index) -> np.ndarray:
-    """(offset, size, number in IMAGE_EXTENSIONS) of every image: int64 (N, 3)."""
-    rows = np.arange(len(index.keys))
-    kinds = np.array([IMAGE_EXTENSIONS.index(m) if m in IMAGE_EXTENSIONS else -1 for m in index.members], np.int64)
-    if not len(rows):
-        return np.empty((0, 3), np.int64)
-    return np.stack([index.offsets[rows, index.image], index.sizes[rows, index.image], kinds[index.image]], axis=1)
-
-
 def open_split(data_folder: Path, split: str) -> Split:
     """A prepared split.
 
@@ -279,7 +281,7 @@ def open_split(data_folder: Path, split: str) -> Split:
         SslkitError: no data is prepared there, the split does not exist, or an index is stale.
     """
     try:
-        manifest = read_json(data_folder / "manifest.json")
+        manifest = read_json(data_folder / "manifest.json", MANIFEST)
     except FileNotFoundError as error:
         raise SslkitError(
             f"{data_folder} holds no prepared data: run `sslkit prepare {data_folder.parent}` first"

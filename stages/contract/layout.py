@@ -190,15 +190,24 @@ class Run:
             return Run(self.data.parent)
         return self.trained if stage.home == "encoder" else self
 
+    def checked(self, path: Path) -> Path:
+        """``path``, which need not exist, if it holds the bytes that its stage recorded; read once per process.
+
+        Raises:
+            DamagedFile: it holds others.
+        """
+        if path.exists():
+            check_recorded(path)
+        return path
+
     def need(self, path: Path) -> Path:
-        """``path``, when it exists and holds the bytes that its stage recorded; it is read once per process.
+        """``path``, when it exists and holds the bytes that its stage recorded.
 
         Raises:
             SslkitError: it does not; the message names the command that makes it.
         """
         if path.exists():
-            check_recorded(path)
-            return path
+            return self.checked(path)
         folders = {stage.folder: stage for stage in recorded().values()}
         maker = next((folders[parent.name] for parent in path.parents if parent.name in folders), None)
         raise SslkitError(f"{path} is missing" + (f": run `{self._command(maker)}` first" if maker else ""))

@@ -105,7 +105,7 @@ def minutes_to(member: Member, accuracy: float) -> float | None:
     """
     batch = (member.recipe.get("train") or {}).get("batch_size")
     seconds, before = 0.0, 0
-    for entry in read_rows(member.run.metrics):
+    for entry in read_rows(member.run.checked(member.run.metrics)):
         speed = entry.get("images_per_second")
         if not speed or not batch:
             continue

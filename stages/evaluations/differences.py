@@ -10,6 +10,7 @@ from stages.evaluations.members import Groups, Member
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.results import TOP1, Evaluation
 from stages.evaluations.seeds import seed_of
+from stages.inputs.features import read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,9 +135,8 @@ def _right(evaluation: Evaluation) -> tuple["np.ndarray", "np.ndarray", "np.ndar
     path = stage.predictions
     if not path.exists():
         raise SslkitError(f"{stage.home.path} kept no predictions: redo `sslkit {stage.declared.name}` with --force")
-    with np.load(path) as arrays:
-        rows, labels, predicted = (arrays[name] for name in ("rows", "labels", "predicted"))
-    if predicted.shape != labels.shape or not len(labels):
+    rows, labels, predicted = read_predictions(path).values()
+    if not len(labels):
         raise SslkitError(f"{path} does not hold one prediction for each image")
     accuracy = 100 * (predicted == labels).mean()
     if abs(accuracy - evaluation.value) > ROUNDING:  # a mean over draws is not that of one draw's predictions

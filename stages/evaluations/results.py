@@ -12,6 +12,7 @@ from typing import Any
 from sslkit.statistics.intervals import wilson
 from stages.contract.layout import Result, Run
 from stages.contract.stage import Draws, Stage, stage_of, stages
+from stages.inputs.features import read_predictions
 
 TOP1 = "top1"
 
@@ -87,10 +88,7 @@ class StageResult:
             return int(self.results["val_images"])
         if not self.predictions.exists():
             return None
-        import numpy as np
-
-        with np.load(self.predictions) as arrays:
-            return len(arrays["rows"])
+        return len(read_predictions(self.predictions)["rows"])
 
     def evaluations(self) -> "list[Evaluation]":
         """Its top-1 and the numbers that its results call ``headline``, if it is done and evaluates the encoder."""

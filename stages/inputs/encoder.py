@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslkit.artifacts import read_json
+from sslkit.artifacts import DamagedFile, read_json
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from sslkit.weights.coverage import Coverage
 
 RGB = 3
+SPEC = {  # what an encoder.json says about the architecture; see ``EncoderSpec``
+    "arch": str,
+    "image_size": int,
+    **dict.fromkeys(("patch_size?", "width?", "depth?", "heads?", "channels?"), (int, None)),
+    "norm_eps?": (float, None),
+    "drop_path?": float,
+}
 PIXELS_SIZE = 32  # 3072 numbers per image; more pixels make the baseline slower, not better
 
 
@@ -170,18 +177,17 @@ def _likely(run: Run, spec: Mapping[str, Any]) -> str:
     home = Run(run.data.parent)
     if not home.encoder_info.exists():
         return "A_PRETRAINED_RUN"
-    theirs = read_json(home.encoder_info)["spec"]
+    theirs = _spec_in(home.need(home.encoder_info))
     same = {**theirs, "drop_path": 0.0, "image_size": spec["image_size"]} == dict(spec)
     return os.path.relpath(home.path) if same else "A_PRETRAINED_RUN"
 
 
 def _spec_in(path: Path) -> Result:
     """The ``EncoderSpec`` in an encoder.json."""
-    try:
-        spec = dict(read_json(path)["spec"])
-        return {**spec, "image_size": spec["image_size"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise SslkitError(f"{path} is not an encoder.json that pretrain wrote; name the --arch") from error
+    spec = read_json(path, {"spec": SPEC})["spec"]
+    if unknown := spec.keys() - {key.removesuffix("?") for key in SPEC}:
+        raise DamagedFile(path, f"no encoder has a {min(unknown)}")
+    return spec
 
 
 def build(source: EncoderSource, device: "torch.device", precision: "Precision") -> "FrozenEncoder":

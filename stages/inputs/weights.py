@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.integrity import check_recorded
 from stages.contract.layout import Run
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def find_weights(given: str, whole: bool = False, option: str = "--weights") -> 
     if not path.is_dir():
         if not path.is_file():
             raise SslkitError(f"no checkpoint at {path}: {option} takes a FILE, a RUN or timm:NAME")
+        check_recorded(path)
         info = path.parent / "encoder.json" if path.name == "checkpoint.pt" else path.with_suffix(".json")
         return NamedWeights(given, {"weights": path, **({"encoder_info": info} if info.is_file() else {})})
     run = Run(path)
@@ -77,7 +79,7 @@ def find_weights(given: str, whole: bool = False, option: str = "--weights") -> 
         if not run.encoder.exists() or not run.encoder_info.exists():
             raise SslkitError(f"{path} has no trained encoder yet: finish `sslkit pretrain {path}` first")
         weights = run.checkpoint if whole and run.checkpoint.exists() else run.encoder
-        return NamedWeights(given, {"weights": weights, "encoder_info": run.encoder_info})
+        return NamedWeights(given, {"weights": run.need(weights), "encoder_info": run.need(run.encoder_info)})
     for name in IN_FOLDER:
         if (path / name).is_file():
             return NamedWeights(given, {"weights": path / name})

@@ -29,7 +29,7 @@ from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
 from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import InterruptedRun, SslkitError
-from sslkit.files import atomic, write_json
+from sslkit.files import atomic, remember_sha256, write_json
 from sslkit.rng import generator
 
 SHARD_SAMPLES = 1000
@@ -273,6 +273,8 @@ def _summary(
     skipped: list[dict[str, str]] = []
     for split, found in jobs.items():
         indexes = [read_index(job.path) for job in found]
+        for job, index in zip(found, indexes, strict=True):
+            remember_sha256(job.path, index.facts["sha256"])  # hashed while it was written, or when it was resumed
         left_out = [entry for index in indexes for entry in index.facts["skipped"]]
         shards = [
             {

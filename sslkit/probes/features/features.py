@@ -96,7 +96,7 @@ def open_features(files: Sequence[Path], labels: Path, last: int | None = None, 
     """
     arrays = []
     for path in files:
-        array = _open(path)
+        array = open_array(path)
         if array.ndim < 2 or array.dtype.kind != "f":
             raise SslkitError(f"{path} holds {array.dtype} of shape {array.shape}; floats of shape (N, D) are required")
         if last is not None and array.ndim == 3:
@@ -125,7 +125,7 @@ def open_labels(path: Path) -> np.ndarray:
     Raises:
         SslkitError: it is not an array of integers, or one of them is no class number.
     """
-    marks = np.asarray(_open(path))
+    marks = np.asarray(open_array(path))
     if marks.ndim != 1 or marks.dtype.kind not in "iu":
         raise SslkitError(f"{path} holds {marks.dtype} of shape {marks.shape}; integers of shape (N,) are required")
     # Probes hold numbers for every class up to the largest: one absurd label would take all memory.
@@ -138,7 +138,12 @@ def open_labels(path: Path) -> np.ndarray:
     return marks.astype(np.int64)
 
 
-def _open(path: Path) -> np.ndarray:
+def open_array(path: Path) -> np.ndarray:
+    """The array in an ``.npy`` file, memory-mapped.
+
+    Raises:
+        SslkitError: the file is missing or holds no array.
+    """
     try:
         # Copy-on-write: torch asks for writable arrays; the file is not changed.
         return np.load(path, mmap_mode="c", allow_pickle=False)

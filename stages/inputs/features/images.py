@@ -19,7 +19,7 @@ def images_of(run: Run, name: str) -> "Split":
     from sslkit.data.shards import open_split
     from sslkit.probes.features.features import open_labels
 
-    split, labels = open_split(run.data, name), open_labels(run.feature(name, "labels"))
+    split, labels = open_split(run.data, name), open_labels(run.need(run.feature(name, "labels")))
     if len(split) != len(labels):
         raise SslkitError(
             f"{run.features / name} has {len(labels)} rows but {run.data} has {len(split)} {name} images: extract again"

@@ -4,32 +4,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslkit.artifacts import read_json
+from sslkit.artifacts import DamagedFile, check_digest, read_json
 from sslkit.errors import SslkitError
-from stages.contract.layout import Run
+from stages.contract.integrity import check_recorded
+from stages.contract.layout import Result, Run
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sslkit.probes.features.features import Features
 
 SPLITS = ("train", "val")
+INFO = {
+    "splits": {str: {"images": int, "labelled": int}},
+    "files": {str: {"shape": [int], "sha256": str}},
+    "precision": str,
+    "batch_size": int,
+    "last_blocks": (int, None),
+}
+
+
+def features_info(run: Run) -> Result:
+    """``features.json``.
+
+    Raises:
+        SslkitError: it is missing or damaged.
+    """
+    return read_json(run.need(run.features_info), INFO)
 
 
 def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:
     """The inputs of a probe, by name: ``features.json`` vouches for its arrays; features of another program have none.
 
     Raises:
-        SslkitError: a file or a split is missing.
+        SslkitError: a file or a split is missing, or an array is not the one that was extracted.
     """
+    made = features_info(run) if run.features_info.exists() else None
     for split in SPLITS:
-        if run.features_info.exists() and split not in read_json(run.features_info)["splits"]:
+        if made and split not in made["splits"]:
             raise SslkitError(
                 f"{run.features} has no {split}: this stage requires a labelled train and val; prepare the data with "
                 "--val-fraction 0.1 and --force, then extract again"
             )
     files = {f"{split}/{name}": run.feature(split, name) for split in SPLITS for name in [*arrays, "labels"]}
-    for path in files.values():
+    for name, path in files.items():
         run.need(path)
-    return {"features": run.features_info} if run.features_info.exists() else files
+        if made and (known := made["files"].get(f"{name}.npy")):
+            check_digest(path, known["sha256"])
+    return {"features": run.features_info} if made else files
 
 
 def open_splits(run: Run, arrays: Sequence[str] = ("cls",), last: int | None = None) -> "tuple[Features, Features]":
@@ -50,6 +72,29 @@ def open_splits(run: Run, arrays: Sequence[str] = ("cls",), last: int | None = N
         for split in SPLITS
     )
     return train, val
+
+
+def read_predictions(path: Path) -> "dict[str, np.ndarray]":
+    """What ``save_predictions`` wrote: ``rows``, ``labels`` and ``predicted``, (N,) each.
+
+    Raises:
+        DamagedFile: the file holds something else.
+    """
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    check_recorded(path)
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ("rows", "labels", "predicted")}
+    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedFile(path, str(error).splitlines()[0][:100] or type(error).__name__) from error
+    sizes = {each.shape for each in found.values()}
+    if sizes != {(len(found["rows"]),)} or not all(each.dtype.kind in "iu" for each in found.values()):
+        raise DamagedFile(path, "it does not hold one prediction for each image")
+    return found
 
 
 def save_predictions(path: Path, val: "Features", predicted: Any) -> None:
