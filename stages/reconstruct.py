@@ -150,14 +150,14 @@ def open_mae(run: Run, recipe: "Recipe", device: "torch.device") -> "MaskedAutoe
 
     with torch.random.fork_rng(devices=[]):
         method = MaskedAutoencoder(recipe)
-    state = checkpoint.load(run.checkpoint, torch.device("cpu"))
-    try:
-        method.load_state_dict((state or {})["method"])
-    except (KeyError, RuntimeError) as error:
+    state = checkpoint.load(run.need(run.checkpoint), torch.device("cpu"), {"method": {str: object}})
+    wrong = checkpoint.unlike((state or {})["method"], method.state_dict())
+    if wrong:
         raise SslkitError(
-            f"{run.checkpoint} does not hold the model of the {run.recipe.name} next to it: train again with "
+            f"{run.checkpoint} does not hold the model of the {run.recipe.name} next to it ({wrong}): train again with "
             f"`sslkit pretrain {run.trained.path} --force`"
-        ) from error
+        )
+    method.load_state_dict((state or {})["method"])
     return method.to(device).eval()
 
 

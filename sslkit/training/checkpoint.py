@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslkit.artifacts import DamagedFile, check_zip, mismatch
+from sslkit.artifacts import DamagedFile, Shape, check_zip, mismatch
 from sslkit.files import atomic
 
 OVERHEAD = 1 << 16  # bytes of a checkpoint besides its tensors, roughly
@@ -67,8 +67,13 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+def load(path: Path, device: torch.device, shape: Shape = SHAPE) -> dict[str, Any] | None:
     """What ``save`` wrote, or None when there is no file. Never runs its code.
+
+    Args:
+        path: the checkpoint.
+        device: where its tensors go.
+        shape: what the caller needs of it.
 
     Raises:
         DamagedFile: it cannot be read, a checksum is wrong, or it is not the checkpoint of a training run.
@@ -84,7 +89,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         raise DamagedFile(
             path, f"it cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
-    if wrong := mismatch(state, SHAPE):
+    if wrong := mismatch(state, shape):
         raise DamagedFile(path, f"it is not the checkpoint of a training run ({wrong})")
     return state
 
@@ -95,7 +100,7 @@ def restore(path: Path, state: Mapping[str, Any], method: nn.Module, optimizer: 
     Raises:
         DamagedFile: it is that of another model or optimizer; nothing was changed then.
     """
-    wrong = _unlike(state["method"], method.state_dict()) or _unlike_optimizer(state["optimizer"], optimizer)
+    wrong = unlike(state["method"], method.state_dict()) or _unlike_optimizer(state["optimizer"], optimizer)
     if wrong:
         raise DamagedFile(path, f"it is not the checkpoint of this model: {wrong}")
     method.load_state_dict(state["method"])
@@ -114,8 +119,8 @@ def check_meter(path: Path, meter: Mapping[str, Any]) -> None:
         raise DamagedFile(path, "its running means are not numbers with a count")
 
 
-def _unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """How a state dict differs from a model's own in names, types and shapes; empty if it does not."""
+def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """How a state dict differs from a model's own in names, types and shapes, in words; empty if it does not."""
     for key in [*wanted, *found]:
         if key not in found or key not in wanted:
             return f"{key} is {'missing' if key not in found else 'not part of it'}"

@@ -6,6 +6,7 @@ wrote, and so vouches for ``manifest.json`` and ``features.json``, and they for 
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ def _command(folder: Path, stage: Stage) -> str:
         command = (read_record(folder) or {}).get("command", "")
     except DamagedFile:
         command = ""
-    if not command.startswith(f"sslkit {stage.name} "):
+    words = shlex.split(command)
+    # A run that was moved or copied, or another working directory: the recorded command would redo another run.
+    if words[:2] != ["sslkit", stage.name] or not any(Path(w).resolve() == folder.parent.resolve() for w in words[2:]):
         command = " ".join(filter(None, ["sslkit", stage.name, str(folder.parent), stage.requires]))
     return command if "--force" in command.split() else f"{command} --force"

@@ -73,6 +73,9 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
     assert "--k 5000: train has" in fails(run.path, *data, "--k", 5000)
     labels = np.load(run.feature("val", "labels"))
     np.save(run.feature("val", "labels"), labels[::-1])
+    assert "labels.npy is damaged" in fails(run.path, *data)
+    (run.features / "stage.json").unlink()  # features of another program
+    run.features_info.unlink()
     assert "has other labels than the val images" in fails(run.path, *data)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import command, spawn
+from conftest import command, spawn, unsealed
 from safetensors.torch import load_file
 
 from stages.contract.layout import Run
@@ -227,14 +227,14 @@ def test_a_missing_stage_is_named(tiny_scale, sslkit, tmp_path):
 def test_a_damaged_checkpoint_is_one_line(undisturbed, train, sslkit, tmp_path):
     run = tmp_path / "run"
     (run / "pretrain").mkdir(parents=True)
-    record = json.loads((undisturbed / "pretrain" / "stage.json").read_text()) | {"status": "interrupted"}
+    record = unsealed(undisturbed / "pretrain" / "stage.json") | {"status": "interrupted"}
     for was in record["inputs"].values():
         was["path"] = str((undisturbed / was["path"]).resolve())
     (run / "pretrain" / "stage.json").write_text(json.dumps(record))
     (run / "pretrain" / "checkpoint.pt").write_bytes(b"PK not a checkpoint")
     code, _, err = sslkit("pretrain", run, *train())
     assert code == 1
-    assert "checkpoint.pt cannot be read" in err
+    assert "checkpoint.pt is damaged: it cannot be read" in err
     assert "--force" in err
 
 
