@@ -4,6 +4,7 @@ A disk, a copy or an editor may have changed them in between. Damage is said in 
 """
 
 import json
+import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -41,6 +42,25 @@ class DamagedFile(SslkitError):
         return type(self), (self.path, self.why)  # it may come from a worker process
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file exists.
+
+    Raises:
+        DamagedFile: something else is there, which may have no end, such as a pipe or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise DamagedFile(path, "it is a link to a file that does not exist") from error
+        return False
+    except (OSError, ValueError) as error:
+        raise DamagedFile(path, str(error)) from error
+    if not stat.S_ISREG(mode):
+        raise DamagedFile(path, "it is not a regular file")
+    return True
+
+
 def read_text(path: Path) -> str:
     """The UTF-8 text in a file.
 
@@ -48,6 +68,7 @@ def read_text(path: Path) -> str:
         FileNotFoundError: there is none.
         DamagedFile: it is not UTF-8.
     """
+    is_there(path)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -76,7 +97,7 @@ def read_rows(path: Path, shape: Shape = dict) -> list[dict[str, Any]]:
     Raises:
         DamagedFile: a line does not hold an object of that shape.
     """
-    lines = read_text(path).split("\n")[:-1] if path.exists() else []
+    lines = read_text(path).split("\n")[:-1] if is_there(path) else []
     return [_parsed(path, line, shape, f"line {number}: ") for number, line in enumerate(lines, 1)]
 
 

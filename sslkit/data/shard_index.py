@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from sslkit.artifacts import DamagedFile, check_digest, mismatch
+from sslkit.artifacts import DamagedFile, check_digest, is_there, mismatch
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
 
@@ -94,6 +94,8 @@ def read_index(shard: Path) -> Index:
         SslkitError: the shard or its index is missing, the index is damaged, or it was made for another shard.
     """
     advice = "redo it with `sslkit prepare --force`"
+    is_there(index_path(shard))
+    is_there(shard)
     try:
         with index_path(shard).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in ARRAYS if name in arrays or name != "crcs"}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslkit.artifacts import DamagedFile, Shape, check_zip, mismatch
+from sslkit.artifacts import DamagedFile, Shape, check_zip, is_there, mismatch
 from sslkit.files import atomic
 
 OVERHEAD = 1 << 16  # bytes of a checkpoint besides its tensors, roughly
@@ -78,7 +78,7 @@ def load(path: Path, device: torch.device, shape: Shape = SHAPE) -> dict[str, An
     Raises:
         DamagedFile: it cannot be read, a checksum is wrong, or it is not the checkpoint of a training run.
     """
-    if not path.exists():
+    if not is_there(path):
         return None
     if not path.stat().st_size:
         raise DamagedFile(path, "it is empty")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslkit.artifacts import is_there
 from sslkit.distributed import process_group as distributed
 from sslkit.files import append_line, atomic
 
@@ -68,7 +69,7 @@ def rewind(path: Path, step: int) -> str:
     Returns:
         What else was wrong with the file, in words: a log that is gone, or lines that cannot be read and are dropped.
     """
-    if not path.exists():
+    if not is_there(path):
         return f"{path} is gone: the log begins anew after step {step}" if step else ""
     lines = path.read_bytes().split(b"\n")
     whole, torn = lines[:-1], lines[-1]

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sslkit.artifacts import read_json
+from sslkit.artifacts import is_there, read_json
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import printable, write_json
 from stages.contract.integrity import RECORD, REFERENCE, check_recorded, read_record
@@ -44,7 +44,7 @@ class Run:
         if self._other_data:
             return Run(self._other_data).data
         reference = self.own_data / REFERENCE
-        if not (self.own_data / "manifest.json").exists() and reference.exists():
+        if not (self.own_data / "manifest.json").exists() and is_there(reference):
             return (self.path / read_json(reference, {"run": str})["run"]).resolve() / DATA
         return self.own_data
 
@@ -196,7 +196,7 @@ class Run:
         Raises:
             DamagedFile: it holds others.
         """
-        if path.exists():
+        if is_there(path):
             check_recorded(path)
         return path
 
@@ -206,7 +206,7 @@ class Run:
         Raises:
             SslkitError: it does not; the message names the command that makes it.
         """
-        if path.exists():
+        if is_there(path):
             return self.checked(path)
         folders = {stage.folder: stage for stage in recorded().values()}
         maker = next((folders[parent.name] for parent in path.parents if parent.name in folders), None)

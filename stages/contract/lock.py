@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from sslkit.errors import SslkitError
+from sslkit.files import saying_when_full
 
 LOCK = ".lock"
 # Lock files that this process holds. A forked loader process would share the lock and keep it if it outlived a killed
@@ -40,8 +41,9 @@ def held(path: Path, stage: str, made: Sequence[Path] | None = None) -> Iterator
     made = missing(path) if made is None else made
     with _locked(path) as handle:
         handle.truncate(0)
-        handle.write(f"process {os.getpid()} (sslkit {stage})")
-        handle.flush()
+        with saying_when_full(path / LOCK):
+            handle.write(f"process {os.getpid()} (sslkit {stage})")
+            handle.flush()
         _held.add(handle)
         try:
             yield

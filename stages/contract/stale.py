@@ -11,7 +11,7 @@ def changed_inputs(run: Run, stage: str) -> list[str]:
     paths = {name: run.path / was["path"] for name, was in inputs.items()}
     if "data" in paths and not paths["data"].exists():
         paths["data"] = run.manifest  # the data may have been moved, and named again by --data
-    return [name for name, path in paths.items() if not path.exists() or sha256(path) != inputs[name]["sha256"]]
+    return [name for name, path in paths.items() if not path.is_file() or sha256(path) != inputs[name]["sha256"]]
 
 
 def stale_stages(run: Run, home: Run, record: Result, stale: dict[str, bool]) -> list[str]:
