@@ -19,7 +19,7 @@ BLOCK = 512  # a tar's unit: one block of header, then the content padded to who
 NAME_BYTES, LARGEST_OCTAL = 100, 8**11  # of a header's name, and what its size field cannot hold
 ARRAYS = ("keys", "labels", "members", "offsets", "sizes", "image", "crcs")
 IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
-SHAPE = {"bytes": int, "sha256": str, "skipped": [{"image": str, "reason": str}]}
+SHAPE = {"bytes": int, "sha256": str, "skipped": [dict]}
 
 
 @dataclass(frozen=True)

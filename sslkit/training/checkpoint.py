@@ -114,7 +114,7 @@ def check_meter(path: Path, meter: Mapping[str, Any]) -> None:
         DamagedFile: there are such.
     """
     sums, counts = meter["sums"], meter["counts"]
-    numbers = all(isinstance(v, Tensor) and v.ndim == 0 and v.is_floating_point() for v in sums.values())
+    numbers = all(isinstance(v, Tensor) and _dense(v) and v.ndim == 0 and v.is_floating_point() for v in sums.values())
     if not numbers or sums.keys() != counts.keys() or any(count < 1 for count in counts.values()):
         raise DamagedFile(path, "its running means are not numbers with a count")
 
@@ -127,7 +127,9 @@ def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         ours, theirs = wanted[key], found[key]
         if isinstance(ours, Tensor) and not isinstance(theirs, Tensor):
             return f"{key} is not a tensor"
-        if isinstance(ours, Tensor) and (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+        if isinstance(ours, Tensor) and (
+            (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype) or not _dense(theirs)
+        ):
             return f"{key} is {_described(theirs)}, not {_described(ours)}"
     return ""
 
@@ -147,7 +149,7 @@ def _unlike_optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer
             return "its optimizer has states of no parameter"
         shape = parameters[number].shape
         for name, value in state.items():
-            fits = isinstance(value, Tensor) and value.is_floating_point()
+            fits = isinstance(value, Tensor) and _dense(value) and value.is_floating_point()
             fits = fits and value.shape == (() if name == "step" else shape)
             if not (fits or value is None or (name == "step" and _kind(value) == "number")):
                 what = _described(value) if isinstance(value, Tensor) else type(value).__name__
@@ -163,5 +165,9 @@ def _kind(value: Any) -> Any:
     return "number" if isinstance(value, int | float) and math.isfinite(value) else type(value).__name__
 
 
+def _dense(value: Tensor) -> bool:
+    return value.layout == torch.strided and not value.is_quantized and not value.is_meta
+
+
 def _described(value: Tensor) -> str:
-    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return f"{'' if _dense(value) else 'sparse or without content, '}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"

@@ -13,6 +13,7 @@ import torch
 import webdataset
 from PIL import Image
 
+from sslkit.artifacts import DamagedFile
 from sslkit.data import images, shards
 from sslkit.data.shard_index import index_path, is_complete, read_index
 from sslkit.data.shards import Record, open_split, write_shard
@@ -181,6 +182,52 @@ def test_damaged_and_missing_indexes(tmp_path):
     index.unlink()
     with pytest.raises(SslkitError, match=r"train-000000.idx.npz is missing"):
         open_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["png", "json", "mask.png"])
+def test_a_flipped_bit_of_a_member_is_found_when_it_is_read(tmp_path, name):
+    split = prepared(tmp_path)
+    tar = tmp_path / "train-000002.tar"
+    data = bytearray(tar.read_bytes())
+    data[data.index(record(5).members[name]) + len(record(5).members[name]) // 2] ^= 4
+    tar.write_bytes(data)
+    with pytest.raises(
+        DamagedFile, match=rf"train-000002.tar is damaged: the checksum of train-00000005.{name} is wrong"
+    ):
+        split.member(5, name)
+    assert split.member(4, name) == record(4).members.get(name)
+    assert not is_complete(tar)  # a resumed prepare writes it again
+
+
+def test_an_index_without_checksums_is_read(tmp_path):
+    """Those of earlier versions."""
+    prepared(tmp_path)
+    index = index_path(tmp_path / "train-000000.tar")
+    with np.load(index) as arrays:
+        older = {key: value for key, value in arrays.items() if key != "crcs"}
+    np.savez_compressed(index, **older)
+    assert open_split(tmp_path, "train").image_bytes(1) == record(1).members["png"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("labels", np.zeros(1, np.int64), "column labels is int64"),
+        ("offsets", np.zeros((3, 2)), "column offsets is float64"),
+        ("image", np.full(3, 99), "column image names no member"),
+        ("facts", np.frombuffer(b"[]", np.uint8), "it is a list where a mapping is expected"),
+        ("facts", np.frombuffer(b'{"bytes": 3}', np.uint8), "'sha256' is missing"),
+        ("facts", np.frombuffer(b"{", np.uint8), "Expecting property name"),
+    ],
+)
+def test_an_index_that_contradicts_itself_is_damaged(tmp_path, column, value, words):
+    prepared(tmp_path)
+    index = index_path(tmp_path / "train-000000.tar")
+    with np.load(index) as arrays:
+        np.savez_compressed(index, **{**dict(arrays), column: value})
+    with pytest.raises(DamagedFile) as caught:
+        open_split(tmp_path, "train")
+    assert words in caught.value.why
 
 
 def test_what_is_not_there_says_what_to_do(tmp_path):

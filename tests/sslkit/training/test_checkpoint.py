@@ -89,6 +89,8 @@ def changed(*keys: Any, to: Any = None) -> Callable[[dict], object]:
         (changed("method", "0.bias", to=torch.zeros(3, dtype=torch.int32)), "0.bias is (3,) int32"),
         (changed("method", "0.bias", to=3.0), "0.bias is not a tensor"),
         (changed("optimizer", "state", 0, "exp_avg", to=torch.zeros(1, 2)), "exp_avg of parameter 0 is (1, 2)"),
+        (changed("method", "0.bias", to=torch.zeros(3).to_sparse()), "0.bias is sparse"),
+        (changed("optimizer", "state", 1, "step", to=torch.zeros(()).to_sparse()), "step of parameter 1 is sparse"),
         (changed("optimizer", "state", 1, "exp_avg_sq", to="x"), "exp_avg_sq of parameter 1 is str"),
         (changed("optimizer", "state", 1, "step", to=torch.zeros(3)), "step of parameter 1 is (3,)"),
         (changed("optimizer", "state", 99, to={}), "states of no parameter"),
