@@ -101,7 +101,7 @@ def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
             vit=encoder.vit,
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
-            data=read_json(run.need(run.manifest)) if run.manifest.exists() else {},
+            data=run.prepared() if run.manifest.exists() else {},
             scores=_scores(run),
             command=training.get("command", ""),
             versions=training.get("versions", {}),

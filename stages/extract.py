@@ -16,8 +16,8 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
 from stages.contract.survey import stale_inputs
+from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
 from stages.inputs.features.splits import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
 from stages.options.encoder import EncoderOptions
@@ -120,11 +120,9 @@ class Extraction:
         Raises:
             SslkitError: the data is damaged, or the weights do not fill the encoder.
         """
-        from sslkit.artifacts import read_json
-        from sslkit.data.shards import MANIFEST
         from sslkit.probes.features.extraction import row_shapes
 
-        splits = {name: self._images(name) for name in read_json(self.run.manifest, MANIFEST)["splits"]}
+        splits = {name: self._images(name) for name in self.run.prepared()["splits"]}
         embedding, about = self._build()
         if self.source.kind == "run" and (stale := stale_inputs(self.run, "pretrain").get("stale")):
             say(f"the encoder is stale: {', '.join(stale)} changed since it was trained (see `sslkit status`)")

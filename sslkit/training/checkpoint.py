@@ -37,7 +37,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         SslkitError: the disk is full.
     """
-    size = sum(each.untyped_storage().nbytes() for each in _tensors(state)) + OVERHEAD
+    size = sum(each.numel() * each.element_size() for each in _tensors(state)) + OVERHEAD
     # Through a handle: given a path, torch.save writes the file's name into the file.
     with atomic(path, size=size) as handle:
         torch.save(_canonical(state), handle)
@@ -127,9 +127,8 @@ def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         ours, theirs = wanted[key], found[key]
         if isinstance(ours, Tensor) and not isinstance(theirs, Tensor):
             return f"{key} is not a tensor"
-        if isinstance(ours, Tensor) and (
-            (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype) or not _dense(theirs)
-        ):
+        alike = not isinstance(ours, Tensor) or (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        if not alike or (isinstance(ours, Tensor) and not _dense(theirs)):
             return f"{key} is {_described(theirs)}, not {_described(ours)}"
     return ""
 
@@ -170,4 +169,5 @@ def _dense(value: Tensor) -> bool:
 
 
 def _described(value: Tensor) -> str:
-    return f"{'' if _dense(value) else 'sparse or without content, '}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    odd = "" if _dense(value) else "sparse or without content, "
+    return f"{odd}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"

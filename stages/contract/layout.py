@@ -12,6 +12,12 @@ from stages.contract.stage import Stage, recorded, stage_of
 
 DATA, PRETRAIN, FEATURES = "data", "pretrain", "features"  # folders whose files other stages read by name
 TRANSFERS = "on"  # folder of the results that a run's encoder has on data other than its own
+MANIFEST = {
+    "classes": [str],
+    "splits": {str: {"samples": int, "shards": [{"file": str, "sha256": str}]}},
+    "channels?": int,
+    "range?": [float],
+}
 Result = dict[str, Any]
 
 
@@ -52,6 +58,14 @@ class Run:
     def manifest(self) -> Path:
         """``data/manifest.json``: what was prepared, with a fingerprint of every shard."""
         return self.data / "manifest.json"
+
+    def prepared(self) -> Result:
+        """The manifest of the data.
+
+        Raises:
+            SslkitError: it is missing or damaged.
+        """
+        return read_json(self.need(self.manifest), MANIFEST)
 
     def remember_data(self) -> None:
         """Record ``--data`` for later stages, unless this run has data of its own."""

@@ -107,7 +107,7 @@ def resolve(
 
 def data_channels(run: Run) -> int:
     """C of a run's images; 3 for a run without data."""
-    return read_json(run.manifest).get("channels", RGB) if run.manifest.is_file() else RGB
+    return run.prepared().get("channels", RGB) if run.manifest.exists() else RGB
 
 
 def _described(run: Run, options: EncoderOptions, image_size: int | None, channels: Mapping[str, int]) -> EncoderSource:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslkit.artifacts import read_json
 from sslkit.errors import InterruptedRun, SslkitError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
@@ -116,7 +115,7 @@ def photo_rules(run: Run, channels: int, max_pixels: int | None) -> "PixelRules"
     """
     from sslkit.data.pixels.rules import MAX_PIXELS, PixelRules
 
-    span = read_json(run.manifest).get("range") if run.manifest.is_file() else None
+    span = run.prepared().get("range") if run.manifest.exists() else None
     return PixelRules(channels, tuple(span) if span else None, max_pixels or MAX_PIXELS)
 
 
@@ -213,7 +212,7 @@ def split_to_draw(run: Run) -> "Split":
     """Val; or train, with a remark, where the data has no val."""
     from sslkit.data.shards import open_split
 
-    if "val" in read_json(run.need(run.manifest))["splits"]:
+    if "val" in run.prepared()["splits"]:
         return open_split(run.data, "val")
     say(f"{run.data} has no val: the images are of train")
     return open_split(run.data, "train")

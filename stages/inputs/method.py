@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sslkit.errors import UsageError
-from sslkit.files import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +109,7 @@ def suited(run: Run, recipe: Recipe) -> Recipe:
     from sslkit.data.shards import channels_in
     from sslkit.recipe.schema import RGB
 
-    manifest = read_json(run.need(run.manifest))
+    manifest = run.prepared()
     have, wanted = channels_in(manifest), recipe.encoder.channels or RGB
     if have != wanted:
         again = f", or prepare it again with --channels {wanted}" if {have, wanted} <= {1, 3, 4} else ""

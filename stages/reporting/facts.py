@@ -6,14 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sslkit.artifacts import read_json, read_rows, read_text
+from sslkit.artifacts import read_rows, read_text
 from sslkit.errors import SslkitError
 from stages.contract.layout import DATA, FEATURES, PRETRAIN, Result, Run
 from stages.evaluations.members import Member, read_member
 from stages.evaluations.results import StageResult
 from stages.evaluations.tables import collapse_words
 
-MANIFEST = {"splits": {str: {"samples": int}}, "classes": list}  # what is read of it
 LONGEST_WORD = 40  # letters of a value in a table of numbers
 BASELINES = {
     "random": "randomly initialised encoder",
@@ -75,7 +74,7 @@ class RunFacts(Member):
         """The name of its data, and the numbers of images and classes."""
         if not self.run.manifest.exists():
             return "-", ""
-        manifest, prepared = read_json(self.run.need(self.run.manifest), MANIFEST), self.stage_in(DATA)
+        manifest, prepared = self.run.prepared(), self.stage_in(DATA)
         source = prepared.config.get("source", "") if prepared else ""
         root = (prepared.record.get("how") or {}).get("root") if prepared else None
         name = Path(str(root)).name.partition(".")[0] if root and source == "folder" else source
