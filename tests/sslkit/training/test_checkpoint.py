@@ -73,6 +73,7 @@ def changed(*keys: Any, to: Any = None) -> Callable[[dict], object]:
     return change
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse:UserWarning")
 @pytest.mark.parametrize(
     ("change", "why"),
     [
