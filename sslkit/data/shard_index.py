@@ -19,6 +19,11 @@ BLOCK = 512  # a tar's unit: one block of header, then the content padded to who
 NAME_BYTES, LARGEST_OCTAL = 100, 8**11  # of a header's name, and what its size field cannot hold
 ARRAYS = ("keys", "labels", "members", "offsets", "sizes", "image", "crcs")
 IMAGE_EXTENSIONS = ("jpg", "png", "webp", "npy")
+MANIFEST = {
+    "classes": [str],
+    "splits": {str: {"samples?": int, "shards": [{"file": str, "bytes?": int, "sha256?": str}]}},
+    "channels?": int,
+}
 SHAPE = {"bytes": int, "sha256": str, "skipped": [dict]}
 
 

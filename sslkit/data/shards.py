@@ -24,6 +24,7 @@ from sslkit.data.pixels.rules import RGB, PixelRules
 from sslkit.data.shard_index import (
     BLOCK,
     IMAGE_EXTENSIONS,
+    MANIFEST,
     HashedFile,
     Index,
     header_bytes,
@@ -36,11 +37,6 @@ from sslkit.data.shard_index import (
 from sslkit.errors import SslkitError
 from sslkit.files import atomic, printable
 
-MANIFEST = {
-    "classes": [str],
-    "splits": {str: {"samples?": int, "shards": [{"file": str, "bytes?": int, "sha256?": str}]}},
-    "channels?": int,
-}
 OPEN_FILES = 128  # shards held open by a process at a time
 T = TypeVar("T")
 
@@ -220,12 +216,12 @@ class Split:
         expected = header_name(self._keys[i] + b"." + extension.encode("ascii", "replace"))
         if len(block) != BLOCK + size or not block.startswith(expected):
             raise SslkitError(
-                f"the index of {self._shards[shard]} is stale (no {expected.decode()} where it says): "
+                f"the index of {self._shards[shard]} is stale (no {expected.rstrip(bytes(1)).decode()} where it says): "
                 "redo it with `sslkit prepare --force`"
             )
         content = block[BLOCK:]
         if crc not in (-1, zlib.crc32(content)):  # some microseconds, where decoding takes hundreds
-            raise DamagedFile(self._shards[shard], f"the checksum of {expected.decode()} is wrong")
+            raise DamagedFile(self._shards[shard], f"the checksum of {expected.rstrip(bytes(1)).decode()} is wrong")
         return content
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sslkit.artifacts import read_json
+from sslkit.artifacts import DamagedFile, check_zip, read_json
 from sslkit.errors import SslkitError
 from sslkit.files import printable
 
@@ -72,7 +72,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         try:
             found = read_json(file)
             about |= found if isinstance(found, dict) else {}
-        except (OSError, ValueError, RecursionError):
+        except (DamagedFile, OSError):
             continue  # another program's file may have the same name
     if isinstance(tree, Mapping):
         about |= {k: v for k, v in tree.items() if isinstance(k, str) and not isinstance(v, Tensor | list)}
@@ -99,6 +99,7 @@ def read_checkpoint(path: Path) -> Any:
             # safetensors maps the file, but only opens paths in UTF-8.
             named = str(path) == printable(str(path))
             return safetensors.torch.load_file(path) if named else safetensors.torch.load(path.read_bytes())
+        check_zip(path)
         with torch.serialization.safe_globals(HARMLESS):
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -10,7 +10,7 @@ from stages.evaluations.members import Groups, Member
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.results import TOP1, Evaluation
 from stages.evaluations.seeds import seed_of
-from stages.inputs.features import read_predictions
+from stages.inputs.features.splits import read_predictions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from typing import Any
 from sslkit.statistics.intervals import wilson
 from stages.contract.layout import Result, Run
 from stages.contract.stage import Draws, Stage, stage_of, stages
-from stages.inputs.features import read_predictions
+from stages.inputs.features.splits import read_predictions
 
 TOP1 = "top1"
 

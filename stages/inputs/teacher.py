@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sslkit.artifacts import DamagedFile, read_json
 from sslkit.errors import SslkitError, UsageError
-from sslkit.files import read_json
 from stages.inputs.weights import NamedWeights, described, find_weights
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _normalisation(checkpoint: "Checkpoint", named: NamedWeights, channels: int)
         try:
             found = read_json(beside)
             about.append({"mean": found["image_mean"], "std": found["image_std"]})
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DamagedFile, OSError, KeyError, TypeError):
             pass  # none, or another program's
     for each in about:
         mean, std = each.get("mean"), each.get("std")

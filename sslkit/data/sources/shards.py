@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslkit.artifacts import read_json
+from sslkit.artifacts import DamagedFile, read_json
 from sslkit.data import images
 from sslkit.data.prepare import formats, samples
 from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
@@ -233,6 +233,6 @@ def _class_names(manifest: Path) -> list[str]:
     """The class names of a ``manifest.json``; none of one that another program has written."""
     try:
         names = read_json(manifest)["classes"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (DamagedFile, OSError, LookupError, TypeError):
         return []
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
