@@ -15,7 +15,7 @@ from sslkit.errors import UsageError
     accumulate=st.sampled_from([1, 2]),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_ranks_together_see_what_one_process_sees(samples, world, accumulate, seed):
     whole = [batch for _, batch in Order(samples, 16, seed=seed).micro_batches(0, 2 * (samples // 16))]
     parts = [

@@ -16,7 +16,7 @@ from sslkit.data.resized_crop import NUMBERS, boxes_from, cut
     low=st.floats(0.01, 1),
     high=st.floats(0.01, 1),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_boxes_lie_in_the_image(height, width, seed, low, high):
     u = np.random.default_rng(seed).random((4, NUMBERS))
     scale = np.tile(sorted((low, high)), (4, 1))

@@ -38,7 +38,7 @@ def draw(masking: Masking, grid=(8, 8), step=3, samples=range(6), views=2, seed=
 
 @pytest.mark.parametrize("name", NAMES)
 @given(grid=GRIDS, step=st.integers(0, 1000), probability=st.sampled_from([0.0, 0.5, 1.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_counts_tell_the_truth_on_any_grid(name, grid, step, probability):
     masks = draw(build(name, probability=probability), grid, step)
     assert masks.mask.shape == (12, grid[0] * grid[1])
@@ -125,7 +125,7 @@ def test_a_hint_of_nothing_on_a_small_grid_equals_high():
 
 
 @given(grid=st.tuples(st.integers(4, 16), st.integers(4, 16)), count=st.integers(1, 60), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_blocks_never_hide_more_than_asked(grid, count, seed):
     count = min(count, grid[0] * grid[1])
     masks = BlockMasking().choose(Crops(np.array([count]), grid, [rng.generator(seed, "b")], rng.generator(0, "")))

@@ -70,7 +70,7 @@ def test_blocks_have_the_papers_sizes_at_the_papers_grid():
 
 
 @given(rows=st.integers(2, 9), columns=st.integers(2, 9), step=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_crop_of_a_step_has_as_many_patches_on_any_grid(rows, columns, step):
     blocks = Blocks(CONFIG, (rows, columns), rng.generator(1, "step", step))
     drawn = [blocks.draw(rng.generator(1, "crop", step, i)) for i in range(8)]

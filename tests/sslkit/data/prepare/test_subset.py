@@ -23,7 +23,7 @@ def chosen(labels, names, subset, split="train"):
     return set(select({"train": labels}, names, subset).indices[split].tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SEEDS, FRACTIONS, FRACTIONS)
 def test_a_smaller_fraction_lies_inside_a_larger_one(sizes, seed, one, other):
     labels, small, large = labels_of(sizes), *sorted([one, other])
@@ -31,7 +31,7 @@ def test_a_smaller_fraction_lies_inside_a_larger_one(sizes, seed, one, other):
     assert inner <= chosen(labels, names_of(sizes), Subset(fraction=large, seed=seed))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SEEDS, FRACTIONS)
 def test_every_class_gives_its_share(sizes, seed, fraction):
     labels = labels_of(sizes)
@@ -39,7 +39,7 @@ def test_every_class_gives_its_share(sizes, seed, fraction):
     assert np.bincount(taken, minlength=len(sizes)).tolist() == [max(1, round(fraction * n)) for n in sizes]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SEEDS, st.integers(1, 50))
 def test_per_class_counts(sizes, seed, count):
     labels = labels_of(sizes)
@@ -47,7 +47,7 @@ def test_per_class_counts(sizes, seed, count):
     assert np.bincount(taken, minlength=len(sizes)).tolist() == [min(count, n) for n in sizes]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SEEDS, FRACTIONS, st.integers(0, 6))
 def test_a_further_class_changes_no_other_classes_choice(sizes, seed, fraction, place):
     subset = Subset(fraction=fraction, seed=seed)
@@ -69,7 +69,7 @@ def test_a_further_class_changes_no_other_classes_choice(sizes, seed, fraction, 
     assert {name: found[name] for name in expected} == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SEEDS, FRACTIONS, st.floats(0.01, 0.9))
 def test_held_out_val_never_meets_train_and_stays_the_same(sizes, seed, fraction, val_fraction):
     labels, names = labels_of(sizes), names_of(sizes)
@@ -110,7 +110,7 @@ def test_val_is_not_thinned_by_a_fraction():
     assert len(select(splits, ["a"], Subset(fraction=0.1)).indices["val"]) == 20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.integers(1, 20), st.integers(1, 20))
 def test_a_number_of_classes_is_nested(seed, one, other):
     names = [f"n{i:04d}" for i in range(20)]
