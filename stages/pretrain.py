@@ -89,7 +89,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         recipe = self.recipe()
         if self.weights is not None:
             recipe, beginning = begin_from(self.weights, recipe)
-        recipe = suited(run, recipe)
+        recipe = suited(run, recipe, self.weights)
 
         from sslkit.device import pick_device
         from sslkit.distributed.process_group import from_leader, process_group

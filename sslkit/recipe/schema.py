@@ -117,7 +117,7 @@ class Recipe(Strict):
         for name, values in (("mean", self.views.mean), ("std", self.views.std)):
             if values is not None and len(values) != channels:
                 raise UsageError(
-                    f"views.{name} has {len(values)} numbers for {channels} channels: give one for each, or set "
+                    f"views.{name} has {len(values)} numbers, but encoder.channels is {channels}: give as many, or set "
                     f"encoder.channels={len(values)}"
                 )
         if self.train.batch_size % self.train.accumulate:

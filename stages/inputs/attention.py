@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslkit.data.pixels.rules import counted
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.inputs.encoder import EncoderSource, resolve
@@ -134,5 +135,6 @@ def _other(path: Path, source: EncoderSource) -> EncoderSource:
         )
     found = resolve(other, EncoderOptions(run=path))
     if found.channels != source.channels:
-        raise UsageError(f"--against {path} takes images of {found.channels} channels, this encoder {source.channels}")
+        theirs = counted(found.channels)
+        raise UsageError(f"--against {path} takes images of {theirs}, this encoder of {source.channels}: name another")
     return found

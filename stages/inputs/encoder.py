@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslkit.artifacts import DamagedFile, read_json
+from sslkit.data.pixels.rules import RGB, STANDARD, counted
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from sslkit.encoder.spec import EncoderSpec
     from sslkit.weights.coverage import Coverage
 
-RGB = 3
 SPEC = {  # what an encoder.json says about the architecture; see ``EncoderSpec``
     "arch": str,
     "image_size": int,
@@ -97,10 +97,11 @@ def resolve(
         return EncoderSource(kind, spec, spec["image_size"], files, options.seed if baseline else None)
     source = _described(run, options, image_size, channels)
     if not own_photos and source.channels != of_data:
-        other = f", or prepare the data again with --channels {source.channels}" if {1, 3, 4} >= {of_data} else ""
+        both = {of_data, source.channels} <= set(STANDARD)
+        other = f", or prepare the data again with --channels {source.channels}" if both else ""
         raise SslkitError(
-            f"the encoder takes images of {source.channels} channel{'s' * (source.channels > 1)}, those of {run.data} "
-            f"have {of_data}: name another encoder{other}"
+            f"the encoder takes images of {counted(source.channels)}, those of {run.data} have {of_data}: "
+            f"name another encoder{other}"
         )
     return source
 

@@ -58,8 +58,10 @@ class OpenMethod:
     @property
     def remarks(self) -> list[str]:
         """What the user should know about the teacher, the method, and what the channels of the images change."""
+        from sslkit.data.pixels.rules import counted
+
         left, channels = self.views.left_out, self.images.channels
-        of = f"{channels} channel{'s' * (channels > 1)}"
+        of = counted(channels)
         remarks = [*([self.teacher.line()] if self.teacher else []), *self.method.remarks]
         if left:
             remarks.append(f"{', '.join(left)} left out: defined for RGB, not for {of}")
@@ -100,23 +102,29 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     return OpenMethod(method, views, images, device, teacher)
 
 
-def suited(run: Run, recipe: Recipe) -> Recipe:
+def suited(run: Run, recipe: Recipe, weights: str | None = None) -> Recipe:
     """The recipe for a run's data; of other channels than RGB, mean and std are those that ``prepare`` measured.
+
+    Args:
+        run: whose data it learns from.
+        recipe: resolved, and completed by the weights if there are any.
+        weights: that training starts from, as the command line names them.
 
     Raises:
         UsageError: the images have other channels than the recipe's encoder takes.
     """
+    from sslkit.data.pixels.rules import RGB, STANDARD, counted
     from sslkit.data.shards import channels_in
-    from sslkit.recipe.schema import RGB
 
     manifest = run.prepared()
     have, wanted = channels_in(manifest), recipe.encoder.channels or RGB
     if have != wanted:
-        again = f", or prepare it again with --channels {wanted}" if {have, wanted} <= {1, 3, 4} else ""
-        raise UsageError(
-            f"the images of {run.data} have {have} channel{'s' * (have > 1)}, the recipe's encoder takes {wanted}: "
-            f"--set encoder.channels={have}{again}"
-        )
+        again = f", or prepare them again with --channels {wanted}" if {have, wanted} <= set(STANDARD) else ""
+        advice = f"--set encoder.channels={have}"
+        if weights is not None and wanted != RGB:  # those of RGB are adapted
+            advice = f"name weights of {have} or {RGB} channels"
+        who = f"the encoder of --weights {weights}" if weights is not None else "the recipe's encoder"
+        raise UsageError(f"the images of {run.data} have {counted(have)}, {who} takes {wanted}: {advice}{again}")
     measured = {key: tuple(manifest[key]) for key in ("mean", "std") if key in manifest}
     missing = {key: value for key, value in measured.items() if getattr(recipe.views, key) is None}
     return recipe.model_copy(update={"views": recipe.views.model_copy(update=missing)}) if missing else recipe

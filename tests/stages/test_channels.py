@@ -80,7 +80,7 @@ def test_an_encoder_of_other_channels_is_refused_with_what_to_type(ok, sslkit, f
     assert "takes images of 5 channels, those of" in error
     code, _, error = sslkit("preview", grey, "--recipe", "dino", "--recipe", tiny_scale)
     assert "have 1 channel, the recipe's encoder takes 3" in error
-    assert "--set encoder.channels=1, or prepare it again with --channels 3" in error
+    assert "--set encoder.channels=1, or prepare them again with --channels 3" in error
 
 
 def test_published_rgb_weights_on_gray_images(ok, tmp_path, tiny_scale):
@@ -115,3 +115,15 @@ def test_own_photos_get_the_range_of_the_data(ok, tmp_path, monkeypatch):
     limited = images_to_draw(Run(run), ImageOptions(images=photos, max_pixels=399), 3)
     assert list(limited.read()) == []
     assert limited.config["max_pixels"] == 399
+
+
+def test_advice_on_weights_of_other_channels_does_not_go_in_circles(ok, sslkit, five, tmp_path, tiny_scale):
+    grey = tmp_path / "grey"
+    ok("prepare", grey, "--source", bands(tmp_path / "photos", 1, suffix="png"), "--channels", 1, *QUIET)
+    words = ("--recipe", "dino", "--recipe", tiny_scale, "--weights", five)
+    code, _, error = sslkit("pretrain", tmp_path / "new", "--data", grey, *words)
+    assert code == 2
+    assert f"the encoder of --weights {five} takes 5: name weights of 1 or 3 channels" in error
+    assert "--channels 5" not in error
+    code, _, error = sslkit("attn-viz", five, "--images", tmp_path / "photos", "--against", grey)
+    assert code == 1

@@ -43,4 +43,9 @@ def check_channels(have: int, channels: int) -> None:
         SslkitError: it is such an image.
     """
     if have != channels and not (have in (1, RGB) and channels in STANDARD):
-        raise SslkitError(f"has {have} channel{'s' * (have > 1)}, not {channels}")
+        raise SslkitError(f"has {counted(have)}, not {channels}")
+
+
+def counted(channels: int) -> str:
+    """``1 channel``, ``13 channels``."""
+    return f"{channels} channel{'s' * (channels > 1)}"

@@ -135,7 +135,7 @@ def test_equal_channels_stay_equal_and_get_what_rgb_gets():
 
 
 @pytest.mark.parametrize(("recipe", "words"), [
-    ({"views": {"mean": [0.5]}}, "views.mean has 1 numbers for 3 channels"),
+    ({"views": {"mean": [0.5]}}, "views.mean has 1 numbers, but encoder.channels is 3"),
     ({"encoder": {"channels": 2}, "views": {"std": [1.0, 1.0, 1.0]}}, "encoder.channels=3"),
     ({"encoder": {"channels": 0}}, "encoder.channels"), ({"views": {"mean": [1.0, 2.0, 0.0]}}, "views.mean"),
     ({"views": {"std": [1.0, 0.0, 1.0]}}, "views.std"),
