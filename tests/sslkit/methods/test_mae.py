@@ -370,3 +370,16 @@ def test_denormalised_inverts_normalised():
     patches = torch.rand(2, 5, 48, generator=torch.Generator().manual_seed(0)) * 9 - 3
     patches[0, 0] = 0.25  # of one colour: the deviation is 0
     torch.testing.assert_close(denormalised(normalised(patches), patches), patches)
+
+
+def test_five_channels_are_painted_and_measured(build):
+    method = build("mae", "encoder.channels=5")
+    pixels = torch.randint(0, 256, (4, 5, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    views = ViewMaker(method.recipe.views, 32, 8, 0, 5)
+    batch = ViewBatches(DecodedImages(pixels, np.zeros(4, dtype=np.int64)), views)[0, np.arange(4)]
+    crops, masks, painted = method.reconstruct(batch, Moment(0, 1, 1.0))
+    assert crops.shape == painted.shape == (4, 5, 32, 32)
+    assert method.decoder.predict.out_features == 8 * 8 * 5
+    kept = patchify(crops, 8)[~masks]
+    assert torch.equal(patchify(painted, 8)[~masks], kept)
+    assert bool(method(batch, Moment(0, 1, 1.0)).loss.isfinite())
