@@ -27,6 +27,7 @@ SPEC = {  # what an encoder.json says about the architecture; see ``EncoderSpec`
     "arch": str,
     "image_size": int,
     **dict.fromkeys(("patch_size?", "width?", "depth?", "heads?", "channels?"), (int, None)),
+    **dict.fromkeys(("mean?", "std?"), ([float], None)),
     "norm_eps?": (float, None),
     "drop_path?": float,
 }
