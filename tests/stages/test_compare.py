@@ -203,7 +203,8 @@ def test_predictions_for_other_images_or_labels_are_not_compared(sslkit, tmp_pat
     runs["labels"] = evaluated(tmp_path / "labels", right, labels=[1, 1, 1, 2])
     runs["none"] = finished(tmp_path / "none", 50.0)
     runs["old"] = evaluated(tmp_path / "old", right)
-    np.savez(Run(runs["old"]).predictions("knn"), rows=np.arange(4), labels=np.ones(4), predicted=np.ones(4))
+    ones = np.ones(4, np.int64)
+    np.savez(Run(runs["old"]).predictions("knn"), rows=np.arange(4), labels=ones, predicted=ones)
     found = {row["run"]: row for row in compared(sslkit, *runs.values(), "--baseline", runs["base"])["differences"]}
     assert found["rows"]["not_comparable"] == "predictions for different test images (4 and 4)"
     assert found["labels"]["not_comparable"] == "predictions for different labels"
