@@ -105,7 +105,8 @@ def _photos(path: Path, draw: Random) -> str:
     elif way == "cell":
         rows[draw.randrange(COUNT)]["image"] = cell
     elif way == "all":
-        rows = [{**row, "label": draw.choice(VALUES)} for row in rows[:1]] * COUNT
+        value = draw.choice(VALUES) or None  # parquet holds no empty struct
+        rows = [{**row, "label": value} for row in rows[:1]] * COUNT
     try:
         table = pa.Table.from_pylist(rows, schema)
     except Exception:  # mixed types
