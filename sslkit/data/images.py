@@ -21,12 +21,13 @@ JPEG_QUALITY = 95
 PILLOW_MODES = {3: "RGB", 4: "RGBA"}
 
 
-def decode(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
+def decode(data: bytes, rules: PixelRules = DEFAULT, verified: bool = False) -> torch.Tensor:
     """Decode an image of any common format.
 
     Args:
         data: the encoded file.
         rules: how many channels, which range of values, and how large an image may be.
+        verified: the same bytes have been decoded before, as a checksum of them says.
 
     Returns:
         uint8 (C, H, W), in the memory order the decoder left (mostly channels last).
@@ -35,7 +36,7 @@ def decode(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
         SslkitError: the bytes are not an image, it is damaged or truncated, too large, has other channels, or values
             whose range is unknown.
     """
-    return finish(read(data, rules), rules)
+    return finish(read(data, rules, verified), rules)
 
 
 def finish(values: torch.Tensor, rules: PixelRules) -> torch.Tensor:
@@ -44,7 +45,7 @@ def finish(values: torch.Tensor, rules: PixelRules) -> torch.Tensor:
     return to_channels(to_8_bits(values, rules.span), rules.channels)
 
 
-def read(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
+def read(data: bytes, rules: PixelRules = DEFAULT, verified: bool = False) -> torch.Tensor:
     """The values of an image: (c, H, W) of its own type.
 
     JPEG, PNG and WebP go through torchvision's decoder, everything else (and what it refuses) through Pillow; NumPy
@@ -62,7 +63,8 @@ def read(data: bytes, rules: PixelRules = DEFAULT) -> torch.Tensor:
     if _for_torchvision(data) and _size_known(data, rules):
         try:
             # The operator itself: torchvision.io's function around it warns of its move to torchcodec at every call.
-            encoded = png.checked(data) if data.startswith(png.SIGNATURE) else bytearray(data)
+            risky = data.startswith(png.SIGNATURE) and not verified
+            encoded = png.checked(data) if risky else bytearray(data)
             return torch.ops.image.decode_image(torch.frombuffer(encoded, dtype=torch.uint8), wanted, True)
         except (RuntimeError, AttributeError):
             pass  # Pillow decodes it, or gives a shorter reason why not.

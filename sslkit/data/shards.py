@@ -166,7 +166,8 @@ class Split:
 
     def image(self, i: int) -> torch.Tensor:
         """The image of sample ``i``: uint8 (C, H, W)."""
-        return self._decoded(i, "image", self.image_bytes(i), self._rules)
+        data = self.image_bytes(i)
+        return self._decoded(i, "image", data, self._rules, verified=int(self._images[i, -1]) != -1)
 
     def object_mask(self, i: int) -> torch.Tensor | None:
         """Where the object of sample ``i`` is: uint8 (H, W), 255 on it and 0 elsewhere; None without ``mask.png``.
@@ -193,9 +194,9 @@ class Split:
         indexes = [read_index(shard) for shard in self._shards]
         return np.flatnonzero(np.concatenate([(i.offsets[:, i.members == name] >= 0).any(1) for i in indexes]))
 
-    def _decoded(self, i: int, what: str, data: bytes, rules: PixelRules) -> torch.Tensor:
+    def _decoded(self, i: int, what: str, data: bytes, rules: PixelRules, verified: bool = False) -> torch.Tensor:
         try:
-            return images.decode(data, rules)
+            return images.decode(data, rules, verified)
         except SslkitError as error:
             shard, advice = self._shards[self._shard(i)], "redo it with `sslkit prepare --force`"
             raise SslkitError(f"the {what} of {self.keys[i]} in {shard} cannot be read ({error}): {advice}") from error

@@ -209,6 +209,21 @@ def test_an_index_without_checksums_is_read(tmp_path):
     assert open_split(tmp_path, "train").image_bytes(1) == record(1).members["png"]
 
 
+def test_png_is_checked_for_damage_once_where_its_checksum_is_known(tmp_path, monkeypatch):
+    """Decoding would end the process at a damaged PNG; a checksum tells that it was good when it was packed."""
+    split, looked_at = prepared(tmp_path), []
+    whole = images.png.checked
+    monkeypatch.setattr(images.png, "checked", lambda data: looked_at.append(len(data)) or whole(data))
+    assert torch.equal(split.image(0), PICTURES[0])
+    assert looked_at == []
+    for shard in shards.shard_paths(tmp_path, "train", 3):
+        with np.load(index_path(shard)) as arrays:
+            older = {key: value for key, value in arrays.items() if key != "crcs"}
+        np.savez(index_path(shard), **older)
+    assert torch.equal(open_split(tmp_path, "train").image(0), PICTURES[0])
+    assert looked_at == [len(record(0).members["png"])]
+
+
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
@@ -302,7 +317,7 @@ def test_an_image_or_a_mask_that_cannot_be_decoded_is_named(tmp_path):
     write_json(tmp_path / "manifest.json", facts)
     split = open_split(tmp_path, "train")
     for what, read in (("image", split.image), ("mask.png", split.object_mask)):
-        words = rf"the {what} of train-00000007 in .*train-000000.tar cannot be read \(damaged PNG.*prepare --force"
+        words = rf"the {what} of train-00000007 in .*train-000000.tar cannot be read \(damaged .*prepare --force"
         with pytest.raises(SslkitError, match=words):
             read(0)
 
