@@ -21,6 +21,8 @@ COMPRESSED_TARS: dict[str, Callable[..., Any]] = {
     ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open,
 }  # fmt: skip
 ARCHIVES = (*TARS, *COMPRESSED_TARS, ".zip")
+# Even tiny files, whose tar headers compress well, stay below: what unpacks to more was made to fill the disk.
+MOST_UNPACKED, UNPACKED_AT_LEAST = 300, 1 << 30
 UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)  # what the decompressors raise
 
 
@@ -60,7 +62,12 @@ def _uncompressed(path: Path, opener: Callable[..., Any], scratch: Path) -> Path
 
 
 def _unpack(path: Path, source: Any, target: IO[bytes]) -> None:
-    """Copy to the end; what a damaged stream raises is told from what a full disk does."""
+    """Copy to the end; what a damaged stream raises is told from what a full disk does.
+
+    Raises:
+        SslkitError: the stream is damaged, or unpacks to more than any images do.
+    """
+    left = UNPACKED_AT_LEAST + MOST_UNPACKED * path.stat().st_size
     while True:
         try:
             block = source.read(COPY_BLOCK)
@@ -68,4 +75,7 @@ def _unpack(path: Path, source: Any, target: IO[bytes]) -> None:
             raise SslkitError(f"{path} is truncated or damaged ({error}); download it again") from error
         if not block:
             return
+        left -= len(block)
+        if left < 0:
+            raise SslkitError(f"{path} unpacks to over {MOST_UNPACKED} times its size: no archive of images does")
         target.write(block)

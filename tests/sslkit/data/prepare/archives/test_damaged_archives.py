@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sslkit.data.images import encode_png
+from sslkit.data.prepare.archives import opening
 from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.prepare.archives.tar import Tar
 from sslkit.data.prepare.archives.zip import Zip
@@ -118,6 +119,15 @@ def test_members_behind_a_zeroed_header_are_not_lost_in_silence(form: int, tmp_p
     path.write_bytes(data)
     with pytest.raises(SslkitError, match=r"a\.tar .*no end-of-archive mark"):
         Tar(path)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(opening, "UNPACKED_AT_LEAST", 1 << 20)
+    (tmp_path / "bomb.tar.bz2").write_bytes(bz2.compress(bytes(8 << 20)))
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(SslkitError, match=r"bomb.tar.bz2 unpacks to over 300 times its size"):
+        open_files(tmp_path / "bomb.tar.bz2", tmp_path / "scratch")
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_two_tars_in_one_file_are_refused(tmp_path: Path) -> None:
