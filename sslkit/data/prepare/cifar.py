@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sslkit.data import images
+from sslkit.data.prepare.split_names import VAL_IS_TEST
 from sslkit.data.sources.base import Sample, Source, cache_folder
 from sslkit.errors import SslkitError, UsageError
 
@@ -46,6 +47,7 @@ class CifarSource(Source):
     def open(self, scratch: Path) -> None:
         """Read the batches, and download them first if they are missing."""
         self.classes = self._data["train"][2]
+        self.remarks.append(VAL_IS_TEST)
 
     def splits(self) -> dict[str, np.ndarray]:
         """50,000 labels for train, 10,000 for val (the official test set)."""

@@ -7,6 +7,7 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
+VAL_IS_TEST = "val is the source's test"  # what is said where there is no val, and test takes its place
 _NAMES = {name: split for split, names in SPLITS.items() for name in names}
 _ANY = "|".join(sorted(_NAMES, key=len, reverse=True))
 _NAME = re.compile(rf"({_ANY})([-_ ]?(set|split|images?|imgs|data|\d+))*", re.I)

@@ -17,9 +17,10 @@ from sslkit.data.prepare import formats
 from sslkit.data.prepare.archives.files import Files
 from sslkit.data.prepare.archives.fingerprints import files_fingerprint
 from sslkit.data.prepare.archives.opening import open_files
+from sslkit.data.prepare.folder_remarks import repeated_subfolders
 from sslkit.data.prepare.label_tables.search import find_labels
 from sslkit.data.prepare.label_tables.table import class_order
-from sslkit.data.prepare.split_names import split_named
+from sslkit.data.prepare.split_names import VAL_IS_TEST, split_named
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 
@@ -72,6 +73,9 @@ class FolderSource(Source):
         self.classes = class_order(name for names, _ in self._splits.values() for name in names if name)
         if self._tables:
             return
+        if self.classes:
+            paths = [(self._files.names[i], parts) for i, parts in self._splits["train"][1]]
+            self.remarks += repeated_subfolders(paths, self._root, PLAIN)
         self.took = f"{'class folders' if self.classes else 'images without class folders'}{self.took}"
 
     @cached_property
@@ -121,6 +125,7 @@ class FolderSource(Source):
         held_out = named.get("val") or named.get("test")
         if held_out:
             chosen["val"] = held_out[0]
+            self.remarks += [] if "val" in named else [VAL_IS_TEST]
         self.took = f" in {' and '.join(f'{top}/' for top in chosen.values())}"
         unused = [f"{top or 'top folder'} ({tops[top]})" for top in sorted(tops) if top not in chosen.values()]
         if unused:
@@ -159,6 +164,9 @@ class FolderSource(Source):
                 self.left_out -= Counter({formats.kind(table): 1})
         by_table = {positions[k]: "train" if split == "train" else "val" for k, split in found.splits.items()}
         if set(splits) == {"train"} and set(by_table.values()) == {"train", "val"}:
+            others = set(found.splits.values()) - {"train"}
+            if "test" in others:
+                self.remarks.append(VAL_IS_TEST if len(others) == 1 else "val is val and test of the tables")
             splits = {
                 split: [entry for entry in splits["train"] if by_table.get(entry[0]) == split]
                 for split in ("train", "val")

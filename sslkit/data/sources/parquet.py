@@ -20,7 +20,7 @@ from sslkit.data.prepare.archives.files import Files, Window, check_readable
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint, files_fingerprint
 from sslkit.data.prepare.archives.nested import read_window
 from sslkit.data.prepare.samples import LABEL_KEYS, numbered
-from sslkit.data.prepare.split_names import split_named, split_within
+from sslkit.data.prepare.split_names import VAL_IS_TEST, split_named, split_within
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
@@ -104,7 +104,7 @@ class Parquet(Source):
                 self.left_out[".parquet"] += len(test)
                 self.remarks.append(f"test ({len(test)} files) is not used, as there is a val")
             else:
-                self.remarks.append("val is the source's test")
+                self.remarks.append(VAL_IS_TEST)
                 named["val"] = test
         return {split: named[split] for split in ("train", "val") if split in named}
 

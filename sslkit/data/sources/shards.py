@@ -24,7 +24,7 @@ from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint
 from sslkit.data.prepare.archives.tar import HEADER_ERRORS, Tar
 from sslkit.data.prepare.samples import Member
-from sslkit.data.prepare.split_names import split_within
+from sslkit.data.prepare.split_names import VAL_IS_TEST, split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
@@ -75,7 +75,7 @@ class Shards(Source):
         if "test" in named.values():
             used = "val" not in named.values()
             count = sum(split == "test" for split in named.values())
-            self.remarks.append(f"test ({count} shards) is {'used as val' if used else 'not used, as there is a val'}")
+            self.remarks.append(VAL_IS_TEST if used else f"test ({count} shards) is not used, as there is a val")
             if not used:
                 self.left_out[".tar"] += count
             named = {u: "val" if s == "test" else s for u, s in named.items() if used or s != "test"}

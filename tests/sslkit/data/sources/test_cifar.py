@@ -42,6 +42,7 @@ def test_cifar10_from_a_folder(inside, tmp_path, monkeypatch):
     source = opened("cifar10", root, tmp_path)
     assert source.classes[3] == "kind 3"
     assert source.splits()["train"].tolist() == [3, 1, 0, 9] * 2 and source.splits()["val"].tolist() == [5] * 4
+    assert source.remarks == ["val is the source's test"]
     sample = pickle.loads(pickle.dumps(source)).read("val", 1)
     np.testing.assert_array_equal(images.decode(sample.image).numpy(), pixels[9].reshape(3, 32, 32))
 

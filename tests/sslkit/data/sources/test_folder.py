@@ -205,6 +205,41 @@ def test_what_is_in_no_split_is_said(tmp_path):
     assert any("top folder (1), extra (2), test (2)" in remark for remark in source.remarks)
 
 
+@pytest.mark.parametrize(("names", "remarked"), [
+    ([f"fold{i}/{c}" for i in range(2) for c in ("ant", "bee", "cat")], "fold0"),
+    ([f"fold{i}/{c}" for i in range(5) for c in ("ant", "bee", "cat") if (i, c) != (3, "cat")], "fold0"),
+    ([f"train/{s}/{c}" for s in ("one", "two") for c in ("ant", "bee")], "train/one"),
+    ([f"{s}/train/{c}" for s in ("one", "two") for c in ("ant", "bee")], "one"),
+    (["ant/images", "ant/young", "bee/images", "bee/old"], ""),
+    (["ant/one", "ant/two", "bee"], ""),
+    (["fold0/ant", "fold0/bee"], ""),
+])  # fmt: skip
+def test_subfolders_that_repeat_below_the_classes_may_be_the_classes(names, remarked, tmp_path):
+    root = write(tmp_path / "root", {f"{name}/0.png": png() for name in names})
+    remarks = [r for r in opened("folder", root, tmp_path).remarks if "hold the same subfolders" in r]
+    assert len(remarks) == bool(remarked)
+    if remarked:
+        assert f"--source folder --root {root / remarked} for" in remarks[0]
+        assert set(opened("folder", root / remarked, tmp_path).classes) >= {"ant", "bee"}
+
+
+def test_a_test_that_takes_the_place_of_val_is_said(tmp_path):
+    files = under("train", class_folders(["a"])) | under("test", class_folders(["a"]))
+    root = write(tmp_path / "root", files)
+    assert "val is the source's test" in taken(root, tmp_path, "folder").remarks
+    write(root, under("val", class_folders(["a"])))
+    assert "val is the source's test" not in taken(root, tmp_path, "folder").remarks
+
+
+@pytest.mark.parametrize(("second", "words"), [("test", "val is the source's test"), ("val", "val is val and test")])
+def test_a_test_of_a_table_that_takes_the_place_of_val_is_said(second, words, tmp_path):
+    table = f"file,label,split\n0.png,a,train\n1.png,a,test\n2.png,a,{second}\n"
+    root = write(tmp_path / "root", {f"{i}.png": png() for i in range(3)} | {"labels.csv": table})
+    source = opened("folder", root, tmp_path)
+    assert counts(source) == {"train": (1, 1), "val": (2, 2)}
+    assert any(remark.startswith(words) for remark in source.remarks)
+
+
 def linked_folder(root):
     (root / "val").symlink_to("train")
 
