@@ -8,6 +8,7 @@ from sslkit.data.prepare.label_tables.table import ImageLabels, ImageNames, is_t
 from sslkit.errors import SslkitError, UsageError
 
 MOST_BYTES, MOST_TABLES = 1 << 28, 50  # larger tables, and folders of more, are no lists of classes
+MOST_NOTES = 6  # lines about tables that contradict each other
 
 
 def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) -> tuple[ImageLabels, list[str]]:
@@ -59,4 +60,6 @@ def _remarks(labels: ImageLabels, images: ImageNames) -> list[str]:
     if not labels.classes:
         return [f"{tables}: not used; name a column by --labels {next(iter(labels.tables))}:COLUMN"]
     remarks += [f"{bare} of {len(images.names)} images are in no table and have no label"] if bare else []
+    remarks += labels.notes[:MOST_NOTES]
+    remarks += [f"{len(labels.notes) - MOST_NOTES} more such remarks"] if len(labels.notes) > MOST_NOTES else []
     return remarks + ([f"{labels.missing} rows name files that are not there"] if labels.missing else [])

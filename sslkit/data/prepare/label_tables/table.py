@@ -4,15 +4,12 @@ The file column is the one whose cells match most images: by path, by the end of
 class column is found by its name, or it is the only other one; columns of zeros with a single 1 are classes as well.
 """
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 
+from sslkit.data.prepare.label_tables.rows import table_rows
 from sslkit.data.prepare.split_names import split_named, split_within
 from sslkit.errors import SslkitError, UsageError
 
@@ -64,15 +61,25 @@ class ImageLabels:
         splits: ``train``, ``val`` or ``test``, where a table has such a column or its own name says so.
         tables: how each table was read, by its name.
         missing: rows that name no image.
+        notes: sentences about rows and tables that contradict each other.
     """
 
     classes: dict[int, str] = field(default_factory=dict)
     splits: dict[int, str] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     missing: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def add(self, other: "ImageLabels") -> None:
-        """Take over what another table says."""
+        """Take over what another table says; where both name a class, the other's counts."""
+        before, table = list(self.tables)[-1:], next(iter(other.tables), "")
+        for what, mine, others in (("class", self.classes, other.classes), ("split", self.splits, other.splits)):
+            if differing := sum(mine.get(i, value) != value for i, value in others.items()):
+                self.notes.append(
+                    f"{_files_have(differing)} another {what} in {table} than in {before[0]} or a table before it; "
+                    f"{table} counts, --labels FILE reads one table only"
+                )
+        self.notes += other.notes
         self.classes.update(other.classes)
         self.splits.update(other.splits)
         self.tables.update(other.tables)
@@ -99,7 +106,7 @@ def read_labels(name: str, data: bytes, images: ImageNames, column: str = "") ->
     Raises:
         SslkitError: the table cannot be read, or has no such column.
     """
-    rows = _rows(name, data)
+    rows = table_rows(name, data)
     width = max(map(len, rows), default=0)
     if width > MOST_COLUMNS:
         raise SslkitError(f"{name} cannot be read (it has {width} columns; tables have at most {MOST_COLUMNS})")
@@ -116,56 +123,39 @@ def read_labels(name: str, data: bytes, images: ImageNames, column: str = "") ->
     body = [[*row, *[""] * (width - len(row))][:width] for row in body]
     labels = ImageLabels(missing=which.count(None))
     names, took = _class_names(name, header, body, where, column)
-    labels.classes = {i: one for i, one in zip(which, names, strict=True) if i is not None and one}
-    labels.splits = _splits(name, header, body, which)
+    labels.classes, several = _settle(which, names)
+    if 2 * len(several) > len(labels.classes):
+        raise SslkitError(
+            f"{name} is not used: {_contradictions(several, 'class', images, name)}; a file has one class, keep one "
+            f"row of each file ({took})"
+        )
+    labels.notes += [f"{_contradictions(several, 'class', images, name)}; the last row counts"] if several else []
+    labels.splits, several = _settle(which, _splits(name, header, body))
+    labels.notes += [f"{_contradictions(several, 'split', images, name)}; the last row counts"] if several else []
     labels.tables[name] = took
     return labels
 
 
-def _rows(name: str, data: bytes) -> list[list[str]]:
-    suffix = PurePosixPath(name).suffix.lower()
-    try:
-        if suffix == ".parquet":
-            import pyarrow.parquet
-
-            return _from_objects(pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist())
-        text = data.decode("utf-8-sig", errors="surrogateescape")
-        if suffix in (".jsonl", ".ndjson"):
-            return _from_objects([json.loads(line) for line in text.splitlines() if line.strip()])
-        if suffix == ".json":
-            value = json.loads(text)
-            pairs = isinstance(value, dict) and not any(isinstance(v, dict | list) for v in value.values())
-            return [[k, _text(v)] for k, v in value.items()] if pairs else _from_objects(value)
-        return _lines(suffix, text)
-    except ImportError:
-        raise SslkitError(f"{name} requires pyarrow: pip install 'sslkit[parquet]'") from None
-    except Exception as error:  # Damaged tables raise anything from csv.Error to RecursionError.
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise SslkitError(f"{name} cannot be read ({reason})") from error
+def _settle(which: Sequence[int | None], values: Sequence[str | None]) -> tuple[dict[int, str], dict[int, list[str]]]:
+    """(the last value of each image, all values of the images that have several)."""
+    last: dict[int, str] = {}
+    every: dict[int, list[str]] = {}
+    for i, value in zip(which, values, strict=True):
+        if i is not None and value:
+            last[i] = value
+            if value not in every.setdefault(i, []):
+                every[i].append(value)
+    return last, {i: given for i, given in every.items() if len(given) > 1}
 
 
-def _lines(suffix: str, text: str) -> list[list[str]]:
-    """Rows of a table that is no JSON."""
-    first = text.partition("\n")[0]
-    if suffix == ".csv" or any(mark in first for mark in "\t,;"):
-        mark = "\t" if suffix == ".tsv" else max(",;\t|", key=first.count)
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark))
-    else:
-        rows = [line.split(maxsplit=1) for line in text.splitlines() if not line.startswith("#")]
-    return [[cell.strip() for cell in row] for row in rows if any(row)]
+def _files_have(count: int) -> str:
+    return "1 file has" if count == 1 else f"{count} files have"
 
 
-def _from_objects(value: Any) -> list[list[str]]:
-    """Rows of JSON objects, behind a header of all their keys."""
-    objects = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-    keys = list(dict.fromkeys(key for one in objects for key in one))
-    return [keys, *([_text(one.get(key)) for key in keys] for one in objects)] if keys else []
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return "" if value is None else str(value)
+def _contradictions(several: dict[int, list[str]], what: str, images: ImageNames, name: str) -> str:
+    first, given = next(iter(several.items()))
+    such = f"such as {images.names[first]}: {', '.join(given[:4])}"
+    return f"{_files_have(len(several))} more than one {what} in {name} ({such})"
 
 
 def _class_names(
@@ -209,13 +199,12 @@ def _class_column(
     return others[0] if len(others) == 1 and repeated else None
 
 
-def _splits(name: str, header: list[str] | None, body: list[list[str]], which: Sequence[int | None]) -> dict[int, str]:
-    own = split_within(PurePosixPath(name).stem)
-    named = [own] * len(body)
-    for c, title in enumerate(header or []):
+def _splits(name: str, header: list[str] | None, body: list[list[str]]) -> list[str | None]:
+    """The split of every row: by a column, or by the table's own name."""
+    for c, title in reversed([*enumerate(header or [])]):
         if _normalised(title) in SPLIT_COLUMNS and any(split_named(row[c]) == "train" for row in body):
-            named = [split_named(row[c]) for row in body]
-    return {i: split for i, split in zip(which, named, strict=True) if i is not None and split}
+            return [split_named(row[c]) for row in body]
+    return [split_within(PurePosixPath(name).stem)] * len(body)
 
 
 def _normalised(title: str) -> str:

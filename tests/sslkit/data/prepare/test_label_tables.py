@@ -164,3 +164,34 @@ def test_a_table_without_a_class_column_is_mentioned(tmp_path):
 def test_a_table_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"--labels nowhere.csv: no such file"):
         source_with(tmp_path, IMAGES, {}, "nowhere.csv")
+
+
+def test_a_file_with_two_classes_is_said_with_the_row_that_counts(tmp_path):
+    rows = [*ROWS, (FILES[0], "bee"), (FILES[0], "cat"), (FILES[1], "bee")]
+    source = source_with(tmp_path, IMAGES, {"labels.csv": table(",", ["file", "label"], rows)})
+    assert named(source) == {"train": ["cat", *CLASSES[1:]]}
+    assert (
+        "1 file has more than one class in labels.csv (such as img/000.png: ant, bee, cat); the last row counts"
+        in source.remarks
+    )
+
+
+def test_a_table_that_gives_most_files_several_classes_is_refused(tmp_path):
+    rows = [*ROWS, *((file, "dog") for file in FILES[:4])]
+    text = table(",", ["file", "label"], rows)
+    words = r"labels.csv is not used: 4 files have more than one class .*img/000.png: ant, dog\); a file has one class"
+    with pytest.raises(SslkitError, match=words):
+        source_with(tmp_path, IMAGES, {"labels.csv": text}, "labels.csv")
+    source = source_with(tmp_path, IMAGES, {"labels.csv": text})
+    assert any("labels.csv is not used: 4 files" in remark for remark in source.remarks)
+
+
+def test_tables_and_lists_that_contradict_each_other_are_said(tmp_path):
+    lists = {
+        "a_train.txt": table(" ", None, ROWS[:4]),
+        "b_val.txt": table(" ", None, [(FILES[3], "bee"), *ROWS[4:]]),
+    }
+    source = source_with(tmp_path, IMAGES, lists)
+    assert named(source) == {"train": CLASSES[:3], "val": ["bee", *CLASSES[4:]]}
+    for what in ("class", "split"):
+        assert any(f"1 file has another {what} in b_val.txt than in a_train.txt" in r for r in source.remarks)
