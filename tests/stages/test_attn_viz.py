@@ -37,10 +37,10 @@ def run(tmp_path: Path) -> Run:
     torch.manual_seed(0)
     save_encoder(Encoder(SPEC), run.encoder, run.encoder_info, "teacher")
     pixels = png(tmp_path / "pixels.png", 32, 32).read_bytes()
-    write_shard(
-        run.own_data / "val-000000.tar", [Record(f"k{i}", i // 3, {"png": pixels, "json": b"{}"}) for i in range(6)], []
-    )
-    splits = {"val": {"shards": [{"file": "val-000000.tar"}]}}
+    records = [Record(f"k{i}", i // 3, {"png": pixels, "json": b"{}"}) for i in range(6)]
+    index = write_shard(run.own_data / "val-000000.tar", records, [])
+    shards = [{"file": "val-000000.tar", "sha256": index.facts["sha256"]}]
+    splits = {"val": {"samples": len(records), "shards": shards}}
     write_json(run.manifest, {"classes": ["cat", "dog"], "splits": splits})
     return run
 

@@ -100,6 +100,9 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
     assert "sslkit extract" in fails(tmp_path / "empty")
     cls = np.load(run.feature("val", "cls"))
     np.save(run.feature("val", "cls"), np.full_like(cls, np.nan))
+    assert "cls.npy is damaged" in fails(*data, "--method", "pca")
+    for record in ("features.json", "stage.json"):  # without them, the features are those of another program
+        (run.folder("extract") / record).unlink()
     assert "holds NaN or infinity" in fails(*data, "--method", "pca")
     np.save(run.feature("val", "cls"), np.zeros((9, 4), np.float32))
     np.save(run.feature("val", "labels"), np.zeros(9, np.int64))

@@ -270,9 +270,10 @@ def prepared(folder: Path, masks: list[bytes | None]) -> Path:
     grey = encode_png(np.full((64, 64, 3), 90, np.uint8))
     members = [{"png": grey} | ({} if mask is None else {"mask.png": mask}) for mask in masks]
     records = [Record(f"val-{i}", 0, one) for i, one in enumerate(members)]
-    write_shard(folder / "data" / "val-000000.tar", records, [])
-    shards = {"val": {"shards": [{"file": "val-000000.tar"}]}}
-    write_json(folder / "data" / "manifest.json", {"classes": ["a"], "splits": shards})
+    index = write_shard(folder / "data" / "val-000000.tar", records, [])
+    shards = [{"file": "val-000000.tar", "sha256": index.facts["sha256"]}]
+    splits = {"val": {"samples": len(records), "shards": shards}}
+    write_json(folder / "data" / "manifest.json", {"classes": ["a"], "splits": splits})
     return folder
 
 

@@ -49,7 +49,8 @@ def test_the_interval_is_over_the_val_images_where_their_number_is_known(tmp_pat
     write(tmp_path, "linear", {"top1": 40.0})
     write(tmp_path, "finetune", {"top1": 40.0})
     write(tmp_path, "segment", {"headline": {"miou": 40.0}})
-    np.savez(Run(tmp_path).predictions("linear"), rows=np.arange(50))
+    fifty = np.arange(50)
+    np.savez(Run(tmp_path).predictions("linear"), rows=fifty, labels=fifty, predicted=fifty)
     spreads = {key: evaluation.spread for key, evaluation in evaluations(tmp_path).items()}
     assert spreads == {"knn": wilson(40, 200), "linear": wilson(40, 50), "finetune": None, "segment miou": None}
 
