@@ -5,8 +5,10 @@ split is in the file's name, or in its folder's.
 """
 
 import json
+import re
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +33,33 @@ if TYPE_CHECKING:
 
 IMAGE_KEYS = ("image", "img", "images", "picture", "photo", "pixel_values", "jpg", "png", "bytes")
 HUB_KEYS = ("fine_label", "labels")  # CIFAR-100's, and others'
+LIKE_A_LABEL = re.compile("label|class|categor|genus|species|breed", re.I)
 ROWS = 64  # of a file in memory
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is read of a file.
+
+    Attributes:
+        image: column of encoded images.
+        label: column of labels, None for none.
+        other_images: further columns of images.
+        other_labels: further columns of labels.
+        rest: the first of the columns that hold no images.
+        names: class names that the schema holds.
+    """
+
+    image: str
+    label: str | None
+    other_images: tuple[str, ...]
+    other_labels: tuple[str, ...]
+    rest: tuple[str, ...]
+    names: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        """Both columns, in words."""
+        return f"images in {self.image}, {f'labels in {self.label}' if self.label else 'no labels'}"
 
 
 class Parquet(Source):
@@ -55,13 +83,17 @@ class Parquet(Source):
         self._copies: dict[str, Path] = {}
         self._ends: dict[str, np.ndarray] = {}
         self._keys: dict[str, list[str]] = {}
+        columns: dict[Columns, None] = {}
         for split, paths in parts.items():
             self._copies[split] = scratch / f".{split}.images"
             ends, self._keys[split], values[split] = array("q"), [], []
             with atomic(self._copies[split]) as target:
                 for path in paths:
-                    names = _copy(path, self.label_key, target, ends, self._keys[split], values[split]) or names
+                    read = _columns(path, self.label_key)
+                    columns[read] = None
+                    names = _copy(path, read, target, ends, self._keys[split], values[split]) or names
             self._ends[split] = np.array(ends, np.int64)
+        self._note_columns(list(columns))
         every = [key for keys in self._keys.values() for key in keys]
         labels, found, remarks = numbered([value for part in values.values() for value in part], every.__getitem__)
         self.remarks += remarks
@@ -108,6 +140,19 @@ class Parquet(Source):
                 named["val"] = test
         return {split: named[split] for split in ("train", "val") if split in named}
 
+    def _note_columns(self, columns: list["Columns"]) -> None:
+        """Say which columns are read, and which others hold labels or images."""
+        read = list(dict.fromkeys(map(str, columns)))
+        self.took = "; ".join(filter(None, (self.took, *read)))
+        if len(read) > 1:
+            self.remarks.append(f"the files differ in their columns: {'; '.join(read)}")
+        for key in dict.fromkeys(key for one in columns for key in one.other_labels):
+            self.remarks.append(f"{key} holds labels as well: --label-key {key} takes it")
+        for key in dict.fromkeys(key for one in columns for key in one.other_images):
+            self.remarks.append(f"{key} holds images as well and is not used")
+        for rest in dict.fromkeys(one.rest for one in columns if one.label is None and one.rest):
+            self.remarks.append(f"no column is known to hold labels; --label-key NAME takes one of: {', '.join(rest)}")
+
     def splits(self) -> dict[str, np.ndarray]:
         """Labels of the rows."""
         return self._labels
@@ -127,37 +172,55 @@ class Parquet(Source):
         return files_fingerprint(self._root) if self._root.is_dir() else file_fingerprint(self._root)
 
 
+def _columns(path: Path, key: str | None) -> Columns:
+    """Which columns of a file are read.
+
+    Raises:
+        SslkitError: it is damaged, or has no image column.
+        UsageError: it has no column ``key``.
+    """
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    features = _features(schema)
+    pictures, truths = _image_columns(path, schema, features), _label_columns(path, schema, features, key)
+    label, names = (truths[0] if truths else None), features.get(truths[0], {}).get("names") if truths else None
+    return Columns(
+        image=pictures[0],
+        label=label,
+        other_images=tuple(pictures[1:]),
+        other_labels=tuple(truths[1:]),
+        rest=tuple(name for name in schema.names if name not in pictures)[:8],
+        names=tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None,
+    )
+
+
+def _opened(path: Path) -> "pq.ParquetFile":
+    import pyarrow.parquet as pq
+
+    check_readable(path)
+    try:
+        return pq.ParquetFile(path)
+    except Exception as error:  # Damaged files raise anything.
+        raise _damaged(path, error) from error
+
+
 def _copy(
-    path: Path, key: str | None, target: Any, ends: array, keys: list[str], values: list[Any]
+    path: Path, columns: Columns, target: Any, ends: array, keys: list[str], values: list[Any]
 ) -> list[str] | None:
     """Append the images of one file; returns the class names that its schema holds.
 
     Raises:
-        SslkitError: it is damaged, or has no image column.
+        SslkitError: it is damaged.
     """
-    import pyarrow.parquet as pq
-
-    features: dict[str, Any] = {}
-    label = None
-    check_readable(path)
-    try:
-        file = pq.ParquetFile(path)
-    except Exception as error:  # Damaged files raise anything.
-        raise _damaged(path, error) from error
-    with file:
-        schema = file.schema_arrow
-        features = _features(schema)
-        image = _image_column(path, schema, features)
-        label = _label_column(path, schema, features, key)
-        for pictures, truth in _batches(path, file, image, label):
+    with _opened(path) as file:
+        for pictures, truth in _batches(path, file, columns.image, columns.label):
             for picture, value in zip(pictures, truth, strict=True):
                 data, name = _bytes(picture, path.parent)
                 target.write(data)
                 ends.append(len(data) + (ends[-1] if ends else 0))
                 keys.append(f"{path.stem}/{name or len(keys)}")
                 values.append(value)
-    names = features.get(label or "", {}).get("names")
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    return None if columns.names is None else list(columns.names)
 
 
 def _batches(
@@ -188,7 +251,8 @@ def _features(schema: "pa.Schema") -> dict[str, Any]:
     return {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
 
 
-def _image_column(path: Path, schema: "pa.Schema", features: dict[str, Any]) -> str:
+def _image_columns(path: Path, schema: "pa.Schema", features: dict[str, Any]) -> list[str]:
+    """Every column of encoded images, the one to read first."""
     import pyarrow as pa
 
     typed = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
@@ -199,20 +263,20 @@ def _image_column(path: Path, schema: "pa.Schema", features: dict[str, Any]) -> 
         or pa.types.is_binary(field.type)
         or pa.types.is_large_binary(field.type)
     ]
-    for name in (*typed, *(name for name in IMAGE_KEYS if name in binary), *binary):
-        return name
+    if found := list(dict.fromkeys((*typed, *(name for name in IMAGE_KEYS if name in binary), *binary))):
+        return found
     raise SslkitError(f"{path} has no column of encoded images: its columns are {', '.join(schema.names[:8])}")
 
 
-def _label_column(path: Path, schema: "pa.Schema", features: dict[str, Any], key: str | None) -> str | None:
-    if key is not None:
-        if key not in schema.names:
-            raise UsageError(f"--label-key {key}: {path} has the columns {', '.join(schema.names[:8])}")
-        return key
+def _label_columns(path: Path, schema: "pa.Schema", features: dict[str, Any], key: str | None) -> list[str]:
+    """Every column of labels, the one to read first."""
+    if key is not None and key not in schema.names:
+        raise UsageError(f"--label-key {key}: {path} has the columns {', '.join(schema.names[:8])}")
     typed = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
     usual = [name for name in (*HUB_KEYS, *LABEL_KEYS) if name in schema.names]
-    fine = [name for name in usual if name in typed] + typed + usual
-    return fine[0] if fine else None
+    found = [*([] if key is None else [key]), *(name for name in usual if name in typed), *typed, *usual]
+    found += [name for name in schema.names if found and LIKE_A_LABEL.search(name)]  # said, never taken unasked
+    return list(dict.fromkeys(found))
 
 
 def _bytes(picture: Any, folder: Path) -> tuple[bytes, str | None]:

@@ -6,6 +6,8 @@ import sys
 import pytest
 from source_files import counts, opened, taken, tinted, write
 
+from sslkit import registry
+from sslkit.data.sources.base import PACKAGE
 from sslkit.errors import SslkitError, UsageError
 
 pa = pytest.importorskip("pyarrow")
@@ -76,3 +78,43 @@ def test_what_cannot_be_read_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("sslkit.data.sources.parquet.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'sslkit\[parquet\]'"):
         opened("parquet", tmp_path / "whole.parquet", tmp_path)
+
+
+@pytest.fixture
+def two_labels(tmp_path):
+    columns = table(range(6), "coarse_label", None)
+    columns = columns.append_column("fine_label", pa.array(range(6)))
+    pq.write_table(columns.append_column("thumbnail", pa.array([b"x"] * 6)), tmp_path / "photos.parquet")
+    return tmp_path / "photos.parquet"
+
+
+@pytest.mark.parametrize(("key", "label", "other", "classes"), [
+    (None, "fine_label", "coarse_label", 6), ("coarse_label", "coarse_label", "fine_label", 3),
+])  # fmt: skip
+def test_the_columns_taken_and_the_others_are_said(key, label, other, classes, two_labels, tmp_path):
+    source = registry.load(PACKAGE, "parquet")(two_labels)
+    source.label_key = key
+    source.open(tmp_path)
+    assert source.took == f"images in image, labels in {label}"
+    assert len(source.classes) == classes
+    assert set(source.remarks) == {
+        "thumbnail holds images as well and is not used",
+        f"{other} holds labels as well: --label-key {other} takes it",
+    }
+
+
+def test_files_that_differ_in_their_columns_are_said(tmp_path):
+    save(tmp_path / "root/train.parquet", range(3))
+    save(tmp_path / "root/val.parquet", range(3), None)
+    source = taken(tmp_path / "root", tmp_path, "parquet")
+    assert counts(source) == {"train": (3, 3), "val": (3, 0)}
+    assert "the files differ in their columns: images in image, labels in label; images in image, no labels" in (
+        source.remarks
+    )
+
+
+def test_a_label_column_of_an_unknown_name_is_said(tmp_path):
+    source = taken(save(tmp_path / "a.parquet", range(3), "genus", None), tmp_path, "parquet")
+    assert counts(source) == {"train": (3, 0)}
+    assert source.remarks == ["no column is known to hold labels; --label-key NAME takes one of: genus"]
+    assert source.took.endswith("images in image, no labels")
