@@ -8,7 +8,7 @@ from sslkit.data.prepare.label_tables.table import ImageLabels, ImageNames, is_t
 from sslkit.errors import SslkitError, UsageError
 
 MOST_BYTES, MOST_TABLES = 1 << 28, 50  # larger tables, and folders of more, are no lists of classes
-MOST_NOTES = 6  # lines about tables that contradict each other
+MOST_NOTES = 6  # lines about contradictions and doubtful columns
 
 
 def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) -> tuple[ImageLabels, list[str]]:

@@ -9,19 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from sslkit.data.prepare.label_tables.columns import CLASS_COLUMNS, SPLIT_COLUMNS, doubts, normalised
 from sslkit.data.prepare.label_tables.rows import table_rows
 from sslkit.data.prepare.split_names import split_named, split_within
 from sslkit.errors import SslkitError, UsageError
 
 TABLES = frozenset({".csv", ".tsv", ".tab", ".txt", ".lst", ".json", ".jsonl", ".ndjson", ".parquet"})
-# Normalised headers, the most telling first: a name is a better class than a number.
-CLASS_COLUMNS = (
-    *("classname", "labelname", "categoryname", "classlabel", "label", "class", "category", "target", "labels"),
-    *("classes", "breed", "species", "diagnosis", "dx", "findinglabels", "variety", "y", "cls", "classid", "labelid"),
-    *("categoryid", "level", "grade"),
-)
 MOST_COLUMNS = 10_000
-SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "datasplit", "partition")
 
 
 class ImageNames:
@@ -61,7 +55,7 @@ class ImageLabels:
         splits: ``train``, ``val`` or ``test``, where a table has such a column or its own name says so.
         tables: how each table was read, by its name.
         missing: rows that name no image.
-        notes: sentences about rows and tables that contradict each other.
+        notes: sentences about contradictions, and about columns that are doubtful classes.
     """
 
     classes: dict[int, str] = field(default_factory=dict)
@@ -122,7 +116,9 @@ def read_labels(name: str, data: bytes, images: ImageNames, column: str = "") ->
     width = len(header) if header else width  # unquoted commas in a caption make cells without a title
     body = [[*row, *[""] * (width - len(row))][:width] for row in body]
     labels = ImageLabels(missing=which.count(None))
-    names, took = _class_names(name, header, body, where, column)
+    names, took, chosen = _class_names(name, header, body, where, column)
+    if chosen is not None:
+        labels.notes += doubts(name, header, body, where, chosen, asked=bool(column))
     labels.classes, several = _settle(which, names)
     if 2 * len(several) > len(labels.classes):
         raise SslkitError(
@@ -160,26 +156,26 @@ def _contradictions(several: dict[int, list[str]], what: str, images: ImageNames
 
 def _class_names(
     name: str, header: list[str] | None, body: list[list[str]], where: int, column: str
-) -> tuple[list[str], str]:
-    """(the class of every row, how the columns were read)."""
+) -> tuple[list[str], str, int | None]:
+    """(the class of every row, how the columns were read, the class column if it is one)."""
     others = [c for c in range(len(body[0]) if body else 0) if c != where]
     chosen = _class_column(name, header, body, others, column)
     file = f"files in {header[where]}" if header else f"files in column {where + 1}"
     if chosen is not None:
         title = header[chosen] if header else f"column {chosen + 1}"
-        return _plain_numbers([row[chosen] for row in body]), f"{file}, classes in {title}"
+        return _plain_numbers([row[chosen] for row in body]), f"{file}, classes in {title}", chosen
     marks = [c for c in others if {_plain(row[c]) for row in body} <= {"0", "1"}]
     if header and len(marks) > 1 and all(sum(_plain(row[c]) == "1" for c in marks) == 1 for row in body):
         names = [next(header[c] for c in marks if _plain(row[c]) == "1") for row in body]
-        return names, f"{file}, a column for each class"
+        return names, f"{file}, a column for each class", None
     columns = ", ".join(header[c] for c in others) if header and others else "none"
-    return [""] * len(body), f"{file}, no class column found among: {columns}"
+    return [""] * len(body), f"{file}, no class column found among: {columns}", None
 
 
 def _class_column(
     name: str, header: list[str] | None, body: list[list[str]], others: list[int], column: str
 ) -> int | None:
-    titles = [_normalised(title) for title in header] if header else []
+    titles = [normalised(title) for title in header] if header else []
     if column:
         if header and column in header:
             return header.index(column)
@@ -202,13 +198,9 @@ def _class_column(
 def _splits(name: str, header: list[str] | None, body: list[list[str]]) -> list[str | None]:
     """The split of every row: by a column, or by the table's own name."""
     for c, title in reversed([*enumerate(header or [])]):
-        if _normalised(title) in SPLIT_COLUMNS and any(split_named(row[c]) == "train" for row in body):
+        if normalised(title) in SPLIT_COLUMNS and any(split_named(row[c]) == "train" for row in body):
             return [split_named(row[c]) for row in body]
     return [split_within(PurePosixPath(name).stem)] * len(body)
-
-
-def _normalised(title: str) -> str:
-    return re.sub(r"[^a-z]", "", title.lower())
 
 
 def _plain(number: str) -> str:

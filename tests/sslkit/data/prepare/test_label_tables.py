@@ -195,3 +195,37 @@ def test_tables_and_lists_that_contradict_each_other_are_said(tmp_path):
     assert named(source) == {"train": CLASSES[:3], "val": ["bee", *CLASSES[4:]]}
     for what in ("class", "split"):
         assert any(f"1 file has another {what} in b_val.txt than in a_train.txt" in r for r in source.remarks)
+
+
+def notes(header, rows, column=""):
+    return read_labels("t.csv", table(",", header, rows).encode(), ImageNames(IMAGES), column).notes
+
+
+def test_other_columns_that_could_hold_the_classes_are_said():
+    header = ["file", "id", "genus", "species", "weight", "split", "label_id"]
+    rows = [(f, i, "AB"[i % 2], c, i // 3 + 0.5, "train", i // 2) for i, (f, c) in enumerate(ROWS)]
+    (note,) = notes(header, rows)
+    assert note == (
+        "t.csv has other columns that may hold classes: genus, label_id; --labels t.csv:genus takes the first of them"
+    )
+    assert notes(header, rows, "genus") == []
+    assert notes(None, [(f, c, "xy"[i % 2]) for i, (f, c) in enumerate(ROWS)]) == [
+        "t.csv has other columns that may hold classes: 3; --labels t.csv:3 takes it"
+    ]
+
+
+def test_a_number_for_each_class_name_is_no_other_choice():
+    assert notes(["file", "class_name", "label"], [(f, c, CLASSES.index(c)) for f, c in ROWS]) == []
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    (["0.5", "1e-3", "2.25", "7", "-0.1", "0.5"], "measurements, not classes: 5 numbers in 6 rows"),
+    (["a", "b", "c", "d", "e", "f"], "every image a class of its own: 6 classes"),
+    (["5", "6", "7", "8", "9", "10"], "every image a class of its own: 6 classes"),
+    (["1.0", "2.0", "1.0", "2.0", "3.0", "4.0"], ""),
+    (["0.5", "1.5", "0.5", "1.5", "0.5", "1.5"], ""),
+])  # fmt: skip
+def test_values_that_are_no_classes_are_said(values, words):
+    found = notes(["file", "score", "place"], [(f, v, "x") for f, v in zip(FILES, values, strict=True)], "score")
+    assert len(found) == bool(words)
+    assert all(f"{words}; --labels t.csv:COLUMN takes another column (place)" in note for note in found)
