@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sslkit.workers import worker_count
 from stages.contract.layout import DATA, Result, Run, open_run
 from stages.contract.lock import held, missing
 from stages.contract.output import show
-from stages.contract.perform import perform
+from stages.contract.perform import OtherSettingsError, perform
 from stages.contract.stage import Stage
 from stages.options.basic import MaxPixelsOption, ResultOptions, SeedOption, WorkersOption
 
@@ -170,6 +171,9 @@ class Prepare(ResultOptions):
             )
         except InterruptedRun:
             raise
+        except OtherSettingsError:
+            _name_mistakes(images, subset)
+            raise
         except Exception:
             if began:
                 _forget_failure(run, created)
@@ -197,6 +201,22 @@ def _plan(run: Run, images: "Source", subset: "Subset", content: str, pixels: "P
         if left != scratch:
             shutil.rmtree(left)
     return plan(images, subset, scratch, pixels)
+
+
+def _name_mistakes(images: "Source", subset: "Subset") -> None:
+    """Find what is wrong with the source or the choice before the advice to redo the data with them.
+
+    Only in a folder, where that is fast: nothing is unpacked or fetched.
+
+    Raises:
+        SslkitError: the folder of images, its labels or the subset is wrong.
+    """
+    from sslkit.data.prepare.subset import select
+
+    if images.takes_labels and images.root and Path(images.root).expanduser().is_dir():
+        with tempfile.TemporaryDirectory() as scratch:
+            images.open(Path(scratch))
+            select(images.splits(), images.classes, subset)
 
 
 def _forget_failure(run: Run, created: Sequence[Path]) -> None:

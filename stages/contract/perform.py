@@ -27,6 +27,10 @@ from stages.contract.survey import stale_inputs
 P = TypeVar("P")
 
 
+class OtherSettingsError(SslkitError):
+    """The stage ran before with other settings, and left files."""
+
+
 def nothing() -> None:
     """The ``prepare`` of a stage that has nothing to open or check beforehand."""
 
@@ -97,13 +101,13 @@ def _earlier(run: Run, stage: Stage, old: Result, wanted: Result) -> Result | No
     """The results of an earlier run of the stage, if they still hold; None where there is something to do.
 
     Raises:
-        SslkitError: it ran with another config or other inputs, and left files.
+        OtherSettingsError: it ran with another config or other inputs, and left files.
     """
     stage_id, done = old["stage"], old["status"] == "done"
     folder, difference = run.folder(stage_id), describe_difference(old, wanted)
     if difference and (done or outputs(folder)):
         advice = f"; {stage.otherwise.format(run=run.path)}" if stage.otherwise and done else ""
-        raise SslkitError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
+        raise OtherSettingsError(f"{stage_id} ran before with other settings: {difference}; --force redoes it{advice}")
     if difference or not done:
         return None
     if damaged := damaged_outputs(folder, old):

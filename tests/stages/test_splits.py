@@ -205,3 +205,21 @@ def test_a_scale_before_a_method_a_single_ratio_and_a_wrong_architecture(sslkit)
     for wrong in ("vit_smal", "vit_smal_patch16_224"):
         with pytest.raises(UsageError, match="did you mean 'vit_small_patch16_224'"):
             is_vit(wrong)
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    (["--source", "ROOT", "--labels", "absent.csv"], "--labels absent.csv: no such file"),
+    (["--source", "EMPTY"], "No images found in "),
+    (["--source", "ROOT", "--classes", 9], "--classes 9: the source has 3 classes"),
+    (["--source", "ROOT", "--seed", 1], "prepare ran before with other settings: "),
+])  # fmt: skip
+def test_a_mistake_is_named_before_the_advice_to_redo_what_is_prepared(words, named, prepared, sslkit, tmp_path):
+    run, _, _ = prepared(classes_of(4))
+    (tmp_path / "empty").mkdir()
+    places = {"ROOT": tmp_path / "root", "EMPTY": tmp_path / "empty"}
+    before = (run / "data/stage.json").read_bytes()
+    code, _, err = sslkit("prepare", run, "--workers", 0, *(places.get(word, word) for word in words))
+    assert code != 0
+    assert named in err
+    assert ("ran before" in err) == named.startswith("prepare ran before")
+    assert (run / "data/stage.json").read_bytes() == before
