@@ -131,8 +131,8 @@ def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds:
         seconds: what earlier attempts took.
     """
     began = time.time()
-    write_record(folder, record)
     try:
+        write_record(folder, record)
         record["results"] = work()
         record["status"] = "done"
         return record["results"]
