@@ -89,7 +89,7 @@ def test_a_class_that_train_lacks_is_said(prepared):
 
 
 def test_a_val_without_labels_next_to_a_labelled_train_is_said_and_can_be_replaced(prepared):
-    files = classes_of(10, "train/") | {f"test/{i}.png": i % 3 for i in range(6)}
+    files = classes_of(10, "train/") | {f"val/{i}.png": i % 3 for i in range(6)}
     _, results, shown = prepared(files)
     assert results["labelled"] == {"train": True, "val": False}
     assert "val has no labels although train has some" in shown
@@ -98,6 +98,24 @@ def test_a_val_without_labels_next_to_a_labelled_train_is_said_and_can_be_replac
     assert results["labelled"]["val"]
     assert labels(run, "val") == [2, 2, 2]
     assert "the source's val is not used: none of its 6 images has a label" in shown
+
+
+def test_a_test_without_labels_is_not_val_where_train_has_labels(prepared, tmp_path):
+    files = {f"train_images/{i}.png": i % 2 for i in range(24)} | {f"test_images/t{i}.png": 0 for i in range(6)}
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/train.csv").write_text("id,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(24)))
+    run, results, shown = prepared(files)
+    assert (results["train"], results["val"]) == (22, 2)
+    assert labels(run, "val") == [1, 1]
+    assert "note   test is not used: none of its 6 images has a label" in shown
+    assert "val is 2 of the 24 images of train, held out by --seed" in shown
+    assert "in train_images/\n" in shown
+
+
+def test_a_test_without_labels_is_val_where_train_has_none_either(prepared):
+    _, results, shown = prepared({f"{split}/{i}.png": 0 for split in ("train", "test") for i in range(12)})
+    assert (results["train"], results["val"]) == (12, 12)
+    assert "note   val is the source's test" in shown
 
 
 def test_val_stays_whole_unless_it_is_cut_too(prepared):

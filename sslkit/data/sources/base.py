@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sslkit.data.prepare.archives.files import Files
+from sslkit.data.prepare.split_names import VAL_IS_TEST
 from sslkit.errors import SslkitError
 
 PACKAGE = "sslkit.data.sources"
@@ -99,6 +100,18 @@ class Source(ABC):
     @abstractmethod
     def splits(self) -> dict[str, np.ndarray]:
         """Labels of every split, without reading an image: ``{"train": int64 (N,), "val": ...}``, -1 for no label."""
+
+    def keeps_test(self) -> bool:
+        """Whether a test that takes the place of a missing val can stay: it cannot without labels if train has some.
+
+        Remarks on it either way; for a source to ask in ``open``, when ``splits`` can be called.
+        """
+        labels = self.splits()
+        keep = bool((labels["val"] >= 0).any()) or not (labels["train"] >= 0).any()
+        self.remarks.append(
+            VAL_IS_TEST if keep else f"test is not used: none of its {len(labels['val'])} images has a label"
+        )
+        return keep
 
     @abstractmethod
     def read(self, split: str, index: int) -> Sample:

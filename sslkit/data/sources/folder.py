@@ -20,7 +20,7 @@ from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.prepare.folder_remarks import repeated_subfolders
 from sslkit.data.prepare.label_tables.search import find_labels
 from sslkit.data.prepare.label_tables.table import class_order
-from sslkit.data.prepare.split_names import VAL_IS_TEST, split_named
+from sslkit.data.prepare.split_names import split_named
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 
@@ -65,18 +65,23 @@ class FolderSource(Source):
         if {parts[0] for _, parts in found} == {"images", "masks"}:
             self._masks = {"/".join(_stem(parts[1:])): i for i, parts in found if parts[0] == "masks"}
             found = [(i, parts[1:]) for i, parts in found if parts[0] == "images"]
+        self._tops: dict[str, str] = {}
+        self._test_is_val = False
         splits = self._split(found)
         self._splits = self._by_tables(splits, positions) or {
             split: _labelled(entries, self._root) for split, entries in splits.items()
         }
-        self._note_equal_files()
         self.classes = class_order(name for names, _ in self._splits.values() for name in names if name)
-        if self._tables:
-            return
-        if self.classes:
+        if self._test_is_val and not self.keeps_test():
+            del self._splits["val"]
+            self._tops.pop("val", None)
+        self._note_equal_files()
+        if not self._tables:
+            self.took = "class folders" if self.classes else "images without class folders"
+        self.took += f" in {' and '.join(f'{top}/' for top in self._tops.values())}" if self._tops else ""
+        if self.classes and not self._tables:
             paths = [(self._files.names[i], parts) for i, parts in self._splits["train"][1]]
             self.remarks += repeated_subfolders(paths, self._root, PLAIN)
-        self.took = f"{'class folders' if self.classes else 'images without class folders'}{self.took}"
 
     @cached_property
     def _root(self) -> Path:
@@ -119,14 +124,13 @@ class FolderSource(Source):
         for top in sorted(tops):
             named.setdefault(split_named(top) or "", []).append(top)
         if "train" not in named:
-            self.took = ""
             return {"train": found}
         chosen = {"train": named["train"][0]}
         held_out = named.get("val") or named.get("test")
         if held_out:
             chosen["val"] = held_out[0]
-            self.remarks += [] if "val" in named else [VAL_IS_TEST]
-        self.took = f" in {' and '.join(f'{top}/' for top in chosen.values())}"
+            self._test_is_val = "val" not in named
+        self._tops = chosen
         unused = [f"{top or 'top folder'} ({tops[top]})" for top in sorted(tops) if top not in chosen.values()]
         if unused:
             self.remarks.append(f"images that are in none of the splits used: {', '.join(unused)}")
@@ -165,15 +169,15 @@ class FolderSource(Source):
         by_table = {positions[k]: "train" if split == "train" else "val" for k, split in found.splits.items()}
         if set(splits) == {"train"} and set(by_table.values()) == {"train", "val"}:
             others = set(found.splits.values()) - {"train"}
-            if "test" in others:
-                self.remarks.append(VAL_IS_TEST if len(others) == 1 else "val is val and test of the tables")
+            self._test_is_val = others == {"test"}
+            self.remarks += ["val is val and test of the tables"] if len(others) > 1 else []
             splits = {
                 split: [entry for entry in splits["train"] if by_table.get(entry[0]) == split]
                 for split in ("train", "val")
             }
             lost = len(positions) - sum(map(len, splits.values()))
             self.remarks += [f"{lost} images are in no split of the tables and are not used"] if lost else []
-        self.took = f"images with labels in {', '.join(found.tables)}{self.took}"
+        self.took = f"images with labels in {', '.join(found.tables)}"
         return {split: ([labels.get(i, "") for i, _ in entries], entries) for split, entries in splits.items()}
 
     def _note_empty_classes(self, found: list[Entry]) -> None:

@@ -22,7 +22,7 @@ from sslkit.data.prepare.archives.files import Files, Window, check_readable
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint, files_fingerprint
 from sslkit.data.prepare.archives.nested import read_window
 from sslkit.data.prepare.samples import LABEL_KEYS, numbered
-from sslkit.data.prepare.split_names import VAL_IS_TEST, split_named, split_within
+from sslkit.data.prepare.split_names import split_named, split_within
 from sslkit.data.sources.base import Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
@@ -77,6 +77,7 @@ class Parquet(Source):
         """Copy the images out, file by file, and read the labels."""
         if not find_spec("pyarrow"):
             raise UsageError("reading parquet needs pyarrow: pip install 'sslkit[parquet]'")
+        self._test_is_val = False
         parts = self._split_of_each()
         values: dict[str, list[Any]] = {}
         names: list[str] | None = None
@@ -105,6 +106,8 @@ class Parquet(Source):
         self._labels = dict(zip(values, np.split(labels, cuts), strict=True))
         if not len(labels) or not len(self._labels["train"]):
             raise SslkitError(f"no rows with an image in {self.root}")
+        if self._test_is_val and not self.keeps_test():
+            del self._labels["val"]
 
     @cached_property
     def _root(self) -> Path:
@@ -136,7 +139,7 @@ class Parquet(Source):
                 self.left_out[".parquet"] += len(test)
                 self.remarks.append(f"test ({len(test)} files) is not used, as there is a val")
             else:
-                self.remarks.append(VAL_IS_TEST)
+                self._test_is_val = True
                 named["val"] = test
         return {split: named[split] for split in ("train", "val") if split in named}
 

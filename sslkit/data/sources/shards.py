@@ -24,7 +24,7 @@ from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint
 from sslkit.data.prepare.archives.tar import HEADER_ERRORS, Tar
 from sslkit.data.prepare.samples import Member
-from sslkit.data.prepare.split_names import VAL_IS_TEST, split_within
+from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import atomic
@@ -50,6 +50,7 @@ class Shards(Source):
         """Fetch what is remote and list the samples."""
         self._tars: list[Tar] = []
         self._samples: dict[str, list[tuple[int, str, Member]]] = {}
+        self._test_is_val = False
         splits = self._split_of_each()
         dotted = 0
         for url, split in splits.items():
@@ -67,6 +68,8 @@ class Shards(Source):
         if "train" not in self._samples:
             raise SslkitError(f"no train shards in {self.root}: only {', '.join(map(str, splits))}")
         self._label()
+        if self._test_is_val and not self.keeps_test():
+            del self._labels["val"]
 
     def _split_of_each(self) -> dict[str, str]:
         """The tars that are used and their splits; test is val where there is no val, else it is not used."""
@@ -75,8 +78,9 @@ class Shards(Source):
         if "test" in named.values():
             used = "val" not in named.values()
             count = sum(split == "test" for split in named.values())
-            self.remarks.append(VAL_IS_TEST if used else f"test ({count} shards) is not used, as there is a val")
+            self._test_is_val = used
             if not used:
+                self.remarks.append(f"test ({count} shards) is not used, as there is a val")
                 self.left_out[".tar"] += count
             named = {u: "val" if s == "test" else s for u, s in named.items() if used or s != "test"}
         return named

@@ -54,6 +54,14 @@ def test_splits_in_folders_and_a_test_that_is_not_used(tmp_path):
     assert source.remarks == ["test (1 files) is not used, as there is a val"]
 
 
+def test_a_test_without_labels_is_not_val_where_train_has_labels(tmp_path):
+    save(tmp_path / "root/train-0.parquet", range(6))
+    save(tmp_path / "root/test-0.parquet", range(3), None)
+    source = taken(tmp_path / "root", tmp_path, "parquet")
+    assert counts(source) == {"train": (6, 6)}
+    assert source.remarks == ["test is not used: none of its 3 images has a label"]
+
+
 def test_one_file_of_plain_bytes_with_names_as_labels(tmp_path):
     path = save(
         tmp_path / "photos.parquet", range(6), "category", None, "picture", names=("ant", "bee", "cat"), plain=True

@@ -151,6 +151,18 @@ def test_splits_in_folders_and_in_any_case(tmp_path):
     assert dict(source.left_out) == {".tar": 1}
 
 
+@pytest.mark.parametrize(("member", "held_out", "remark"), [
+    ("cls", {"val": (1, 1)}, "val is the source's test"),
+    ("txt", {}, "test is not used: none of its 1 images has a label"),
+])  # fmt: skip
+def test_a_test_is_val_if_it_has_labels(member, held_out, remark, tmp_path):
+    train, test = (tar_bytes({"0.jpg": tinted(0), f"0.{suffix}": b"0"}) for suffix in ("cls", member))
+    root = write(tmp_path / "root", {"train/0.tar": train, "test/0.tar": test})
+    source = taken(root, tmp_path, "shards")
+    assert counts(source) == {"train": (1, 1)} | held_out
+    assert remark in source.remarks
+
+
 @pytest.mark.parametrize(("labels", "words"), [
     ([b"0", b"100000000"], "the label 100000000; classes are numbered from 0 to 999999"),
     ([b"0", b"9" * 30], "the label 9{30}; classes are numbered"),
