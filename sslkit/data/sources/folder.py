@@ -68,9 +68,7 @@ class FolderSource(Source):
         self._tops: dict[str, str] = {}
         self._test_is_val = False
         splits = self._split(found)
-        self._splits = self._by_tables(splits, positions) or {
-            split: _labelled(entries, self._root) for split, entries in splits.items()
-        }
+        self._splits = self._by_tables(splits, positions) or self._by_folders(splits)
         self.classes = class_order(name for names, _ in self._splits.values() for name in names if name)
         if self._test_is_val and not self.keeps_test():
             del self._splits["val"]
@@ -179,6 +177,24 @@ class FolderSource(Source):
             self.remarks += [f"{lost} images are in no split of the tables and are not used"] if lost else []
         self.took = f"images with labels in {', '.join(found.tables)}"
         return {split: ([labels.get(i, "") for i, _ in entries], entries) for split, entries in splits.items()}
+
+    def _by_folders(self, splits: dict[str, list[Entry]]) -> dict[str, tuple[list[str], list[Entry]]]:
+        """(class names, entries) of every split by folders; a single folder ``img`` is no class."""
+        found = {split: _labelled(entries, self._root) for split, entries in splits.items()}
+        classes = {name for names, _ in found.values() for name in names if name}
+        if len(classes) != 1:
+            return found
+        (only,) = classes
+        if not PLAIN.fullmatch(only):
+            self.remarks.append(
+                f"all images are of one class, {only}, after the only folder; --labels FILE:COLUMN reads classes"
+            )
+            return found
+        self.remarks.append(
+            f"{only}, the only folder, is not taken for a class, so no image has a label; --labels FILE:COLUMN reads "
+            "classes, or rename the folder if it is one"
+        )
+        return {split: ([""] * len(entries), entries) for split, entries in splits.items()}
 
     def _note_empty_classes(self, found: list[Entry]) -> None:
         """Remark on folders all of whose files are left out: a class that would vanish, and on kinds to convert."""

@@ -42,6 +42,30 @@ def test_folder_layouts(files, expected, tmp_path):
             assert image == (tmp_path / "root" / source.name(split, i)).read_bytes()
 
 
+@pytest.mark.parametrize("files", [
+    ["img/a.png", "img/b.png"],
+    ["train/images/a.png", "val/images/b.png"],
+    ["train/a.png", "val/photos 1/b.png"],
+])  # fmt: skip
+def test_a_single_folder_with_a_plain_name_is_no_class(files, tmp_path):
+    source = opened("folder", lay_out(tmp_path / "root", files), tmp_path)
+    assert source.classes == []
+    assert {label for labels in source.splits().values() for label in labels.tolist()} == {-1}
+    assert source.took.startswith("images without class folders")
+    assert any("the only folder, is not taken for a class, so no image has a label" in r for r in source.remarks)
+
+
+def test_a_single_class_is_said(tmp_path):
+    source = opened("folder", lay_out(tmp_path / "root", ["cat/a.png", "cat/b.png"]), tmp_path)
+    assert source.classes == ["cat"]
+    assert source.remarks == [
+        "all images are of one class, cat, after the only folder; --labels FILE:COLUMN reads classes"
+    ]
+    source = opened("folder", lay_out(tmp_path / "two", ["img/a.png", "cat/b.png"]), tmp_path)
+    assert source.classes == ["cat", "img"]
+    assert not source.remarks
+
+
 def pack_tar(root, path):
     with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
         tar.add(root, "./wrapping/again")
