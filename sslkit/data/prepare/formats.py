@@ -28,6 +28,7 @@ ADVICE = {
 }
 
 
+@cache
 def readable() -> frozenset[str]:
     """Suffixes of the formats that can be read here."""
     return SUFFIXES | {suffix for suffix, module in PLUGINS.items() if find_spec(module)}
