@@ -42,8 +42,14 @@ def test_without_val_a_tenth_of_every_class_is_held_out_and_said(prepared):
     run, results, shown = prepared(classes_of(40))
     assert (results["train"], results["val"]) == (108, 12)
     assert labels(run, "val") == [4, 4, 4]
-    assert "val is 12 of the 120 images of train, held out by --seed" in shown
-    assert "--val-fraction 0 keeps all for training" in shown
+    assert "val is 12 of the 120 images found for train, readable or not, held out by --seed" in shown
+    assert "0.1 of every class, at least one; --val-fraction 0 keeps all for training" in shown
+
+
+def test_a_val_held_out_of_unlabelled_images_speaks_of_no_classes(prepared):
+    _, results, shown = prepared({f"{i}.png": 0 for i in range(20)})
+    assert (results["train"], results["val"]) == (18, 2)
+    assert "held out by --seed: 0.1 of them, at least one; --val-fraction 0" in shown
 
 
 def test_no_val_on_request_and_extract_writes_train_alone(prepared, sslkit):
@@ -108,7 +114,7 @@ def test_a_test_without_labels_is_not_val_where_train_has_labels(prepared, tmp_p
     assert (results["train"], results["val"]) == (22, 2)
     assert labels(run, "val") == [1, 1]
     assert "note   test is not used: none of its 6 images has a label" in shown
-    assert "val is 2 of the 24 images of train, held out by --seed" in shown
+    assert "val is 2 of the 24 images found for train, readable or not, held out by --seed" in shown
     assert "in train_images/\n" in shown
 
 

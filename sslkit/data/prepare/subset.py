@@ -144,9 +144,10 @@ def _with_val(
     if share is None and not len(held):
         remarks.append("no val is held out, as every class has a single image")
         return indices, own, remarks
+    of = "every class, at least one" if labelled else "them, at least one"
     remarks.append(
-        f"val is {len(held)} of the {len(whole)} images of train, held out by --seed: {share or TENTH:.3g} of every "
-        "class, at least one; --val-fraction 0 keeps all for training"
+        f"val is {len(held)} of the {len(whole)} images found for train, readable or not, held out by --seed: "
+        f"{share or TENTH:.3g} of {of}; --val-fraction 0 keeps all for training"
     )
     return {"train": np.setdiff1d(whole, held), "val": held}, {"train": "train", "val": "train"}, remarks
 
