@@ -68,7 +68,7 @@ class FolderSource(Source):
         self._tops: dict[str, str] = {}
         self._test_is_val = False
         splits = self._split(found)
-        self._splits = self._by_tables(splits, positions) or self._by_folders(splits)
+        self._splits = self._by_tables(splits, positions)
         self.classes = class_order(name for names, _ in self._splits.values() for name in names if name)
         if self._test_is_val and not self.keeps_test():
             del self._splits["val"]
@@ -139,8 +139,8 @@ class FolderSource(Source):
 
     def _by_tables(
         self, splits: dict[str, list[Entry]], positions: list[int]
-    ) -> dict[str, tuple[list[str], list[Entry]]] | None:
-        """(class names, entries) of every split by tables that name the images' classes; None if folders do.
+    ) -> dict[str, tuple[list[str], list[Entry]]]:
+        """(class names, entries) of every split by tables that name the images' classes, or their splits only.
 
         Folders whose names are words for images, or a single one, are no classes. Hugging Face's ``metadata`` files
         say more than any folder.
@@ -151,32 +151,37 @@ class FolderSource(Source):
         classes = {name for name in folders if not PLAIN.fullmatch(name)}
         told = any(PurePosixPath(name).stem == "metadata" for name in found.tables)
         self._tables = bool(labels) and bool(self.labels or told or len(classes) < 2)
-        if not self._tables:
-            if labels and any(labels.get(i, parts[0]) != parts[0] for e in splits.values() for i, parts in e):
-                self.remarks.append(
-                    f"{', '.join(found.tables)} is not used, as the class folders name the classes; "
-                    f"--labels {next(iter(found.tables))} takes them from there"
-                )
-            elif not labels:
-                self.remarks += remarks
-            return None
-        self.remarks += remarks
-        for table in found.tables:
+        divides = found.divide and set(splits) == {"train"}
+        tables = ", ".join(found.tables)
+        if self._tables or (not labels and (divides or not found.divide)):
+            self.remarks += remarks
+        elif not labels:
+            self.remarks.append(f"{tables} is not used, as the folders name the splits")
+        elif divides or any(labels.get(i, parts[0]) != parts[0] for e in splits.values() for i, parts in e):
+            self.remarks.append(
+                f"{tables} {'gives the splits only' if divides else 'is not used'}, as the class folders name the "
+                f"classes; --labels {next(iter(found.tables))} takes them from there"
+            )
+        for table in found.tables if self._tables or divides else ():
             if table in self._files.names:
                 self.left_out -= Counter({formats.kind(table): 1})
-        by_table = {positions[k]: "train" if split == "train" else "val" for k, split in found.splits.items()}
-        if set(splits) == {"train"} and set(by_table.values()) == {"train", "val"}:
-            others = set(found.splits.values()) - {"train"}
-            self._test_is_val = others == {"test"}
-            self.remarks += ["val is val and test of the tables"] if len(others) > 1 else []
-            splits = {
-                split: [entry for entry in splits["train"] if by_table.get(entry[0]) == split]
-                for split in ("train", "val")
-            }
-            lost = len(positions) - sum(map(len, splits.values()))
-            self.remarks += [f"{lost} images are in no split of the tables and are not used"] if lost else []
-        self.took = f"images with labels in {', '.join(found.tables)}"
+        if divides:
+            splits = self._divided(splits["train"], {positions[k]: split for k, split in found.splits.items()})
+        if not self._tables:
+            return self._by_folders(splits)
+        self.took = f"images with labels in {tables}"
         return {split: ([labels.get(i, "") for i, _ in entries], entries) for split, entries in splits.items()}
+
+    def _divided(self, entries: list[Entry], split_of: dict[int, str]) -> dict[str, list[Entry]]:
+        """Entries of train and val by the splits that tables name; those in none are counted."""
+        others = set(split_of.values()) - {"train"}
+        self._test_is_val = others == {"test"}
+        self.remarks += ["val is val and test of the tables"] if len(others) > 1 else []
+        train = [entry for entry in entries if split_of.get(entry[0]) == "train"]
+        val = [entry for entry in entries if split_of.get(entry[0]) in others]
+        lost = len(entries) - len(train) - len(val)
+        self.remarks += [f"{lost} images are in no split of the tables and are not used"] if lost else []
+        return {"train": train, "val": val}
 
     def _by_folders(self, splits: dict[str, list[Entry]]) -> dict[str, tuple[list[str], list[Entry]]]:
         """(class names, entries) of every split by folders; a single folder ``img`` is no class."""

@@ -55,9 +55,9 @@ def _given(files: Files, given: str, root: Path) -> tuple[str, bytes, str]:
 
 def _remarks(labels: ImageLabels, images: ImageNames) -> list[str]:
     tables = "; ".join(f"{name} ({took})" for name, took in labels.tables.items())
-    bare = len(images.names) - len(labels.classes)
-    remarks = [f"labels are read from {tables}"]
-    if not labels.classes:
+    bare = len(images.names) - len(labels.classes) if labels.classes else 0
+    remarks = [f"{'labels' if labels.classes else 'splits'} are read from {tables}"]
+    if not labels.classes and not labels.divide:
         return [f"{tables}: not used; name a column by --labels {next(iter(labels.tables))}:COLUMN"]
     remarks += [f"{bare} of {len(images.names)} images are in no table and have no label"] if bare else []
     remarks += labels.notes[:MOST_NOTES]

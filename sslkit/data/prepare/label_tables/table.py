@@ -64,6 +64,11 @@ class ImageLabels:
     missing: int = 0
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def divide(self) -> bool:
+        """Whether the tables hold images out: some are of ``train`` and some are not."""
+        return "train" in self.splits.values() and len(set(self.splits.values())) > 1
+
     def add(self, other: "ImageLabels") -> None:
         """Take over what another table says; where both name a class, the other's counts."""
         before, table = list(self.tables)[-1:], next(iter(other.tables), "")
@@ -160,6 +165,12 @@ def _class_names(
     """(the class of every row, how the columns were read, the class column if it is one)."""
     others = [c for c in range(len(body[0]) if body else 0) if c != where]
     chosen = _class_column(name, header, body, others, column)
+    if chosen == where:
+        more = ", ".join(header[c] if header else str(c + 1) for c in others)
+        raise UsageError(
+            f"--labels: column '{column}' of {name} names the files, not their classes; "
+            + (f"its other columns: {more}" if others else "it has no other column")
+        )
     file = f"files in {header[where]}" if header else f"files in column {where + 1}"
     if chosen is not None:
         title = header[chosen] if header else f"column {chosen + 1}"
@@ -168,7 +179,9 @@ def _class_names(
     if header and len(marks) > 1 and all(sum(_plain(row[c]) == "1" for c in marks) == 1 for row in body):
         names = [next(header[c] for c in marks if _plain(row[c]) == "1") for row in body]
         return names, f"{file}, a column for each class", None
-    columns = ", ".join(header[c] for c in others) if header and others else "none"
+    if not others:
+        return [""] * len(body), f"{file}, no other column", None
+    columns = ", ".join(header[c] if header else str(c + 1) for c in others)
     return [""] * len(body), f"{file}, no class column found among: {columns}", None
 
 

@@ -229,3 +229,44 @@ def test_values_that_are_no_classes_are_said(values, words):
     found = notes(["file", "score", "place"], [(f, v, "x") for f, v in zip(FILES, values, strict=True)], "score")
     assert len(found) == bool(words)
     assert all(f"{words}; --labels t.csv:COLUMN takes another column (place)" in note for note in found)
+
+
+FOODS = [f"images/{name}/{i:03d}.jpg" for name in ("ant", "bee") for i in range(4)]
+LISTS = {
+    "meta/train.txt": "ant/000\nant/001\nant/002\nbee/000\nbee/001\n",
+    "meta/test.txt": "ant/003\nbee/003\n",
+}
+
+
+def test_lists_without_classes_split_class_folders(tmp_path):
+    source = source_with(tmp_path, FOODS, LISTS)
+    assert named(source) == {"train": ["ant"] * 3 + ["bee"] * 2, "val": ["ant", "bee"]}
+    assert source.remarks[:2] == [
+        "splits are read from meta/test.txt (files in column 1, no other column); "
+        "meta/train.txt (files in column 1, no other column)",
+        "1 images are in no split of the tables and are not used",
+    ]
+    assert not source.left_out
+
+
+def test_lists_with_classes_split_class_folders_that_keep_their_names(tmp_path):
+    lists = {
+        name: "".join(f"{line}.jpg {int(line[0] == 'b')}\n" for line in text.split()) for name, text in LISTS.items()
+    }
+    source = source_with(tmp_path, FOODS, lists)
+    assert named(source) == {"train": ["ant"] * 3 + ["bee"] * 2, "val": ["ant", "bee"]}
+    assert any("gives the splits only, as the class folders name the classes; --labels" in r for r in source.remarks)
+
+
+def test_lists_next_to_folders_that_are_split_are_not_used(tmp_path):
+    files = [f"{split}/{name}/{i}.jpg" for split in ("train", "val") for name in ("ant", "bee") for i in range(2)]
+    lists = {"train.txt": "train/ant/0\ntrain/bee/0\n", "test.txt": "train/ant/1\nval/bee/1\n"}
+    source = source_with(tmp_path, files, lists)
+    assert named(source) == {"train": ["ant"] * 2 + ["bee"] * 2, "val": ["ant"] * 2 + ["bee"] * 2}
+    assert any("is not used, as the folders name the splits" in remark for remark in source.remarks)
+
+
+@pytest.mark.parametrize(("header", "column"), [(None, "1"), (["file", "label"], "1"), (["file", "label"], "file")])
+def test_the_column_of_files_is_refused_as_classes(header, column):
+    with pytest.raises(UsageError, match=f"column '{column}' of t.csv names the files, .*other columns: (label|2)$"):
+        notes(header, ROWS, column)
