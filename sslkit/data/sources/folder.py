@@ -52,7 +52,11 @@ class FolderSource(Source):
             if PurePosixPath(name).suffix.lower() in suffixes:
                 found.append((i, PurePosixPath(name).parts))
             else:
-                self.left_out[formats.kind(name)] += 1
+                broken = not PurePosixPath(name).suffix and (self._root / name).is_symlink()
+                broken = broken and not (self._root / name).exists()
+                self.left_out["broken link" if broken else formats.kind(name)] += 1
+                if broken and self.left_out["broken link"] <= 5:
+                    self.remarks.append(f"{name} is a link to nothing: its images, if any, are missing")
         if self._files.hidden:
             self.left_out["hidden"] = self._files.hidden
         if not found:

@@ -14,7 +14,12 @@ class Folder(Files):
 
     def __init__(self, root: Path):
         self.root = root
-        self.keep(list(_walk(str(root))))
+        empty: list[str] = []
+        self.keep(list(_walk(str(root), empty)))
+        shown = sorted(name for name in empty if not any(part.startswith(".") for part in name.split("/")))
+        if shown:
+            some = ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+            self.remarks = [f"{len(shown)} folder{' is' if len(shown) == 1 else 's are'} empty: {some}"]
 
     def read_whole(self, index: int) -> bytes:
         """Content of one file."""
@@ -30,17 +35,18 @@ class Folder(Files):
         return Window(path, 0, self.sizes[index]) if path.is_file() else None
 
 
-def _walk(root: str) -> Iterator[tuple[str, int, Any]]:
+def _walk(root: str, empty: list[str]) -> Iterator[tuple[str, int, Any]]:
     """(name, size, identity) of everything below a folder that is no folder, with size 0 if it is no regular file.
 
     What cannot be read is listed too, so that it is reported instead of silently missing: dangling links, FIFOs, and
-    links to a folder above them, which would be circles and are not followed.
+    links to a folder above them, which would be circles and are not followed. Empty folders go into ``empty``.
     """
     waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", (_identity(os.stat(root)),))]  # noqa: PTH116
     while waiting:
         folder, prefix, above = waiting.pop()
+        count = 0
         with os.scandir(folder) as entries:
-            for entry in entries:
+            for count, entry in enumerate(entries, 1):  # noqa: B007  read after the loop
                 name = f"{prefix}{entry.name}"
                 try:
                     status = entry.stat()
@@ -54,6 +60,8 @@ def _walk(root: str) -> Iterator[tuple[str, int, Any]]:
                     yield name, 0, hash(name)
                 else:
                     waiting.append((entry.path, f"{name}/", (*above, here)))
+        if not count and prefix:
+            empty.append(prefix[:-1])
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

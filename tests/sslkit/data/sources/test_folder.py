@@ -114,6 +114,16 @@ def test_links_to_class_folders_are_followed_and_circles_end(tmp_path):
     assert source.classes == ["cat", "dog"] and source.splits()["train"].tolist() == [0, 1]
 
 
+def test_a_broken_link_and_an_empty_folder_are_named(tmp_path):
+    root = write(tmp_path / "root", class_folders(["ant", "bee"]))
+    (root / "dog").symlink_to("nowhere")
+    (root / "cat").mkdir()
+    (root / ".cache").mkdir()
+    source = opened("folder", root, tmp_path)
+    assert source.remarks == ["1 folder is empty: cat", "dog is a link to nothing: its images, if any, are missing"]
+    assert dict(source.left_out) == {"broken link": 1}
+
+
 def test_hard_links_in_a_tar_are_what_they_point_at(tmp_path):
     add_to_tar(tmp_path / "data.tar", {"cat/0.png": png(1)})
     with tarfile.open(tmp_path / "data.tar", "a") as tar:
