@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sslkit.data.prepare.split_names import split_named
 
@@ -25,8 +25,8 @@ def repeated_subfolders(paths: Iterable[tuple[str, tuple[str, ...]]], root: Path
         if len(parts) > 2:
             found.add(parts[1])
             if parts[0] not in above:
-                whole = name.split("/")
-                above[parts[0]] = "/".join(whole[: whole.index(parts[0]) + 1])
+                whole = PurePosixPath(name).parts  # as the class folder was found: "/" too may be one, in an archive
+                above[parts[0]] = str(PurePosixPath(*whole[: whole.index(parts[0]) + 1]))
     often = Counter(name for names in below.values() for name in names)
     same = sorted(
         name

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import os
 from pathlib import PurePosixPath
 from typing import Any
 
 from sslkit.errors import SslkitError
+from sslkit.files import printable
 
 
 def table_rows(name: str, data: bytes) -> list[list[str]]:
@@ -61,4 +63,9 @@ def _from_objects(value: Any) -> list[list[str]]:
 def _text(value: Any) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # half a character, as JSON can write it
+        return printable(text)
+    return text

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -38,6 +39,16 @@ def test_class_names_of_thousands_of_digits_are_names(tmp_path):
     source = FolderSource(root)
     source.open(tmp_path)
     assert source.classes == sorted(names)
+
+
+def test_half_a_character_in_a_label_is_no_name(tmp_path):
+    """JSON can write what no encoding holds."""
+    labels = [{"file": f"{i}.png", "label": "\ud800x" if i == 1 else "ab"[i % 2]} for i in range(6)]
+    table = "\n".join(map(json.dumps, labels)).encode()
+    root = write(tmp_path / "photos", {f"{i}.png": png(i) for i in range(6)} | {"labels.jsonl": table})
+    source = FolderSource(root)
+    source.open(tmp_path)
+    assert source.classes == ["?x", "a", "b"]
 
 
 def test_a_parquet_file_that_is_a_fifo_is_refused(tmp_path, sslkit):
