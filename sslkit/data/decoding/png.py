@@ -20,6 +20,21 @@ LAST_FILTER = 4
 MOST_EXTRA = 1 << 16  # bytes behind the pixels that are inflated to find the stream's checksum
 # Adam7: first column and row of each pass, and the steps to the next.
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+# Chunks of which no pixel depends here, and whose damage costs nothing.
+WITHOUT_PIXELS = {
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+    b"tIME",
+    b"pHYs",
+    b"bKGD",
+    b"hIST",
+    b"sPLT",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"iCCP",
+}
 END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -75,6 +90,10 @@ def _chunks(data: bytes) -> dict[bytes, list[bytes]]:
                 found.setdefault(name, []).append(view[place + 8 : end])
         elif not name.isalpha() or not name[0] & 32:  # an unknown chunk that must be understood
             raise SslkitError("damaged PNG: it holds an unknown critical chunk")
+        elif name not in WITHOUT_PIXELS and zlib.crc32(view[place + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            raise SslkitError("damaged PNG: the checksum of a chunk is wrong")  # its name may be what is damaged
         place = end + 4
     return found
 

@@ -115,3 +115,11 @@ def test_what_pixels_do_not_depend_on_may_be_damaged(odd: bytes) -> None:
 def test_a_bomb_is_inflated_no_further_than_its_header_says() -> None:
     bomb = build(header(), chunk(b"IDAT", zlib.compress(pixels() + bytes(50_000_000))))
     assert images.decode(bomb).shape == (3, 13, 21)
+
+
+def test_a_damaged_name_of_a_chunk_is_found() -> None:
+    """A flipped bit turns the orientation into a chunk that nobody knows, and the pixels would lie on their side."""
+    data = build(header(), chunk(b"eXIf", b"II*\0orientation"), chunk(b"IDAT", zlib.compress(pixels())))
+    png.checked(data)
+    with pytest.raises(SslkitError, match="damaged PNG: the checksum of a chunk is wrong"):
+        png.checked(data.replace(b"eXIf", b"eXMf"))
