@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, _foreach_lerp_, nn  # pyright: ignore[reportPrivateImportUsage]
 
+from sslkit.schedules import Moment, cosine
+
 
 @torch.no_grad()
 def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
@@ -16,3 +18,8 @@ def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         _foreach_lerp_(old, new, 1 - momentum)
     for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
         target.copy_(source)
+
+
+def follow(teacher: nn.Module, student: nn.Module, momentum: tuple[float, float], at: Moment) -> None:
+    """``update`` after a step; the momentum goes from the first value to the second along a cosine over the run."""
+    update(teacher, student, cosine(*momentum, at.step / at.total))

@@ -43,6 +43,10 @@ class Batch:
         objects = None if self.objects is None else self.objects.to(device, non_blocking=True)
         return replace(self, labels=self.labels.to(device, non_blocking=True), crops=crops, objects=objects)
 
+    def coverage(self, patch_size: int) -> Tensor | None:
+        """See ``patch_coverage``; None where the batch has no objects."""
+        return None if self.objects is None else patch_coverage(self.objects, patch_size)
+
 
 def patch_coverage(objects: Tensor, patch_size: int) -> Tensor:
     """The share of each patch that lies on the object.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit import ema
-from sslkit.data.batch import Batch, patch_coverage
+from sslkit.data.batch import Batch
 from sslkit.encoder.encoder import Encoder
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
@@ -33,7 +33,7 @@ from sslkit.methods.base import (
     takes_no,
 )
 from sslkit.recipe.schema import Recipe
-from sslkit.schedules import Moment, cosine
+from sslkit.schedules import Moment
 
 
 class Data2Vec(Method):
@@ -67,13 +67,13 @@ class Data2Vec(Method):
         wanted = targets.flatten(0, 1)[masks.index]
         value = loss(self.predict(hidden)[: len(wanted)], wanted, masks.token_weights, len(images), self.config.beta)
         metrics = {"loss": value.detach(), "feature_std": feature_std(tokens.cls), "target_std": wanted.std(0).mean()}
-        return Losses(value, {**metrics, **masked_on_object(masks, self._objects(batch))})
+        return Losses(value, {**metrics, **masked_on_object(masks, batch.coverage(self.student.patch_size))})
 
     @torch.no_grad()
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the teacher."""
         assert self.recipe.teacher is not None
-        ema.update(self.teacher, self.student, cosine(*self.recipe.teacher.momentum, at.step / at.total))
+        ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """Crops, and what is hidden of them."""
@@ -100,12 +100,8 @@ class Data2Vec(Method):
 
     def _draw_masks(self, batch: Batch, views: Tensor, attention: Tensor | None, at: Moment) -> Masks:
         grid, seed = self.student.grid(*views.shape[-2:]), self.recipe.train.seed
-        samples, objects = batch.samples.numpy(), self._objects(batch)
+        samples, objects = batch.samples.numpy(), batch.coverage(self.student.patch_size)
         return self.masking.draw(seed, at.step, samples, len(views), grid, attention, objects).to(views.device)
-
-    def _objects(self, batch: Batch) -> Tensor | None:
-        """(V x B, N) the share of each patch that the object covers."""
-        return None if batch.objects is None else patch_coverage(batch.objects, self.student.patch_size)
 
 
 # Pure functions.

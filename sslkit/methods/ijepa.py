@@ -28,7 +28,7 @@ from sslkit.errors import UsageError
 from sslkit.methods.base import DataFacts, Losses, Method, Preview, augmented, drop_scales, feature_std, takes_no
 from sslkit.recipe.schema import Recipe
 from sslkit.recipe.sections import Range, Share
-from sslkit.schedules import Moment, cosine
+from sslkit.schedules import Moment
 
 Aspect = Annotated[float, Field(ge=0.01, le=100)]
 Grid = tuple[int, int]  # rows and columns of patches
@@ -83,7 +83,7 @@ class ImageJepa(Method):
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the teacher."""
         assert self.recipe.teacher is not None
-        ema.update(self.teacher, self.student, cosine(*self.recipe.teacher.momentum, at.step / at.total))
+        ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """The crops, the context (what is not masked), and each target block."""

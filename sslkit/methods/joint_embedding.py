@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sslkit import ema, registry
-from sslkit.data.batch import Batch, patch_coverage
+from sslkit.data.batch import Batch
 from sslkit.encoder.encoder import Encoder, Tokens
 from sslkit.errors import UsageError
 from sslkit.heads.base import HeadDict
@@ -31,7 +31,7 @@ from sslkit.methods.base import (
 )
 from sslkit.objectives.base import BranchOutput, Objective, PatchOutput, Scene
 from sslkit.recipe.schema import Recipe
-from sslkit.schedules import Moment, cosine
+from sslkit.schedules import Moment
 
 
 class Branch(nn.Module):
@@ -112,7 +112,7 @@ class JointEmbedding(Method):
             mine = {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
             objective.after_step(mine)
         if self.teacher is not None and self.recipe.teacher:
-            ema.update(self.teacher, self.student, cosine(*self.recipe.teacher.momentum, at.step / at.total))
+            ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
 
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
         """Last layers of heads in their first epochs."""
@@ -152,9 +152,7 @@ class JointEmbedding(Method):
 
     def _objects(self, batch: Batch) -> Tensor | None:
         """(G x B, N) the share of each patch of the global crops that the object covers."""
-        if batch.objects is None or self.masking is None:
-            return None
-        return patch_coverage(batch.objects, self.student.encoder.patch_size)
+        return None if self.masking is None else batch.coverage(self.student.encoder.patch_size)
 
     @torch.no_grad()
     def _teacher_branch(self, tokens: Tokens | None, masks: Masks | None, views: int) -> BranchOutput | None:

@@ -20,7 +20,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslkit import ema
-from sslkit.data.batch import Batch, patch_coverage
+from sslkit.data.batch import Batch
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.sincos_positions import fix_positions, sincos_positions
 from sslkit.errors import UsageError
@@ -28,7 +28,7 @@ from sslkit.masks.base import Masking, Masks
 from sslkit.methods.base import DataFacts, Losses, Method, Preview, augmented, drop_scales, masked_on_object, takes_no
 from sslkit.recipe.schema import Recipe
 from sslkit.recipe.sections import Strict
-from sslkit.schedules import Moment, cosine
+from sslkit.schedules import Moment
 
 EPSILON = 1e-6  # added to a patch's variance: patches of one colour have none
 
@@ -76,13 +76,15 @@ class MaskedAutoencoder(Method):
         images, masks = views.flatten(0, 1), self._draw_masks(batch, views, at)
         value = loss(self._predict(batch, images, masks, at), self._target(images), masks.mask)
         # No spread of L2-normalised features: MAE's are not centred, and look alike without being so.
-        return Losses(value, {"loss": value.detach(), **masked_on_object(masks, self._objects(batch))})
+        return Losses(
+            value, {"loss": value.detach(), **masked_on_object(masks, batch.coverage(self.student.patch_size))}
+        )
 
     @torch.no_grad()
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the teacher."""
         if self.teacher is not None and self.recipe.teacher:
-            ema.update(self.teacher, self.student, cosine(*self.recipe.teacher.momentum, at.step / at.total))
+            ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """Crops, what is removed of them, and the target where it is not the crop itself."""
@@ -126,13 +128,9 @@ class MaskedAutoencoder(Method):
                 rows = self.teacher(views.flatten(0, 1), attention=True).attention
             attention = rows.mean(1)
         grid, seed = self.student.grid(*views.shape[-2:]), self.recipe.train.seed
-        samples, objects = batch.samples.numpy(), self._objects(batch)
+        samples, objects = batch.samples.numpy(), batch.coverage(self.student.patch_size)
         masks = self.masking.draw_exact(seed, at.step, samples, len(views), grid, attention, objects)
         return masks.to(views.device)
-
-    def _objects(self, batch: Batch) -> Tensor | None:
-        """(V x B, N) the share of each patch that the object covers."""
-        return None if batch.objects is None else patch_coverage(batch.objects, self.student.patch_size)
 
     def _predict(self, batch: Batch, images: Tensor, masks: Masks, at: Moment) -> Tensor:
         """(n, N, P x P x C) predictions of all patches from the visible ones."""
