@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from tiny_batches import batch_of, part
 
 from sslkit.data.augment import photometric
-from sslkit.data.batch import Batch
-from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.data2vec import Data2Vec, averaged, loss
 from sslkit.recipe.schema import resolve
@@ -26,17 +24,6 @@ def build(tiny_scale):
         return Data2Vec(resolve([find("data2vec"), tiny_scale], ["encoder.drop_path=0", *overrides]))
 
     return make
-
-
-def batch_of(method: Data2Vec, count=4) -> Batch:
-    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    views = ViewMaker(method.recipe.views, 32, 8, 0)
-    return ViewBatches(DecodedImages(pixels, np.zeros(count, dtype=np.int64)), views)[0, np.arange(count)]
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    crops, draws = ([t[:, rows] for t in group] for group in (batch.crops, batch.photometric))
-    return Batch(batch.samples[rows], batch.labels[rows], crops, draws)
 
 
 def test_targets_are_the_mean_of_normalised_outputs():

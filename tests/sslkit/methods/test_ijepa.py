@@ -7,11 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_batches import batch_of, part
 
 from sslkit import rng
-from sslkit.data.batch import Batch
-from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import ViewMaker
 from sslkit.errors import UsageError
 from sslkit.methods.ijepa import Blocks, ImageJepa, block_size, loss
 from sslkit.recipe.schema import resolve
@@ -29,17 +27,6 @@ def build(tiny_scale):
         return ImageJepa(resolve([find("ijepa"), tiny_scale], ["encoder.drop_path=0", *overrides]))
 
     return make
-
-
-def batch_of(method: ImageJepa, count=4) -> Batch:
-    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    views = ViewMaker(method.recipe.views, 32, 8, 0)
-    return ViewBatches(DecodedImages(pixels, np.zeros(count, dtype=np.int64)), views)[0, np.arange(count)]
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    crops, draws = ([t[:, rows] for t in group] for group in (batch.crops, batch.photometric))
-    return Batch(batch.samples[rows], batch.labels[rows], crops, draws)
 
 
 # The blocks.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_batches import batch_of
 
 from sslkit import registry
 from sslkit.data.augment import photometric
@@ -36,12 +37,6 @@ def build(tiny_scale):
 
 def recipe_of(scale, method, *overrides: str) -> Recipe:
     return resolve([find(method), scale], overrides)
-
-
-def batch_of(method: JointEmbedding, count=4) -> Batch:
-    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    views = ViewMaker(method.recipe.views, 32, 8, 0)
-    return ViewBatches(DecodedImages(pixels, np.zeros(count, dtype=np.int64)), views)[0, np.arange(count)]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,6 +8,7 @@ import safetensors.torch
 import timm
 import torch
 from conftest import FIXTURES
+from tiny_batches import batch_of, part
 
 from sslkit import registry, rng
 from sslkit.data.batch import Batch
@@ -50,17 +51,6 @@ def build(tiny_scale):
         return MaskedAutoencoder(resolve([find(name), tiny_scale], ["encoder.drop_path=0", *overrides]))
 
     return make
-
-
-def batch_of(method: MaskedAutoencoder, count=4) -> Batch:
-    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    views = ViewMaker(method.recipe.views, 32, 8, 0)
-    return ViewBatches(DecodedImages(pixels, np.zeros(count, dtype=np.int64)), views)[0, np.arange(count)]
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    crops, draws = ([t[:, rows] for t in group] for group in (batch.crops, batch.photometric))
-    return Batch(batch.samples[rows], batch.labels[rows], crops, draws)
 
 
 # The loss.

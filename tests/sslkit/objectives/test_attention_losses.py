@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from timm.layers import attention as timm_attention
+from tiny_batches import batch_of
 
-from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import ViewMaker
 from sslkit.diagnostics import collapses
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.spec import EncoderSpec
@@ -332,12 +331,6 @@ def build(tiny_scale):
 
 def alone(name: str) -> list[str]:
     return ["objectives.dino=null", "objectives.ibot=null", f"objectives.{name}.weight=1.0"]
-
-
-def batch_of(method: JointEmbedding, count=4):
-    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    views = ViewMaker(method.recipe.views, 32, 8, 0)
-    return ViewBatches(DecodedImages(pixels, np.zeros(count, dtype=np.int64)), views)[0, np.arange(count)]
 
 
 @pytest.mark.parametrize("name", ["attention_distill", "head_diversity"])
