@@ -23,6 +23,9 @@ def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) 
     Raises:
         SslkitError: the given table cannot be read, or is not about these images.
     """
+    tables = [i for i, name in enumerate(files.names) if is_table(name) and files.sizes[i] <= MOST_BYTES]
+    if not given and not tables:
+        return ImageLabels(), []  # indexing the names of all images takes seconds for a large source
     images = ImageNames([files.names[i] for i in positions])
     if given:
         name, data, column = _given(files, given, root)
@@ -31,7 +34,6 @@ def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) 
             raise SslkitError(f"--labels {given} names no class of an image of {root}: {labels.tables.get(name, '')}")
         return labels, _remarks(labels, images)
     found, unread = ImageLabels(), []
-    tables = [i for i, name in enumerate(files.names) if is_table(name) and files.sizes[i] <= MOST_BYTES]
     for i in tables if len(tables) <= MOST_TABLES else []:
         try:
             found.add(read_labels(files.names[i], files.need(i), images))
