@@ -99,9 +99,8 @@ class Segment(EncoderOptions, ResultOptions, MaskedPhotoOptions):
         variant = variant_of(self)
         folders = {"images": self.images, "masks": self.masks, "dataset": self.dataset}
         if folder and not self.force:
-            digest = folder.digest
-            same = lambda record: record["config"]["photos"] == digest  # noqa: E731
-            expect_same(here, STAGE.id(variant), folders, same, ", or keep both with --name NAME")
+            digest, advice = folder.digest, ", or keep both with --name NAME"
+            expect_same(here, STAGE.id(variant), folders, lambda old: old["config"]["photos"] == digest, advice)
         results = perform(
             here,
             STAGE,

@@ -57,4 +57,4 @@ def test_a_title_can_be_drawn_and_encoded(tmp_path):
 def test_no_stream_is_needed(trained_run):
     """As under a service that has closed standard output and error."""
     closing = [sys.executable, "-c", "import sys; sys.stdout = sys.stderr = None; from stages.cli import main; main()"]
-    subprocess.run([*closing, "status", str(trained_run)], check=True)
+    assert subprocess.run([*closing, "status", str(trained_run)], check=False).returncode == 0
