@@ -1,52 +1,23 @@
 """Every recipe and every registered method: the conformance that all must meet."""
 
-import numpy as np
 import pytest
 import torch
+from tiny_methods import RECIPES, batch_of, begun
+from tiny_methods import build as build_tiny
 
 from sslkit import registry
-from sslkit.data.batch import Batch
-from sslkit.data.loader import DecodedImages, ViewBatches
-from sslkit.data.views import ViewMaker
 from sslkit.encoder.encoder import Encoder
-from sslkit.encoder.frozen import FrozenEncoder
-from sslkit.encoder.spec import EncoderSpec
-from sslkit.methods.base import DataFacts, Method
+from sslkit.methods.base import Method
 from sslkit.recipe.schema import resolve
-from sslkit.recipe.sections import TaughtSection
 from sslkit.schedules import Moment
-from stages.inputs.recipes import find, names
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
-SCALES = ("demo", "small32", "imagenet", "imagenet-subset")
-RECIPES = [name for name in names() if name not in SCALES]
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def build(tiny_scale):
-    def make(name: str, *overrides: str) -> Method:
-        torch.manual_seed(0)
-        recipe = resolve([find(name), tiny_scale], ["method.permutations=8"] * (name == "jigsaw") + list(overrides))
-        kind, more = registry.load("sslkit.methods", recipe.method.name), {}
-        if isinstance(recipe.method, TaughtSection):
-            teacher = Encoder(EncoderSpec("vit_tiny_patch16_224", 24, 8, 36, 1, 3))
-            more["teacher"] = FrozenEncoder(teacher, 24, CPU, "fp32")
-        return kind(recipe, DataFacts(samples=40, classes=3), **more)
-
-    return make
-
-
-def batch_of(method: Method, count=6) -> Batch:
-    pixels = torch.randint(0, 256, (count, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    views = ViewMaker(method.recipe.views, 32, 8, 0)
-    return ViewBatches(DecodedImages(pixels, np.arange(count) % 3), views)[0, np.arange(count)]
-
-
-def begun(method: Method) -> Method:
-    generator = torch.Generator().manual_seed(2)
-    method.begin_epoch(Moment(0, 10, 10), lambda: torch.randn(40, 24, generator=generator))
-    return method
+    return lambda name, *overrides: build_tiny(name, tiny_scale, *overrides)
 
 
 def test_every_method_has_a_recipe():
