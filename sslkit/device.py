@@ -8,7 +8,9 @@ import torch
 
 from sslkit.errors import UsageError
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TENSOR_CORES, TF32 = (7, 0), (8, 0)  # CUDA compute capabilities that have them
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -40,17 +42,39 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
     ``auto`` is bf16 where the hardware multiplies bf16 matrices: CUDA devices that say so, and CPUs with
     AVX512-BF16 or AMX, where it is two to three times as fast as float32. On other CPUs bf16 is emulated, and slower.
+    Other CUDA devices with tensor cores (V100, T4, RTX 20) take fp16. With fp32 on CUDA, matrix products are computed
+    in TF32 where the device has it.
 
     Raises:
         UsageError: unknown name.
     """
-    if name == "bf16" or name == "fp32":
-        return name
-    if name != "auto":
-        raise UsageError(f"--precision {name}: expected auto, bf16 or fp32")
+    if name not in ("auto", "bf16", "fp16", "fp32"):
+        raise UsageError(f"--precision {name}: expected auto, bf16, fp16 or fp32")
+    found = _fastest(device) if name == "auto" else name
+    if found == "fp32" and device.type == "cuda":
+        # Not torch.backends.cuda.matmul.fp32_precision, which makes torch.compile fail (torch 2.14).
+        torch.set_float32_matmul_precision("high")
+    return found  # pyright: ignore[reportReturnType]
+
+
+def _fastest(device: torch.device) -> Precision:
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= TENSOR_CORES else "fp32"
     return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
+
+
+def described(device: torch.device, precision: Precision | None = None) -> str:
+    """The device in words, for a run's record: its name and, with fp32, whether matrix products are TF32.
+
+    >>> described(torch.device("cpu"), "fp32")
+    'cpu'
+    """
+    if device.type != "cuda":
+        return str(device)
+    rounded = precision == "fp32" and torch.cuda.get_device_capability(device) >= TF32
+    return f"{device} ({torch.cuda.get_device_name(device)}{', fp32 products in TF32' if rounded else ''})"
 
 
 def _cpu_computes_bf16() -> bool:
@@ -66,4 +90,4 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """A context in which matrix products run in ``precision``; nothing changes for fp32."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=DTYPES[precision])

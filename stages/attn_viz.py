@@ -67,6 +67,7 @@ class DrawAttention(AttentionOptions, ImageOptions, EncoderOptions, ResultOption
         source = resolve(run, self)
         request = read_request(run, source, self)
         drawn = images_to_draw(run, self, source.channels)
+
         device, precision = self.place()
         config: Result = {
             **source.config(),
@@ -87,7 +88,7 @@ class DrawAttention(AttentionOptions, ImageOptions, EncoderOptions, ResultOption
             work=lambda folder, readers: _draw(drawn, request, readers, config, about, folder),
             config=config,
             inputs={**source.files, **request.files, **drawn.inputs},
-            how={"device": str(device), **places(images=self.images)},
+            how={"device": self.place_described(), **places(images=self.images)},
             force=self.force,
         )
         run.remember_data()

@@ -83,7 +83,7 @@ class Extract(EncoderOptions, ResultOptions):
                     work=extraction.lead,
                     config=config,
                     inputs=inputs,
-                    how={"device": str(device), "workers": self.workers, "processes": world.size},
+                    how={"device": self.place_described(), "workers": self.workers, "processes": world.size},
                     force=self.force,
                 )
             finally:

@@ -117,7 +117,7 @@ class Finetune(EncoderOptions, TuningOptions, ResultOptions):
             work=lambda folder, ready: _finetune(folder, run, source, config, ready),
             config=config,
             inputs={"data": run.manifest, **source.files},
-            how={"device": str(device), "workers": workers},
+            how={"device": self.place_described(), "workers": workers},
             force=self.force,
         )
         show(results, _lines(results), self.json)

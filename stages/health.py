@@ -79,7 +79,7 @@ class Health(EncoderOptions, ResultOptions):
             work=lambda folder, ready: _measure(folder, here, config, *ready),
             config=config,
             inputs=inputs,
-            how={"device": str(where)},
+            how={"device": self.place_described()},
             force=self.force,
         )
         show(results, _lines(results), self.json)

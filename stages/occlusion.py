@@ -88,7 +88,7 @@ class Occlusion(EncoderOptions, ResultOptions):
             work=lambda folder, ready: _occlude(folder, here, config, *ready),
             config=config,
             inputs=inputs,
-            how={"device": str(where)},
+            how={"device": self.place_described()},
             force=self.force,
         )
         show(results, _lines(results), self.json)

@@ -110,6 +110,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
     def _lead(self, training: Training, beginning: Beginning | None) -> Result:
         """Train under the stage contract, and let the other processes train along."""
+        from sslkit.device import described
         from sslkit.distributed.process_group import from_leader
         from sslkit.recipe.schema import as_dict
 
@@ -140,7 +141,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 config=config,
                 inputs=inputs,
                 how={
-                    "device": str(training.device),
+                    "device": described(training.device, training.precision),
                     "workers": training.workers,
                     "processes": training.world.size,
                     "recipes": self.recipes,

@@ -54,7 +54,7 @@ class Reconstruct(ImageOptions, basic.DataOptions, basic.ResultOptions):
         inputs = {"recipe": run.recipe, "checkpoint": run.trained.need(run.checkpoint)}
         drawn = images_to_draw(run, self, recipe.encoder.channels or 3)
 
-        from sslkit.device import pick_device, resolve_precision
+        from sslkit.device import described, pick_device, resolve_precision
 
         device = pick_device(self.device.value)
         precision = resolve_precision(self.precision.value, device)
@@ -69,7 +69,7 @@ class Reconstruct(ImageOptions, basic.DataOptions, basic.ResultOptions):
             work=lambda folder, method: _draw(drawn, recipe, method, config, folder),
             config=config,
             inputs={**inputs, **drawn.inputs},
-            how={"device": str(device), **places(images=self.images)},
+            how={"device": described(device, precision), **places(images=self.images)},
             force=self.force,
         )
         sheet = run.folder(STAGE.id(variant)) / SHEET

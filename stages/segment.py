@@ -87,6 +87,7 @@ class Segment(EncoderOptions, ResultOptions, MaskedPhotoOptions):
         inputs = dict(source.files) if folder else {**source.files, "data": here.need(here.manifest)}
 
         inputs |= {"palette": self.palette} if self.palette else {}
+
         where, bits = self.place()
         config: Result = {
             **source.config(),
@@ -109,7 +110,7 @@ class Segment(EncoderOptions, ResultOptions, MaskedPhotoOptions):
             work=lambda path, ready: _segment(path, here, config, ready),
             config=config,
             inputs=inputs,
-            how={"device": str(where), **places(**folders)},
+            how={"device": self.place_described(), **places(**folders)},
             force=self.force,
         )
         show(results, _lines(results, here.folder(STAGE.id(variant))), self.json)

@@ -204,7 +204,7 @@ class TrainSection(Strict):
     epochs: float = Field(default=100, gt=0, le=1e6)
     batch_size: int = Field(default=256, gt=0, le=1_000_000)  # images per step, over processes and accumulation
     accumulate: int = Field(default=1, gt=0)  # micro-batches per step and process
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     seed: int = Field(default=0, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)

@@ -19,6 +19,8 @@ from sslkit.files import atomic
 
 OVERHEAD = 1 << 16  # bytes of a checkpoint besides its tensors, roughly
 NEEDED = {"lr", "weight_decay", "decays", "betas", "eps", "momentum"}  # others have defaults in some version of torch
+SCALE = {"scale": float, "growth_factor": float, "backoff_factor": float, "growth_interval": int}
+SCALE |= {"_growth_tracker": int, "overflows": int}
 METER = {"sums": {str: object}, "counts": {str: int}}
 SHAPE = {
     "step": int,
@@ -28,6 +30,7 @@ SHAPE = {
     "skipped_in_a_row": int,
     "skipped?": int,
     "last?": (dict, None),
+    "loss_scale?": SCALE,  # of fp16
 }
 
 
@@ -117,6 +120,18 @@ def check_meter(path: Path, meter: Mapping[str, Any]) -> None:
     numbers = all(isinstance(v, Tensor) and _dense(v) and v.ndim == 0 and v.is_floating_point() for v in sums.values())
     if not numbers or sums.keys() != counts.keys() or any(count < 1 for count in counts.values()):
         raise DamagedFile(path, "its running means are not numbers with a count")
+
+
+def check_scale(path: Path, scale: Mapping[str, Any] | None) -> None:
+    """Refuse a loss scale that is missing or not a positive number.
+
+    Raises:
+        DamagedFile: it is.
+    """
+    if scale is None:
+        raise DamagedFile(path, "it has no loss scale, which fp16 needs")
+    if not 0 < scale["scale"] < math.inf or not 0 <= scale["_growth_tracker"] <= scale["growth_interval"]:
+        raise DamagedFile(path, "its loss scale is not a positive number")
 
 
 def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

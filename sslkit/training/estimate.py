@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.data.batch import Batch
 from sslkit.data.order import Order
-from sslkit.device import Precision, autocast
+from sslkit.device import Precision, autocast, described
 from sslkit.methods.base import Method
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
@@ -54,5 +54,6 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
         "batch per process and micro": micro,
         "memory of weights, MB": round((4 * every + 12 * trained) / 1e6),
         "memory of activations, MB": round(activations * micro / 1e6),
+        "device": described(device, precision),
         "precision": precision,
     }

@@ -12,10 +12,17 @@ from sslkit.distributed import process_group as distributed
 from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import Method
 from sslkit.schedules import Moment
+from sslkit.training.loss_scale import LossScale
 
 
 def by_term(
-    method: Method, names: list[str], batch: Batch, at: Moment, device: torch.device, precision: Precision
+    method: Method,
+    names: list[str],
+    batch: Batch,
+    at: Moment,
+    device: torch.device,
+    precision: Precision,
+    scale: LossScale,
 ) -> dict[str, Tensor]:
     """Norms of the weighted terms' gradients on the encoder, and cosines between them.
 
@@ -33,7 +40,7 @@ def by_term(
     for name in names:
         with autocast(device, precision):
             term = method(batch, at).terms[name]
-        found[name] = _flat_gradient(term, parameters)
+        found[name] = _flat_gradient(scale.apply(term), parameters) / scale.value()
     for buffer, before in buffers:
         buffer.copy_(before)
     found = distributed.mean(found)

@@ -27,6 +27,7 @@ from sslkit.schedules import Moment
 from sslkit.signals import Signals
 from sslkit.training import checkpoint, gradients, log
 from sslkit.training.clock import Clock
+from sslkit.training.loss_scale import LossScale
 
 
 @dataclass
@@ -58,7 +59,8 @@ class Trainer:
         self.optimizer = optim.build(self.method, self.recipe.optim, self.method.rate_factors())
         self.trained = [p for p in self.method.parameters() if p.requires_grad]
         self.total = self.at(0).total
-        self._recent: list[tuple[int, list[Tensor], Tensor]] = []  # step, samples and "not finite" since the last log
+        self.scale = LossScale(self.device, self.precision)
+        self._recent: list[tuple[int, list[Tensor], Tensor]] = []  # step, samples and why it was skipped; since the log
         self._resume()
 
     def at(self, step: int) -> Moment:
@@ -74,6 +76,11 @@ class Trainer:
         """
         self.advance(batches, self.total)
         self.save()
+        if self.scale.overflows and self.world.leads:
+            self.say(
+                f"fp16: {self.scale.overflows} of {self.total} steps were skipped because the loss scale was too high; "
+                "it halves at each, which is how it finds its level"
+            )
 
     def advance(self, batches: Iterator[Batch], stop: int) -> None:
         """Train from ``self.step`` up to the step ``stop``, which ends a log interval; see ``train``."""
@@ -89,11 +96,14 @@ class Trainer:
                 buffers = [(b, b.clone()) for b in self.method.buffers()]
 
                 loss, statistics, samples = self._forward_backward(module, batches, clock, at)
+                self.scale.unscale(self.optimizer)
                 norm = optim.clip_each(self.trained, self.recipe.optim.clip)
                 for parameter in self.method.frozen_parameters(at):
                     parameter.grad = None
-                bad = distributed.any_of(~(torch.isfinite(loss) & torch.isfinite(norm)))
+                failed = distributed.any_of(~torch.isfinite(torch.stack([loss, norm])))
+                bad = failed.any()
                 optim.step_unless(self.optimizer, bad)
+                overflow = self.scale.update(*failed.unbind())
                 self.optimizer.zero_grad(set_to_none=True)
                 self.method.after_step(distributed.mean(statistics), at)
                 for buffer, before in buffers:
@@ -101,7 +111,7 @@ class Trainer:
 
                 self.meter.add({"gradient_norm": norm})
                 self.step += 1
-                self._recent.append((self.step, samples, bad))
+                self._recent.append((self.step, samples, torch.stack([bad, overflow])))
                 self._keep_encoder()
                 bar.update()
                 if self.step % self.recipe.monitor.log_steps == 0 or self.step == stop:
@@ -123,7 +133,7 @@ class Trainer:
             with quiet:
                 with autocast(self.device, self.precision):
                     result = module(batch, at)
-                (result.loss / parts).backward()
+                self.scale.apply(result.loss / parts).backward()
             loss += result.loss.detach() / parts
             self.meter.add(result.metrics)
             samples.append(batch.samples)
@@ -131,9 +141,9 @@ class Trainer:
                 statistics[key] = statistics.get(key, 0) + value.detach() / parts
             every = self.recipe.monitor.gradient_steps
             if last and every and at.step % every == 0 and len(result.terms) > 1:
-                self.meter.add(
-                    gradients.by_term(self.method, list(result.terms), batch, at, self.device, self.precision)
-                )
+                names = list(result.terms)
+                found = gradients.by_term(self.method, names, batch, at, self.device, self.precision, self.scale)
+                self.meter.add(found)
         return loss, statistics, samples
 
     def _begin_epoch(self, at: Moment, clock: Clock) -> None:
@@ -147,7 +157,14 @@ class Trainer:
         self._count_skipped()
         metrics, speed = self.meter.read(), clock.read()
         at = self.at(self.step)
-        row: dict[str, Any] = {"step": self.step, "epoch": round(at.epoch, 4), **metrics, **rates, **speed}
+        row: dict[str, Any] = {
+            "step": self.step,
+            "epoch": round(at.epoch, 4),
+            **metrics,
+            **rates,
+            **self.scale.read(),
+            **speed,
+        }
         if self._due(self.recipe.monitor.every_epochs, self.recipe.monitor.log_steps):
             row |= self.evaluate()
             clock.restart()
@@ -182,13 +199,16 @@ class Trainer:
             self.keep(self.at(self.step).epoch)
 
     def _count_skipped(self) -> None:
-        flags = torch.stack([bad for _, _, bad in self._recent]).tolist() if self._recent else []
-        for (step, samples, _), bad in zip(self._recent, flags, strict=True):
-            self.skipped_in_a_row = self.skipped_in_a_row + 1 if bad else 0
-            self.skipped += bool(bad)
+        flags = torch.stack([flags for _, _, flags in self._recent]).tolist() if self._recent else []
+        for (step, samples, _), (bad, overflow) in zip(self._recent, flags, strict=True):
+            if overflow:  # nobody's fault, so it neither counts as a failure nor ends a series of them
+                self.scale.overflows += 1
+            else:
+                self.skipped_in_a_row = self.skipped_in_a_row + 1 if bad else 0
+                self.skipped += bad
             if bad and self.world.leads:
-                row = {"step": step, "skipped": "not finite", "samples": torch.cat(samples).tolist()}
-                log.append(self.metrics_path, row)
+                why = "loss scale too high" if overflow else "not finite"
+                log.append(self.metrics_path, {"step": step, "skipped": why, "samples": torch.cat(samples).tolist()})
             if self.skipped_in_a_row >= self.recipe.train.max_nonfinite:
                 raise SslkitError(
                     f"{self.skipped_in_a_row} steps in a row gave a loss that is not finite, up to step {step} (its "
@@ -225,6 +245,7 @@ class Trainer:
             "skipped_in_a_row": self.skipped_in_a_row,
             "skipped": self.skipped,
             "last": self.last,
+            **self.scale.state(),
         }
         checkpoint.save(self.checkpoint_path, state)
 
@@ -235,6 +256,9 @@ class Trainer:
             if not 0 <= state["step"] <= self.total:
                 raise DamagedFile(path, f"it is of step {state['step']}, but the run has {self.total} steps")
             checkpoint.check_meter(path, state["meter"])
+            if self.scale.used:
+                checkpoint.check_scale(path, state.get("loss_scale"))
+                self.scale.restore(state["loss_scale"])
             checkpoint.restore(path, state, self.method, self.optimizer)
             self.meter.restore(state["meter"])
             self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]

@@ -100,6 +100,11 @@ class Training:
                 f"none of the {steps} steps had a finite loss, so nothing was learnt: lower --lr, lengthen the "
                 "warm-up, or use --precision fp32, and add --force"
             )
+        if trainer.skipped + trainer.scale.overflows >= steps:
+            raise SslkitError(
+                f"all {steps} steps were skipped, most of them while fp16's loss scale halved from step to step, so "
+                "nothing was learnt: raise --epochs, or use --precision fp32, and add --force"
+            )
         last = trainer.last or next((row for row in reversed(log) if "loss" in row), None)
         if last is None:
             raise SslkitError(f"{self.run.metrics} is gone, and with it the results: --force trains again")

@@ -18,10 +18,11 @@ class Device(str, Enum):
 
 
 class Precision(str, Enum):
-    """Autocast; ``auto`` is bf16 where the hardware computes in it."""
+    """Autocast; ``auto`` is bf16 where the hardware computes in it, else fp16 on CUDA's tensor cores."""
 
     auto = "auto"
     bf16 = "bf16"
+    fp16 = "fp16"
     fp32 = "fp32"
 
 
@@ -37,7 +38,7 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Redo the stage, replacing what it wrote.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-PrecisionOption = Annotated[Precision, typer.Option("--precision", help="auto, bf16 or fp32.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
 WorkersOption = Annotated[str, typer.Option("--workers", metavar="N", help="Worker processes: auto or a number.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
 SeedsOption = Annotated[

@@ -60,6 +60,12 @@ class EncoderOptions(DataOptions):
         where = pick_device(self.device.value)
         return where, resolve_precision(self.precision.value, where)
 
+    def place_described(self) -> str:
+        """The same in words, for the record."""
+        from sslkit.device import described
+
+        return described(*self.place())
+
     def no_pixels(self, why: str) -> None:
         """Refuse the baseline of raw pixels.
 

@@ -51,7 +51,7 @@ class RecipeOptions:
         float | None,
         typer.Option("--keep-every", metavar="EPOCHS", min=0, help="Also keep the encoder at this interval."),
     ] = None
-    precision: Annotated[Precision | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None
+    precision: Annotated[Precision | None, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = None
 
     teacher: Annotated[
         str | None,

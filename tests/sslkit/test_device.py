@@ -42,13 +42,44 @@ def test_precision_can_be_named():
     assert device.resolve_precision("bf16", CPU) == "bf16"
     assert device.resolve_precision("fp32", CPU) == "fp32"
     assert device.resolve_precision("auto", torch.device("mps")) == "fp32"
-    with pytest.raises(UsageError, match="--precision fp16"):
-        device.resolve_precision("fp16", CPU)
+    assert device.resolve_precision("fp16", CPU) == "fp16"
+    with pytest.raises(UsageError, match="--precision fp8: expected auto, bf16, fp16 or fp32"):
+        device.resolve_precision("fp8", CPU)
+
+
+@pytest.mark.parametrize(
+    ("bf16", "capability", "expected"),
+    [(True, (9, 0), "bf16"), (False, (7, 5), "fp16"), (False, (7, 0), "fp16"), (False, (6, 1), "fp32")],
+)
+def test_auto_precision_follows_the_card(monkeypatch, bf16, capability, expected):
+    rounding = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", rounding.append)
+    assert device.resolve_precision("auto", torch.device("cuda")) == expected
+    assert rounding == (["high"] if expected == "fp32" else [])
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "expected"),
+    [
+        ((8, 0), "fp32", "cuda:0 (A100, fp32 products in TF32)"),
+        ((8, 0), "bf16", "cuda:0 (A100)"),
+        ((7, 5), "fp32", "cuda:0 (A100)"),
+    ],
+)
+def test_the_device_is_described_with_what_it_rounds(monkeypatch, capability, precision, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
+    assert device.described(torch.device("cuda", 0), precision) == expected
+    assert device.described(CPU, precision) == "cpu"
 
 
 def test_autocast_changes_products_only_when_asked():
     a = torch.ones(2, 2)
     with device.autocast(CPU, "bf16"):
         assert (a @ a).dtype == torch.bfloat16
+    with device.autocast(CPU, "fp16"):
+        assert (a @ a).dtype == torch.float16
     with device.autocast(CPU, "fp32"):
         assert (a @ a).dtype == torch.float32

@@ -13,8 +13,10 @@ from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.recipe.schema import resolve
 from sslkit.schedules import Moment
 from sslkit.training import gradients
+from sslkit.training.loss_scale import LossScale
 from stages.inputs.recipes import find
 
+CPU = torch.device("cpu")
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
 
 
@@ -24,7 +26,7 @@ def look(tiny_scale, *overrides):
     pixels = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     views = ViewMaker(method.recipe.views, 32, 8, 0)
     batch = ViewBatches(DecodedImages(pixels, np.zeros(4, dtype=np.int64)), views)[0, np.arange(4)]
-    return method, batch, gradients.by_term(method, ["dino", "ibot"], batch, AT, torch.device("cpu"), "fp32")
+    return method, batch, gradients.by_term(method, ["dino", "ibot"], batch, AT, CPU, "fp32", LossScale(CPU, "fp32"))
 
 
 def test_the_terms_gradients_add_up_to_that_of_the_loss(tiny_scale):
