@@ -4,10 +4,11 @@ Equal states give equal bytes, whether or not the run was resumed on the way: pi
 met before, so which of two equal strings are one object would show in the file.
 """
 
+import inspect
 import math
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -158,17 +159,31 @@ def _unlike_optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer
             if key not in theirs or _kind(theirs[key]) != _kind(ours[key]):
                 return f"its optimizer's {key} is of the wrong kind"
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = _kept_of_a_parameter(optimizer)
     for number, state in found["state"].items():
         if not isinstance(number, int) or not 0 <= number < len(parameters) or not isinstance(state, dict):
             return "its optimizer has states of no parameter"
+        if state.keys() != names:
+            there = ", ".join(map(str, state)) or "nothing"
+            return f"its optimizer keeps {there} of parameter {number}, not {', '.join(names)}"
         shape = parameters[number].shape
         for name, value in state.items():
             fits = isinstance(value, Tensor) and _dense(value) and value.is_floating_point()
             fits = fits and value.shape == (() if name == "step" else shape)
-            if not (fits or value is None or (name == "step" and _kind(value) == "number")):
+            if not (fits or (name == "step" and _kind(value) == "number")):
                 what = _described(value) if isinstance(value, Tensor) else type(value).__name__
                 return f"its optimizer's {name} of parameter {number} is {what}, not {tuple(shape)} of floats"
     return ""
+
+
+def _kept_of_a_parameter(optimizer: torch.optim.Optimizer) -> Set[str]:
+    """What an optimizer remembers of each parameter that has had a gradient; a step of a small one shows it."""
+    accepted = inspect.signature(type(optimizer)).parameters
+    number = nn.Parameter(torch.zeros(1))
+    number.grad = torch.zeros(1)
+    small = type(optimizer)([number], **{key: value for key, value in optimizer.defaults.items() if key in accepted})
+    small.step()
+    return small.state[number].keys()
 
 
 def _kind(value: Any) -> Any:
