@@ -41,6 +41,8 @@ def decode(data: bytes, rules: PixelRules = DEFAULT, verified: bool = False) -> 
 
 def finish(values: torch.Tensor, rules: PixelRules) -> torch.Tensor:
     """What ``read`` returned, as uint8 (C, H, W)."""
+    if values.dtype == torch.uint8 and values.shape[0] == rules.channels:
+        return values
     check_channels(len(values), rules.channels)
     return to_channels(to_8_bits(values, rules.span), rules.channels)
 
@@ -137,9 +139,8 @@ def encode_exactly(image: torch.Tensor) -> tuple[str, bytes]:
 
 def shrink(image: torch.Tensor, shorter_side: int) -> torch.Tensor:
     """A uint8 image (C, H, W) resized (bicubic, antialiased) to a shorter side of so many pixels; never enlarged."""
-    height, width = image.shape[1:]
-    size = shrunk_size(height, width, shorter_side)
-    if size == (height, width):
+    size = shrunk_size(image, shorter_side)
+    if size == image.shape[1:]:
         return image
     # One by one, unless RGB: Pillow would take a fourth channel for alpha and weight the colours by it.
     parts = [image] if len(image) == RGB else image.split(1)
@@ -153,13 +154,14 @@ def _channels_last(image: torch.Tensor) -> np.ndarray:
     return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
 
 
-def shrunk_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
-    """(height, width) after ``shrink``.
+def shrunk_size(image: torch.Tensor, shorter_side: int | None) -> tuple[int, int]:
+    """(height, width) after ``shrink``; that of the image itself for None.
 
-    >>> shrunk_size(300, 400, 150)
+    >>> shrunk_size(torch.empty(3, 300, 400), 150)
     (150, 200)
     """
-    if min(height, width) <= shorter_side:
+    height, width = image.shape[1:]
+    if shorter_side is None or min(height, width) <= shorter_side:
         return height, width
     if height < width:
         return shorter_side, max(1, round(width * shorter_side / height))

@@ -52,26 +52,52 @@ class Index:
     facts: dict[str, Any]
 
 
-class HashedFile:
-    """A file that is hashed while it is written."""
+class HashedTar:
+    """A tar of files that is hashed while it is written; its bytes depend only on its members."""
 
     def __init__(self, handle: IO[bytes]):
         self.handle, self.digest, self.bytes = handle, hashlib.sha256(), 0
 
-    def write(self, data: bytes) -> int:
-        """Append, as a file does."""
+    def add(self, name: str, content: bytes) -> int:
+        """Append a member; where its content begins."""
+        header = _header(name, len(content))
+        start = self.bytes + len(header)
+        self._write(b"".join((header, content, bytes(-len(content) % BLOCK))))
+        return start
+
+    def end(self) -> None:
+        """Two empty blocks, and what fills a record."""
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
+
+    def _write(self, data: bytes) -> None:
         self.digest.update(data)
         self.bytes += len(data)
-        return self.handle.write(data)
+        self.handle.write(data)
 
 
-def header_bytes(name: str, size: int) -> int:
-    """Bytes in front of a member's content: a block, and more where a PAX header holds a long or non-ASCII name."""
-    if name.isascii() and len(name) <= NAME_BYTES and size < LARGEST_OCTAL:
-        return BLOCK
+def _tarfile_header(name: str, size: int) -> bytes:
+    """What comes before a member's content: a block, and more where a PAX header holds a long or non-ASCII name."""
     info = tarfile.TarInfo(name)
-    info.size = size
-    return len(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+    info.size, info.mode, info.uname, info.gname = size, 0o644, "root", "root"
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+USUAL_HEADER = _tarfile_header("", 0)
+
+
+def _header(name: str, size: int) -> bytes:
+    """The same for usual names in a tenth of the time: of small images, writing the tar took as long as decoding."""
+    if not name.isascii() or len(name) > NAME_BYTES or size >= LARGEST_OCTAL:
+        return _tarfile_header(name, size)
+    parts = (
+        name.encode().ljust(NAME_BYTES, b"\0"),
+        USUAL_HEADER[NAME_BYTES:124],
+        b"%011o" % size,
+        USUAL_HEADER[135:148],
+    )
+    before, after = b"".join(parts), USUAL_HEADER[156:]
+    return before + b"%06o\0 " % (sum(before) + sum(after) + 8 * ord(" ")) + after  # spaces: the checksum's own place
 
 
 def header_name(name: bytes) -> bytes:

@@ -25,9 +25,8 @@ from sslkit.data.shard_index import (
     BLOCK,
     IMAGE_EXTENSIONS,
     MANIFEST,
-    HashedFile,
+    HashedTar,
     Index,
-    header_bytes,
     header_name,
     image_places,
     index_path,
@@ -67,25 +66,20 @@ def write_shard(
         skipped: what ``records`` left out, read once it is exhausted; goes into the index.
         seen: other facts about the records, read likewise.
     """
-    from webdataset.writer import TarWriter
-
-    keys, labels, rows, offset = [], [], [], 0  # a row has a member's offset, size and CRC-32
+    keys, labels, rows = [], [], []  # a row has a member's offset, size and CRC-32
     with atomic(path) as handle:
-        hashing: Any = HashedFile(handle)  # a streamed tar only needs the file's write
-        # Everything that would differ from one run to the next is fixed.
-        with TarWriter(hashing, user="root", group="root", mode=0o644, encoder=False, mtime=0) as tar:
-            for record in records:
-                members = {**record.members, **({"cls": b"%d" % record.label} if record.label >= 0 else {})}
-                tar.write({"__key__": record.key, **members})
-                keys.append(record.key.encode())
-                labels.append(record.label)
-                row = {}
-                for name in sorted(members):  # the order in which TarWriter writes them
-                    offset += header_bytes(f"{record.key}.{name}", len(members[name]))
-                    row[name] = (offset, len(members[name]), zlib.crc32(members[name]))
-                    offset += -(-len(members[name]) // BLOCK) * BLOCK
-                rows.append(row)
-    facts = {"bytes": hashing.bytes, "sha256": hashing.digest.hexdigest(), "skipped": skipped, **(seen or {})}
+        tar = HashedTar(handle)
+        for record in records:
+            members = {**record.members, **({"cls": b"%d" % record.label} if record.label >= 0 else {})}
+            keys.append(record.key.encode())
+            labels.append(record.label)
+            row = {}
+            for name in sorted(members):
+                content = members[name]
+                row[name] = (tar.add(f"{record.key}.{name}", content), len(content), zlib.crc32(content))
+            rows.append(row)
+        tar.end()
+    facts = {"bytes": tar.bytes, "sha256": tar.digest.hexdigest(), "skipped": skipped, **(seen or {})}
     index = _index(keys, labels, rows, facts)
     write_index(index_path(path), index)
     return index

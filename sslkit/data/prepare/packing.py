@@ -90,7 +90,7 @@ class Packer:
                 # An image that cannot be decoded is found now, not in training.
                 image = images.finish(values, self.rules)
                 record = _record(sample, image, f"{job.split}-{index:08d}", label, self)
-                see(seen, sample, image, record, value_facts(values))
+                see(seen, sample, image, images.shrunk_size(image, self.size), value_facts(values))
                 yield record
             except InterruptedRun:
                 raise
@@ -109,13 +109,12 @@ class Packer:
 def _record(sample: Sample, image: Tensor, key: str, label: int, packer: Packer) -> Record:
     """A sample as it is stored: with its own bytes, unless it must change or its format is not one of a shard's."""
     extension, data, extras = sample.extension, sample.image, dict(sample.extras)
-    height, width = image.shape[1:]
-    size, ordinary = packer.size, extension in ("jpg", "png", "webp")
-    if size is not None and min(height, width) > size:
-        image = images.shrink(image, size)
+    height, width = images.shrunk_size(image, packer.size)
+    ordinary = extension in ("jpg", "png", "webp")
+    if packer.size is not None and (height, width) != image.shape[1:]:
+        image = images.shrink(image, packer.size)
         lossy = extension in ("jpg", "webp") and len(image) in (1, RGB)
         extension, data = ("jpg", images.encode_jpeg(image)) if lossy else images.encode_exactly(image)
-        height, width = image.shape[1:]
         masks = [name for name in extras if name.endswith("mask.png")]
         extras |= {name: images.resize_mask(extras[name], height, width) for name in masks}
     elif not ordinary or (packer.rules.span is not None and images.is_wide(data)):

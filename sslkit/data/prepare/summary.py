@@ -1,6 +1,5 @@
 """What a person should know of a prepared dataset: counts, classes, sizes, and frames that were not used."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +10,11 @@ from sslkit.data.pixels.rules import RGB
 from sslkit.data.pixels.value_range import merged
 from sslkit.data.prepare import formats
 from sslkit.data.shard_index import Index
-from sslkit.data.shards import Record
 from sslkit.data.sources.base import Sample
 
 
 def see(
-    seen: dict[str, Any], sample: Sample, image: Tensor, record: Record, wide: dict[str, Any] | None = None
+    seen: dict[str, Any], sample: Sample, image: Tensor, size: tuple[int, int], wide: dict[str, Any] | None = None
 ) -> None:
     """Add a sample to what is known of its shard: sizes, frames, gray images, channels, values of more than 8 bits.
 
@@ -24,21 +22,20 @@ def see(
         seen: what is known; changed.
         sample: as the source gave it.
         image: (C, H, W) uint8.
-        record: as it is stored.
+        size: (height, width) as it is stored.
         wide: facts of its values, see ``value_facts``.
     """
-    if len(image) == RGB and _is_grey(image[:, ::16, ::16]) and _is_grey(image):  # few pixels tell most images
+    pixels, channels = image.numpy(), image.shape[0]
+    if channels == RGB and _is_grey(pixels[:, ::16, ::16]) and _is_grey(pixels):  # few pixels tell most images
         seen["grey"] = seen.get("grey", 0) + 1
-    if len(image) != RGB:
-        pixels = image.flatten(1).double() / 255
-        sums = seen.setdefault("moments", [0, [0.0] * len(image), [0.0] * len(image)])
-        for total, of_image in zip(sums[1:], (pixels.mean(1), pixels.square().mean(1)), strict=True):
+    if channels != RGB:
+        shares = image.flatten(1).double() / 255
+        sums = seen.setdefault("moments", [0, [0.0] * channels, [0.0] * channels])
+        for total, of_image in zip(sums[1:], (shares.mean(1), shares.square().mean(1)), strict=True):
             total[:] = [value + more for value, more in zip(total, of_image.tolist(), strict=True)]
         sums[0] += 1
     if wide:
         seen["wide"] = merged([wide, *([seen["wide"]] if "wide" in seen else [])])
-    info = json.loads(record.members["json"])
-    size = [info["height"], info["width"]]
     seen["smallest"] = min(seen.get("smallest", size), size, key=_area)
     seen["largest"] = max(seen.get("largest", size), size, key=_area)
     frames = formats.frames(sample.image)
@@ -46,8 +43,8 @@ def see(
         seen["frames"] = [*seen.get("frames", []), [sample.key, frames]]
 
 
-def _is_grey(image: Tensor) -> bool:
-    return bool((image[0] == image[1]).all()) and bool((image[1] == image[2]).all())
+def _is_grey(pixels: np.ndarray) -> bool:
+    return np.array_equal(pixels[0], pixels[1]) and np.array_equal(pixels[1], pixels[2])
 
 
 def _area(size: Sequence[int]) -> tuple[int, int]:

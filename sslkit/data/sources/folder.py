@@ -101,7 +101,7 @@ class FolderSource(Source):
         names, entries = self._splits[split]
         position, parts = entries[index]
         data = self._files.read(position)
-        mask = self._masks.get("/".join(_stem(parts)))
+        mask = self._masks.get("/".join(_stem(parts))) if self._masks else None
         return Sample(
             key="/".join(parts),
             image=data,

@@ -12,10 +12,11 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
+from webdataset.writer import TarWriter
 
 from sslkit.artifacts import DamagedFile
-from sslkit.data import images, shards
-from sslkit.data.shard_index import index_path, is_complete, read_index
+from sslkit.data import images, shard_index, shards
+from sslkit.data.shard_index import HashedTar, index_path, is_complete, read_index
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.errors import SslkitError
 from sslkit.files import write_json
@@ -78,6 +79,28 @@ def test_bytes_depend_on_the_samples_alone(tmp_path, monkeypatch):
     assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["txt", "x" * 91, "x" * 92, "\u30cd\u30b3", "ca\udce9"])
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 9000])
+def test_a_tar_has_the_bytes_that_webdataset_would_write(tmp_path, ending, size):
+    content = RNG.bytes(size)
+    sample = {"__key__": "00000001", "jpg": PICTURES[0].numpy().tobytes(), ending: content}
+    expected = io.BytesIO()
+    with TarWriter(expected, user="root", group="root", mode=0o644, encoder=False, mtime=0) as tar:
+        tar.write(sample)
+    written = io.BytesIO()
+    tar = HashedTar(written)
+    places = {name: tar.add(f"00000001.{name}", sample[name]) for name in sorted(("jpg", ending))}
+    tar.end()
+    assert written.getvalue() == expected.getvalue()
+    assert written.getvalue()[places[ending] :].startswith(content)
+    assert tar.bytes == len(expected.getvalue())
+
+
+def test_the_header_of_a_member_of_any_size_is_that_of_tarfile():
+    for size in (8**11 - 1, 8**11, 1 << 40):
+        assert shard_index._header("a.jpg", size) == shard_index._tarfile_header("a.jpg", size)
 
 
 def test_a_split_can_be_sent_to_another_process(tmp_path):

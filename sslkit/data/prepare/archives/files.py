@@ -1,5 +1,6 @@
 """What a folder and every kind of archive are to those who read them."""
 
+import os
 import stat
 from abc import ABC, abstractmethod
 from array import array
@@ -106,6 +107,23 @@ def check_regular(path: Path) -> None:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"it is {kind_of_file(status.st_mode)}, no regular file")
+
+
+def open_regular(path: str) -> int:
+    """A descriptor of a file that is to be read, to be closed by the caller.
+
+    Raises:
+        OSError: it is no regular file, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which does not wait for the writer of a FIFO
+    except OSError:
+        check_regular(Path(path))  # knows a better reason for a socket
+        raise
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"it is {kind_of_file(mode)}, no regular file")
+    return descriptor
 
 
 def check_readable(path: Path) -> None:

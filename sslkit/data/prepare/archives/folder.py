@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sslkit.data.prepare.archives.files import Files, Window, check_bytes, check_regular
+from sslkit.data.prepare.archives.files import Files, Window, check_bytes, open_regular
 
 
 class Folder(Files):
@@ -23,11 +23,10 @@ class Folder(Files):
 
     def read_whole(self, index: int) -> bytes:
         """Content of one file."""
-        path = self.root / self.names[index]
-        check_regular(path)
-        with path.open("rb") as handle:
-            check_bytes(os.fstat(handle.fileno()).st_size)  # it may have grown
-            return handle.read()
+        descriptor = open_regular(f"{self.root}/{self.names[index]}")
+        with os.fdopen(descriptor, "rb", buffering=0) as handle:
+            check_bytes(os.fstat(descriptor).st_size)  # it may have grown
+            return handle.readall()
 
     def window(self, index: int) -> Window | None:
         """The file itself."""
