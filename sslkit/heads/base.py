@@ -97,12 +97,19 @@ class BatchNorm(nn.Module):
 
 
 def mlp(
-    width: int, hidden: int, out: int, layers: int, batch_norm: bool = False, last_norm: bool = False
+    width: int,
+    hidden: int,
+    out: int,
+    layers: int,
+    batch_norm: bool = False,
+    last_norm: bool = False,
+    activation: type[nn.Module] | None = None,
 ) -> nn.Sequential:
-    """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, as in its papers.
+    """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, unless ``activation`` is given.
 
     ``last_norm`` ends the MLP with a BatchNorm without weights: SimSiam's and MoCo v3's (arXiv:2011.10566, 2104.02057).
     """
+    activation = activation or (nn.ReLU if batch_norm else nn.GELU)
     widths = [width, *[hidden] * (layers - 1), out]
     modules: list[nn.Module] = []
     for index in range(layers):
@@ -110,10 +117,10 @@ def mlp(
         normed = last_norm if index == layers - 1 else batch_norm
         linear = nn.Linear(widths[index], widths[index + 1], bias=not normed)
         if batch_norm:
-            modules += [linear, BatchNorm(widths[index + 1]), nn.ReLU()]
+            modules += [linear, BatchNorm(widths[index + 1]), activation()]
         else:
             nn.init.trunc_normal_(linear.weight, std=0.02)
-            modules += [linear, nn.GELU()]
+            modules += [linear, activation()]
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)
     layers_only = modules[: -2 if batch_norm else -1]

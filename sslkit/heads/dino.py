@@ -27,6 +27,7 @@ class PrototypeHead(Head):
         layers: int = Field(default=3, gt=0, le=100)
         norm: Literal["fixed", "free"] = "fixed"  # of each prototype's weight vector; free is learned
         frozen: Duration = 1.0  # epochs in which the last layer does not move
+        batch_norm: bool = False  # in the MLP: the authors' use_bn_in_head
         trunk: str | None = None  # a head that shares its MLP with this one
 
         @property
@@ -40,6 +41,11 @@ class PrototypeHead(Head):
             return self.out
 
         @property
+        def couples_batch(self) -> bool:
+            """With BatchNorm."""
+            return self.batch_norm
+
+        @property
         def lender(self) -> str | None:
             """The head that shares its MLP."""
             return self.trunk
@@ -47,7 +53,11 @@ class PrototypeHead(Head):
     def __init__(self, width: int, config: Config, lender: "PrototypeHead | None" = None):
         super().__init__(width, config)
         self.frozen = config.frozen
-        self.mlp = lender.mlp if lender else mlp(width, config.hidden, config.bottleneck, config.layers)
+        self.mlp = (
+            lender.mlp
+            if lender
+            else mlp(width, config.hidden, config.bottleneck, config.layers, config.batch_norm, activation=nn.GELU)
+        )
         bottleneck = lender.prototypes.shape[1] if lender else config.bottleneck
         self.prototypes = nn.Parameter(torch.empty(config.out, bottleneck))
         nn.init.trunc_normal_(self.prototypes, std=0.02)

@@ -84,3 +84,13 @@ def test_a_projector_without_batch_norm_is_a_plain_mlp():
     first, _, last = head.mlp
     tokens = torch.randn(3, WIDTH)
     torch.testing.assert_close(head.embed(tokens), last(torch.nn.functional.gelu(first(tokens))))
+
+
+def test_a_prototype_head_with_batch_norm_couples_the_batch_and_says_so():
+    config = PrototypeHead.Config(out=16, hidden=32, bottleneck=8, batch_norm=True)
+    head = PrototypeHead(WIDTH, config)
+    tokens = torch.randn(8, WIDTH)
+    assert config.couples_batch
+    assert not torch.allclose(head.embed(tokens[:4]), head.embed(tokens)[:4], atol=1e-3)
+    # As the authors build it: Linear, BatchNorm, GELU.
+    assert [type(module).__name__ for module in head.mlp[:3]] == ["Linear", "BatchNorm", "GELU"]
