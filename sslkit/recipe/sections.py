@@ -41,6 +41,9 @@ class Strict(BaseModel):
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
         """A number is not ``yes``, which would count as 1, and fits into a machine word."""
+        # YAML reads an unquoted off as false.
+        if isinstance(value, bool) and "'off'" in str(cls.model_fields[str(info.field_name)].annotation):
+            return "on" if value else "off"
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
                 raise PydanticCustomError("truth", "expected something other than yes, no, on, off, true or false")

@@ -84,3 +84,8 @@ def test_another_strategy_keeps_the_ratio_and_drops_what_it_does_not_know(strate
     # A key of one's own that the strategy does not know is still an error.
     with pytest.raises(UsageError, match=r"unknown key 'mask.order'"):
         resolve([find("attmask")], [f"mask={{strategy: {strategy}, order: low}}"])
+
+
+@pytest.mark.parametrize(("word", "meant"), [("off", "off"), ("on", "on"), ("'off'", "off"), ("auto", "auto")])
+def test_compile_is_switched_by_the_words_that_yaml_reads_as_truth(word, meant):
+    assert resolve([find("mae")], [f"train.compile={word}"]).train.compile == meant
