@@ -8,14 +8,18 @@ import signal
 from typing import TYPE_CHECKING
 
 from sslkit.errors import UsageError
+from sslkit.signals import LEAVE
 
 if TYPE_CHECKING:
     import torch
 
 
 def cores() -> int:
-    """CPU cores of this process: those the scheduler allows, divided among the ranks that torchrun started here."""
+    """CPU cores of this process: its own where SLURM counts them, else those of the node divided among its ranks."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if own.isdecimal() and int(own) and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun divides its task's cores
+        return min(allowed, int(own))
     return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
@@ -44,10 +48,10 @@ def worker_count(asked: str, device: "torch.device | None" = None) -> int:
 
 
 def leave_signals_to_parent(worker: int = 0) -> None:
-    """Let a loader's worker ignore SIGINT and SIGTERM: a ``worker_init_fn``.
+    """Let a loader's worker ignore the signals to leave: a ``worker_init_fn``.
 
-    Ctrl-C, and the SIGTERM of a batch system, reach every process of a job. A worker that died of them would take the
+    Ctrl-C, and the signals of a batch system, reach every process of a job. A worker that died of them would take the
     current step down with it; the parent finishes the step, saves it, and then ends its workers.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in LEAVE:
         signal.signal(number, signal.SIG_IGN)

@@ -10,9 +10,10 @@ import typer
 from typer.core import TyperCommand
 
 from sslkit.artifacts import DamagedFile
+from sslkit.distributed.launch import adopt_slurm, forget_others, rank_and_size
 from sslkit.errors import InterruptedRun, SslkitError
 from stages.contract.integrity import remedy
-from stages.contract.output import fit_any_terminal
+from stages.contract.output import fit_any_terminal, say
 from stages.contract.stage import Command, stages
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
@@ -60,13 +61,15 @@ def main() -> None:
     # milliseconds makes training many times slower; this many turns cost nothing on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     fit_any_terminal()
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _terminated)
     parsed: Any = None
     try:
+        adopt_slurm(os.environ)
         parsed = build()(standalone_mode=False)
         code = parsed if isinstance(parsed, int) else 0  # an int where typer has answered itself, as for --help
         if isinstance(parsed, Command):
-            parsed.execute()
+            _execute(parsed)
         sys.stdout.flush()
         if code == INTERRUPTED:  # newer typer returns it for a KeyboardInterrupt, without a word
             code = _fail(AGAIN, INTERRUPTED, debug)
@@ -87,6 +90,18 @@ def main() -> None:
     except Exception as error:
         code = _fail(_unforeseen(error), 1, debug)
     sys.exit(code)
+
+
+def _execute(command: Command) -> None:
+    """Execute a command. Work that processes cannot share is done by the first of them."""
+    rank, size = rank_and_size(os.environ)
+    stage = next((each for each in stages().values() if each.parses is type(command)), None)
+    if size > 1 and stage is not None and not stage.shared:
+        if rank:
+            say(f"{stage.name} runs as one process: process {rank} of 0 to {size - 1} leaves it to process 0")
+            return
+        forget_others(os.environ)
+    command.execute()
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

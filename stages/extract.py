@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from sslkit.distributed.process_group import World
     from sslkit.probes.features.extraction import Embedding
 
-STAGE = Stage(name="extract", help="Write frozen features of train and val.", order=30, folder=FEATURES, expected=True)
+STAGE = Stage(
+    name="extract",
+    help="Write frozen features of train and val.",
+    order=30,
+    folder=FEATURES,
+    expected=True,
+    shared=True,
+)
 
 
 @STAGE.command

@@ -1,6 +1,5 @@
 """``sslkit finetune``: encoder and linear classifier trained together; val is evaluated once per round, at its end."""
 
-import os
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -141,8 +140,6 @@ class Finetune(EncoderOptions, TuningOptions, ResultOptions):
         run.need(run.manifest)
         if source.spec is None:
             raise UsageError("--weights pixels: there is nothing to fine-tune; name a run's encoder, a FILE or random")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UsageError("finetune runs as one process: start it without torchrun")
         return run, source
 
 

@@ -27,6 +27,7 @@ STAGE = Stage(
     order=20,
     folder=PRETRAIN,
     expected=True,
+    shared=True,
     otherwise="to train on from its weights use a new run: sslkit pretrain NEW_RUN --data {run} --weights {run} ...",
     resumes_from=("checkpoint.pt",),
     home="encoder",

@@ -1,4 +1,4 @@
-"""The processes that torchrun started. With one process no group is made and every function is the identity."""
+"""The processes that torchrun or ``srun`` started. With one there is no group, and every function is the identity."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from sslkit.distributed.launch import rank_and_size
 from sslkit.workers import cores
 
 T = TypeVar("T")
@@ -36,14 +37,14 @@ class World:
 
 @contextmanager
 def process_group(device: torch.device | None = None, patience: timedelta = PATIENCE) -> Iterator[World]:
-    """The process group that torchrun's environment describes; it ends with the block.
+    """The process group that the environment describes (see ``sslkit.distributed.launch``); it ends with the block.
 
     Args:
         device: where tensors are reduced; None for processes that only exchange Python objects, which gloo does on
             any device.
         patience: how long a process waits for the others.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    _, size = rank_and_size(os.environ)
     if size == 1:
         yield World()
         return

@@ -56,6 +56,7 @@ class Stage:
         recorded: whether it writes that folder under the contract of ``perform``, with a ``stage.json``.
         title: what people call its results.
         expected: whether every run is expected to have it, so that ``status`` shows it before it ran.
+        shared: whether several processes share its work. Otherwise the first does it, and the others say so and leave.
         home: whose folder it is: the run's, that of the run whose data it uses, or that of the run whose encoder
             it evaluates (see ``Run.trained``).
         requires: the options that it cannot do without, for advice such as ``run `sslkit prepare RUN --source ...` ``.
@@ -79,6 +80,7 @@ class Stage:
     recorded: bool = True
     title: str = ""
     expected: bool = False
+    shared: bool = False
     home: Literal["run", "data", "encoder"] = "run"
     requires: str = ""
     otherwise: str = ""

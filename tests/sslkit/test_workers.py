@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import signal
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslkit import workers
 from sslkit.errors import UsageError
+from sslkit.signals import LEAVE
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -29,25 +29,39 @@ def test_a_number_is_taken_as_it_is():
 
 
 def test_ranks_of_a_node_share_its_cores(monkeypatch):
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
     alone = workers.cores()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(alone * 4))
     assert workers.cores() == 1
 
 
+def test_a_task_of_slurm_has_its_cores_to_itself(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: range(8))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert workers.cores() == 2
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")  # the task was bound to eight of the node's 32
+    assert workers.cores() == 8
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")  # it was not bound
+    assert workers.cores() == 3
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")  # one task, in which torchrun started four
+    assert workers.cores() == 2
+
+
 class OwnProcess(Dataset):
-    """Every item is the number of the process that made it, after that process got both signals."""
+    """Every item is the number of the process that made it, after that process got the signals to leave."""
 
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in LEAVE:
             os.kill(os.getpid(), number)
         return os.getpid()
 
 
-def test_neither_signal_ends_a_loader_worker():
+def test_no_signal_to_leave_ends_a_loader_worker():
     loader = DataLoader(OwnProcess(), batch_size=None, num_workers=1, worker_init_fn=workers.leave_signals_to_parent)
     made = list(loader)
     assert len(made) == 4

@@ -14,6 +14,7 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 import stages.cli as cli
+from sslkit.distributed.launch import rank_and_size
 from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
 from stages.contract.stage import stages
 
@@ -113,6 +114,7 @@ def end_with(error: BaseException) -> Callable[..., None]:
         (typer.Abort(), 130, "sslkit: interrupted; rerun the same command to resume"),
         (InterruptedRun("kept", signal.SIGINT), 130, "sslkit: kept"),
         (InterruptedRun("kept", signal.SIGTERM), 143, "sslkit: kept"),
+        (InterruptedRun("kept", signal.SIGUSR1), 138, "sslkit: kept"),
         (FileNotFoundError(2, "No such file or directory", "a/b"), 1, "sslkit: No such file or directory: a/b"),
         (OSError(28, "No space left on device"), 1, "sslkit: No space left on device"),
         (ZeroDivisionError("oh"), 1, "sslkit: ZeroDivisionError: oh (a bug? --debug shows where)"),
@@ -147,6 +149,23 @@ def test_ctrl_c_in_a_command_is_told(monkeypatch: pytest.MonkeyPatch, capsys: py
         130,
         "sslkit: interrupted; rerun the same command to resume\n",
     )
+
+
+@pytest.mark.parametrize("name", [name for name, stage in stages().items() if not stage.shared])
+def test_what_processes_cannot_share_is_done_by_the_first(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parses, done = stages()[name].parses, []
+    if not isinstance(parses, type):
+        pytest.skip("a group of commands that only print")
+    monkeypatch.setattr(parses, "execute", lambda command: done.append(rank_and_size(os.environ)))
+    for rank in ("2", "0"):
+        with monkeypatch.context() as patch:
+            for variable, value in {"RANK": rank, "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}.items():
+                patch.setenv(variable, value)
+            cli._execute(object.__new__(parses))
+        assert done == ([] if rank == "2" else [(0, 1)])
+    assert capsys.readouterr().err == f"{name} runs as one process: process 2 of 0 to 2 leaves it to process 0\n"
 
 
 def test_sigterm_becomes_143() -> None:

@@ -262,13 +262,6 @@ def test_a_training_that_diverges_says_what_to_try(model, sslkit):
     assert "lower --lr, lengthen the warm-up" in err.strip().splitlines()[-1]
 
 
-def test_several_processes_are_refused(model, sslkit, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, err = sslkit("finetune", model, *QUICK, *SHORT)
-    assert code == 2
-    assert "start it without torchrun" in err
-
-
 def test_images_without_labels_are_refused(model, sslkit, monkeypatch):
     honest = shards.open_split
 

@@ -98,12 +98,13 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
 
 
 def _start_server() -> None:
-    """Start the process that workers are forked from, with SIGINT blocked in it and thus in all of them.
+    """Start the process that workers are forked from, with SIGINT and SIGUSR1 blocked in it and thus in all of them.
 
-    Ctrl-C reaches every process of a terminal, even while it imports torch; the parent says when to stop.
+    Ctrl-C reaches every process of a terminal, and SLURM's warning every process of a task, even while it imports
+    torch; the parent says when to stop.
     """
     multiprocessing.resource_tracker.ensure_running()  # unblocks SIGINT in its caller, so it must come first
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
     try:
         multiprocessing.forkserver.ensure_running()
     finally:
@@ -116,9 +117,10 @@ _process: dict[str, Any] = {}
 def _start(work: Any, done: Any, stop: Any) -> None:
     import torch
 
-    # SIGINT is the parent's, as in every worker; it is not blocked if something else started the server. SIGTERM is
+    # These are the parent's, as in every worker; they are not blocked if something else started the server. SIGTERM is
     # not ignored, unlike in a loader's worker: the pool uses it to end the other workers when one has died.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _process.update(work=work, done=done, stop=stop)
