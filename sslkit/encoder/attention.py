@@ -31,7 +31,7 @@ def project(block: Any, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def rows(block: Any, q: Tensor, k: Tensor) -> Tensor:
     """Rows of the attention matrix, softmax(q k^T / sqrt(d)): (B, H, t, d), (B, H, T, d) -> (B, H, t, T) float32."""
     scale = block.attn.scale
-    if torch.is_autocast_enabled(q.device.type) and torch.get_autocast_dtype(q.device.type) == torch.float16:
+    if q.dtype == torch.float16:
         q, scale = q * scale, 1.0  # the products of some trained encoders exceed 65,504, the largest number of fp16
     return ((q @ k.transpose(-2, -1)).float() * scale).softmax(-1)
 

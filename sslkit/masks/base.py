@@ -157,7 +157,7 @@ class Masking(MaskSection, ABC):
             return exact(masks, count, -attention)
         generators = [rng.generator(seed, "mask-exact", step, int(s), view) for view in range(views) for s in samples]
         preference = np.stack([generator.random(grid[0] * grid[1]) for generator in generators])
-        return exact(masks, count, torch.from_numpy(preference).to(masks.mask.device))
+        return exact(masks, count, torch.from_numpy(preference).to(masks.mask.device, non_blocking=True))
 
 
 def exact(masks: Masks, count: int, preference: Tensor) -> Masks:

@@ -19,8 +19,8 @@ class OracleMasking(Masking):
         """Exactly ``counts`` tokens of each crop; see the base class."""
         assert crops.objects is not None
         order = np.stack([generator.permutation(crops.patches) for generator in crops.generators])
-        shuffled = torch.from_numpy(order).to(crops.objects.device)
+        shuffled = torch.from_numpy(order).to(crops.objects.device, non_blocking=True)
         ranked = crops.objects.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
         places = torch.arange(crops.patches, device=crops.objects.device)
-        hidden = places < torch.from_numpy(crops.counts).to(places.device)[:, None]
+        hidden = places < torch.from_numpy(crops.counts).to(places.device, non_blocking=True)[:, None]
         return Masks(torch.zeros_like(hidden).scatter(1, shuffled.gather(1, ranked), hidden), crops.counts)

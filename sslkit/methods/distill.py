@@ -171,7 +171,7 @@ def as_input(images: Tensor, teacher: FrozenEncoder, mean: tuple[float, ...], st
     """(B, C, S, S), normalised by mean and std -> the teacher's own normalisation and size (bicubic)."""
     if (teacher.mean, teacher.std) != (mean, std):
         own_mean, own_std, their_mean, their_std = (
-            torch.tensor(values, device=images.device)[:, None, None]
+            torch.tensor(values).to(images.device, non_blocking=True)[:, None, None]
             for values in (mean, std, teacher.mean, teacher.std)
         )
         images = (images * own_std + own_mean - their_mean) / their_std

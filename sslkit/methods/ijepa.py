@@ -108,7 +108,7 @@ class ImageJepa(Method):
         crops = ((seed, "blocks", at.step, int(s), view) for view in range(len(views)) for s in batch.samples)
         drawn = zip(*(blocks.draw(rng.generator(*crop)) for crop in crops), strict=True)
         contexts, targets = (torch.from_numpy(np.stack(part)) for part in drawn)
-        return contexts.to(views.device), targets.to(views.device)
+        return contexts.to(views.device, non_blocking=True), targets.to(views.device, non_blocking=True)
 
 
 class Blocks:

@@ -6,6 +6,7 @@ from tiny_methods import RECIPES, batch_of, begun
 from tiny_methods import build as build_tiny
 
 from sslkit import registry
+from sslkit.device import autocast
 from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import Method
 from sslkit.recipe.schema import resolve
@@ -45,6 +46,21 @@ def test_a_recipe_trains_all_that_it_gives_the_optimizer_and_its_state_is_whole(
             parameter.add_(0.01)
     other.load_state_dict(method.state_dict())
     assert torch.equal(other(batch, AT).loss, method(batch, AT).loss)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_losses_are_float32_in_fp16_and_large_tokens_do_not_overflow(build, name):
+    method = begun(build(name))
+    with torch.no_grad():
+        for encoder in (module for module in method.modules() if isinstance(module, Encoder)):
+            encoder.model.norm.weight.mul_(100)  # squares of these tokens, summed over their width, exceed fp16
+    with autocast(torch.device("cpu"), "fp16"):
+        losses = method(batch_of(method, 4), AT)
+    parts = {"loss": losses.loss, **losses.terms, **losses.metrics, **losses.statistics}
+    assert [key for key, value in parts.items() if not torch.isfinite(value).all()] == []
+    assert {losses.loss.dtype, *(term.dtype for term in losses.terms.values())} == {torch.float32}
+    losses.loss.backward()
+    assert [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -43,8 +43,8 @@ class Steep(Method):
         raise NotImplementedError
 
 
-def trainer(tmp_path, method_of, steps=8, precision="fp16", said=None, **train) -> Trainer:
-    keys = {"train": {"epochs": 1, "max_nonfinite": 3, **train}, "monitor": {"log_steps": 1, "every_epochs": 0}}
+def trainer(tmp_path, method_of, steps=8, precision="fp16", said=None, log_steps=1) -> Trainer:
+    keys = {"train": {"epochs": 1, "max_nonfinite": 3}, "monitor": {"log_steps": log_steps, "every_epochs": 0}}
     recipe = validated(Recipe, {**keys, "optim": {"lr": 0.01, "warmup_epochs": 0}})
     return Trainer(
         recipe=recipe,
@@ -123,6 +123,23 @@ def test_only_fp16_adds_to_a_checkpoint(tmp_path):
     assert "loss_scale" not in torch.load(run.checkpoint_path)
     assert LossScale(CPU, "fp32").state() == {}
     assert LossScale(CPU, "bf16").read() == {}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_between_two_lines_of_the_log_no_value_is_read(tmp_path, monkeypatch, precision):
+    reads = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+        honest = getattr(torch.Tensor, name)
+
+        def counted(self, *arguments, name=name, honest=honest, **options):
+            reads.append((run.step, name))
+            return honest(self, *arguments, **options)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    run = trainer(tmp_path, lambda recipe: Steep(recipe, 16.0), log_steps=8, precision=precision)
+    run.advance(batches(), 8)
+    assert reads  # those of the log
+    assert {step for step, _ in reads} == {8}
 
 
 @pytest.mark.parametrize("scale", [None, 0.0, float("inf"), float("nan"), "big"])
