@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sslkit import registry
 from sslkit.errors import UsageError
+from sslkit.loggers.base import PACKAGE
+from stages.contract.experiment import check_loggers, loggers_of
 from stages.contract.layout import PRETRAIN, Result, open_run
+from stages.contract.lock import held
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.method import suited
-from stages.inputs.training import Training, events_of, open_training
+from stages.inputs.training import Training, open_training
+from stages.inputs.watching import Watch
 from stages.inputs.weights import Beginning, begin_from, find_weights
 from stages.options.basic import DataOptions, Device, DeviceOption, ResultOptions, WorkersOption
 from stages.options.recipe import RecipeOptions
@@ -55,9 +60,19 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         float | None,
         typer.Option("--minutes", min=0.01, help="With --dry-run: time some steps, and say how many epochs fit."),
     ] = None
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write the log as TensorBoard events, to pretrain/tensorboard.")
-    ] = False
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log",
+            metavar="|".join(registry.names(PACKAGE)),
+            help="Also show the run there: curves, pictures, results of later stages; repeatable.",
+        ),
+    ] = None
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Short for --log tensorboard.")] = False
+    attention_every: Annotated[
+        float,
+        typer.Option("--attention-every", metavar="EPOCHS", min=0, help="Also draw attention maps at this interval."),
+    ] = 0.0
 
     weights: Annotated[
         str | None,
@@ -73,10 +88,8 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         """Train, or with ``--dry-run`` say what that would take."""
         if self.minutes is not None and not self.dry_run:
             raise UsageError("--minutes says how many epochs fit: add --dry-run, then train with --epochs")
-        if self.tensorboard:
-            from sslkit.training.tensorboard import check_installed
-
-            check_installed()
+        watch = Watch((*(self.log or []), *(["tensorboard"] if self.tensorboard else [])), self.attention_every)
+        check_loggers(watch.log)
         # What needs no tensor is looked at first: torch takes seconds to import.
         run = open_run(self.run, self.data)
         run.need(run.manifest)
@@ -99,17 +112,18 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         device = pick_device(self.device.value)
         with process_group(device) as world:
             training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
+            watch.check(training.opened.method.exported()[0])
             if self.dry_run:
                 results = training.cost() | (training.epochs_that_fit(self.minutes) if self.minutes else {})
                 if world.leads:
                     show(results, [f"{key:>28}  {value}" for key, value in results.items()], self.json)
             elif world.leads:
-                results = self._lead(training, beginning)
+                results = self._lead(training, beginning, watch)
                 show(results, _lines(results), self.json)
             elif from_leader(False):
                 training.train(run.pretrain)
 
-    def _lead(self, training: Training, beginning: Beginning | None) -> Result:
+    def _lead(self, training: Training, beginning: Beginning | None, watch: Watch) -> Result:
         """Train under the stage contract, and let the other processes train along."""
         from sslkit.device import described
         from sslkit.distributed.process_group import from_leader
@@ -131,7 +145,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 dismissal.pop_all()
                 from_leader(True)
                 training.opened.draw(views, run.views)
-                return training.train(folder, run.events if self.tensorboard else None)
+                return training.train(folder, watch)
 
             run.remember_data()
             results = perform(
@@ -150,8 +164,8 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 },
                 force=self.force,
             )
-        if self.tensorboard and results.get("up_to_date") and not run.events.is_dir():
-            with events_of(run.events, run.metrics):
+        if watch.log and results.get("up_to_date"):
+            with held(run.path, STAGE.name), loggers_of(run, watch.log, announce=True):
                 pass
         return results
 

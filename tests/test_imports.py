@@ -31,6 +31,7 @@ PLUG_INS = (
     "sslkit.data.augmentations",
     "sslkit.weights.layouts",
     "sslkit.export.formats",
+    "sslkit.loggers",
     "sslkit.plots.panels",
     "sslkit.probes.segmentation.annotations.encodings",
     "sslkit.probes.segmentation.annotations.layouts",

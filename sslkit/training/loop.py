@@ -179,6 +179,7 @@ class Trainer:
         if self.world.leads:
             log.append(self.metrics_path, row)
             self.tell(row)
+            clock.restart()  # what is sent and drawn there is not the next interval's time
         bar.set_postfix_str(
             f"epoch {at.epoch:.1f}/{at.epochs:g}, loss {row.get('loss', math.nan):.3f}, "
             f"{row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} waiting for data",

@@ -11,6 +11,7 @@ from stages.contract.integrity import RECORD, REFERENCE, check_recorded, read_re
 from stages.contract.stage import Stage, recorded, stage_of
 
 DATA, PRETRAIN, FEATURES = "data", "pretrain", "features"  # folders whose files other stages read by name
+ATTENTION = "attention"  # below the training run's folder, pictures drawn while it trained
 TRANSFERS = "on"  # folder of the results that a run's encoder has on data other than its own
 MANIFEST = {
     "classes": [str],
@@ -133,10 +134,14 @@ class Run:
         """Picture of what the model sees."""
         return self.pretrain / "views.png"
 
+    def attention_pictures(self) -> list[tuple[int, Path]]:
+        """The attention maps drawn during training, as (step, PNG), in order."""
+        return [(int(path.stem), path) for path in sorted((self.pretrain / ATTENTION).glob("*.png"))]
+
     @property
-    def events(self) -> Path:
-        """Folder of the log as TensorBoard events, where they were asked for."""
-        return self.pretrain / "tensorboard"
+    def logs(self) -> Path:
+        """Folder of what loggers such as TensorBoard write, where they were asked for."""
+        return self.trained.path / "logs"
 
     # Features.
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.files import sweep
+from stages.contract.experiment import logged
 from stages.contract.integrity import check_recorded, damaged_outputs, write_record
 from stages.contract.layout import Result, Run
 from stages.contract.lock import held
@@ -94,7 +95,7 @@ def perform(
             "how": dict(how or {}),
             "versions": versions(),
         }
-        return _recorded(folder, record, lambda: work(folder, prepared), (old or {}).get("seconds", 0.0))
+        return logged(run, stage_id, _recorded(folder, record, lambda: work(folder, prepared), old or {}))
 
 
 def _earlier(run: Run, stage: Stage, old: Result, wanted: Result) -> Result | None:
@@ -121,16 +122,16 @@ def _earlier(run: Run, stage: Stage, old: Result, wanted: Result) -> Result | No
     return {**old["results"], "up_to_date": True, **stale_inputs(run, stage_id)}
 
 
-def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds: float) -> Result:
+def _recorded(folder: Path, record: Result, work: Callable[[], Result], old: Result) -> Result:
     """Do the work, and write to ``stage.json`` how it went.
 
     Args:
         folder: the stage's.
         record: what is known beforehand.
         work: returns the results.
-        seconds: what earlier attempts took.
+        old: the record of an earlier attempt, or {}.
     """
-    began = time.time()
+    began = time.time() - old.get("seconds", 0.0)
     try:
         write_record(folder, record)
         record["results"] = work()
@@ -144,7 +145,7 @@ def _recorded(folder: Path, record: Result, work: Callable[[], Result], seconds:
         record["error"] = str(error).split("\n")[0]
         raise
     finally:
-        record["seconds"] = round(seconds + time.time() - began, 2)
+        record["seconds"] = round(time.time() - began, 2)
         record["peak_memory_mb"] = peak_memory_mb()
         record["outputs"] = outputs(folder, digests=record["status"] == "done")
         # On a full disk the reason why the work failed is worth more than the failure to record it.

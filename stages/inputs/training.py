@@ -1,7 +1,6 @@
 """What ``sslkit pretrain`` does in a run: the method, the images and the loop, with its files in the run's folder."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,6 +10,7 @@ from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.method import OpenMethod, open_method
+from stages.inputs.watching import Watch, watched
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,8 @@ class Training:
         with torch.no_grad():
             return self.opened.method.preview(self.opened.batch(ROWS), start)
 
-    def train(self, folder: Path, events: Path | None = None) -> Result:
-        """Train to the end, from the checkpoint in ``folder`` if there is one; ``events`` is TensorBoard's folder."""
+    def train(self, folder: Path, watch: Watch | None = None) -> Result:
+        """Train to the end, from the checkpoint in ``folder`` if there is one; the leading process logs and draws."""
         from sslkit.data.loader import in_memory
         from sslkit.files import atomic
         from sslkit.recipe.schema import dump
@@ -71,10 +71,10 @@ class Training:
         method.suit_device(self.device, self.recipe.train.compile)
         trainer = self._trainer(images, folder, self._evaluation(images), begun=begun)
         batches = self._batches(images, trainer.step, trainer.total)
-        if events is None:
+        if watch is None:
             trainer.train(batches)
         else:
-            with events_of(events, run.metrics) as trainer.tell:
+            with watched(run, watch, trainer, images, self._frozen()) as trainer.tell:
                 trainer.train(batches)
         if not self.world.leads:
             return {}
@@ -254,16 +254,3 @@ def open_training(
         if world.leads:
             say(beginning.line(parts))
     return Training(run, recipe, opened, order, device, precision, workers, world, started_from)
-
-
-@contextmanager
-def events_of(folder: Path, metrics: Path) -> "Iterator[Callable[..., None]]":
-    """TensorBoard events of the rows that the log has so far; gives the function that adds one more."""
-    from sslkit.artifacts import read_rows
-    from sslkit.training.tensorboard import Events
-
-    events = Events(folder, read_rows(metrics))
-    try:
-        yield events
-    finally:
-        events.close()

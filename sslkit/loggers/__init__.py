@@ -1,0 +1,1 @@
+"""Loggers, one file for each program that shows experiments: ``pretrain --log NAME``."""

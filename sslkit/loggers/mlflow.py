@@ -1,0 +1,98 @@
+"""MLflow: a SQLite store below ``mlflow/``, or the one that ``MLFLOW_TRACKING_URI`` names.
+
+``MLFLOW_EXPERIMENT_NAME`` (default: sslkit) names the experiment that the run belongs to.
+"""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from sslkit.loggers.base import Experiment, LoggedPicture, Logger, flat, numbers
+
+AT_ONCE, PARAMS_AT_ONCE, LONGEST = 1000, 100, 500  # metrics and params of a batch; characters of a param
+IN_EVERY_ROW = "epoch"  # a metric, by which the store tells the rows that it has
+
+
+class MlflowLogger(Logger):
+    """A run of MLflow: of what it is shown, only what the store lacks is sent."""
+
+    package: ClassVar[str] = "mlflow"
+
+    def begin(self, experiment: Experiment) -> dict[str, str]:
+        """Create the run, or find the known one and ask the store which rows it has."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own dependencies
+            from mlflow import MlflowClient
+            from mlflow.entities import Metric
+
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+            self._client, self._metric = MlflowClient(self._store()), Metric
+            self._run = self.known.get("run") or self._created(experiment)
+        self._client.update_run(self._run, status="RUNNING")
+        self._has = {found.step for found in self._client.get_metric_history(self._run, IN_EVERY_ROW)}
+        self._pending: list[Any] = []
+        return {"run": self._run}
+
+    @property
+    def where(self) -> str:
+        """The command that opens the store in a browser; it requires all of MLflow."""
+        return f"mlflow ui --backend-store-uri {self._store()}"
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """The numbers of the row at its step; sent by ``flush``, a row whole or not at all."""
+        if row["step"] not in self._has:
+            self._add(numbers(row), row["step"])
+
+    def picture(self, picture: LoggedPicture) -> None:
+        """An artifact in ``pictures/NAME``."""
+        folder = f"pictures/{picture.name}"
+        if f"{folder}/{picture.path.name}" not in {
+            found.path for found in self._client.list_artifacts(self._run, folder)
+        }:
+            self._client.log_artifact(self._run, str(picture.path), folder)
+
+    def results(self, results: Mapping[str, float], step: int) -> None:
+        """Metrics of a single point; one that has changed is added as another."""
+        has = self._client.get_run(self._run).data.metrics
+        self._add({name: value for name, value in results.items() if has.get(name) != value}, step)
+
+    def flush(self) -> None:
+        """Send what is pending."""
+        if self._pending:
+            self._client.log_batch(self._run, metrics=self._pending)
+        self._pending = []
+
+    def close(self, complete: bool) -> None:
+        """Send what is pending, and say that the run is over."""
+        self.flush()
+        self._client.set_terminated(self._run, "FINISHED" if complete else "KILLED")
+
+    def _store(self) -> str:
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder.resolve()}/mlflow.db"
+
+    def _created(self, experiment: Experiment) -> str:
+        """The id of a new run, with the recipe as its params."""
+        from mlflow.entities import Param
+
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "sslkit")
+        own = self._store().endswith(f"{self.folder.resolve()}/mlflow.db")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = self._client.get_experiment_by_name(name)
+        artifacts = (self.folder.resolve() / "artifacts").as_uri() if own else None
+        group = found.experiment_id if found else self._client.create_experiment(name, artifacts)
+        run = self._client.create_run(group, run_name=experiment.name).info.run_id
+        params = [Param(key, str(value)[:LONGEST]) for key, value in flat(experiment.config).items()]
+        for start in range(0, len(params), PARAMS_AT_ONCE):
+            self._client.log_batch(run, params=params[start : start + PARAMS_AT_ONCE])
+        return run
+
+    def _add(self, values: Mapping[str, float], step: int) -> None:
+        if len(self._pending) + len(values) > AT_ONCE:
+            self.flush()
+        now = int(1000 * time.time())
+        self._pending += [self._metric(name, value, now, step) for name, value in values.items()]
