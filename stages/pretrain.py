@@ -64,8 +64,9 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         list[str] | None,
         typer.Option(
             "--log",
+            "--logger",  # torchrun takes --log for its own, wherever it stands
             metavar="|".join(registry.names(PACKAGE)),
-            help="Also show the run there: curves, pictures, results of later stages; repeatable.",
+            help="Also show the run there (under torchrun: --logger): curves, pictures, later results; repeatable.",
         ),
     ] = None
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Short for --log tensorboard.")] = False

@@ -46,9 +46,9 @@ class Loggers:
         for name, logger in list(self.loggers.items()):
             try:
                 done[name] = act(logger)
-            except InterruptedRun:
-                raise
             except Exception as error:  # whatever a service or its package raises
+                if interrupted := _interruption(error):
+                    raise interrupted from error
                 del self.loggers[name]
                 words = " ".join(str(error).split()) or type(error).__name__
                 say(
@@ -56,6 +56,13 @@ class Loggers:
                     f"`sslkit pretrain {self.run.path} ... --log {name}` fills in later what is missing"
                 )
         return done
+
+
+def _interruption(error: BaseException | None) -> InterruptedRun | None:
+    """The signal behind an error: a package may wrap what was raised in the middle of its call."""
+    while error is not None and not isinstance(error, InterruptedRun):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def check_loggers(names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from conftest import write_features
 from experiments import from_mlflow, from_tensorboard, from_wandb
 from feature_blobs import blobs
 
+from sslkit.errors import InterruptedRun
 from stages.contract.experiment import NOTE, Loggers
 from stages.contract.layout import Run
 
@@ -96,6 +97,17 @@ def test_a_logger_that_fails_stops_nothing_and_is_filled_in_later(words, sslkit,
     # A run that is trained anew has a new experiment, or none.
     assert sslkit("pretrain", run.path, *words, "--force")[0] == 0
     assert not run.logs.exists()
+
+
+def test_a_signal_that_a_package_wraps_in_its_own_error_still_ends_the_run(tmp_path):
+    def call(logger):
+        try:
+            raise InterruptedRun("terminated", 15)
+        except InterruptedRun as error:
+            raise RuntimeError("request failed") from error
+
+    with pytest.raises(InterruptedRun, match="terminated"):
+        Loggers(Run(tmp_path), {"any": None}).each(call)
 
 
 def test_a_damaged_note_is_said_and_loses_no_result(sslkit, tmp_path):
