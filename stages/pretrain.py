@@ -132,6 +132,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
         run, config = training.run, as_dict(training.recipe)
         config["train"]["precision"] = training.precision
+        del config["train"]["checkpoint_blocks"]  # it changes no number, so a run may go on with it
         inputs = {"data": run.manifest}
         if beginning is not None:
             inputs |= beginning.inputs
@@ -160,6 +161,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                     "device": described(training.device, training.precision),
                     "workers": training.workers,
                     "processes": training.world.size,
+                    **({"checkpoint_blocks": True} if training.recipe.train.checkpoint_blocks else {}),
                     "recipes": self.recipes,
                     **({"weights": self.weights} if self.weights else {}),
                 },

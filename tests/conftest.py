@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,28 @@ def write_features(run: Path, train: tuple, val: tuple) -> Path:
         np.save(folder / "cls.npy", features)
         np.save(folder / "labels.npy", labels)
     return run
+
+
+@pytest.fixture
+def stops_at(monkeypatch):
+    """A context in which training gets SIGTERM in a step that it logs."""
+
+    @contextmanager
+    def stop(step: int) -> Iterator[None]:
+        from sslkit.training.loop import Trainer
+
+        log = Trainer._log
+
+        def stopped(self: Trainer, *arguments) -> None:
+            log(self, *arguments)
+            if self.step == step:
+                signal.raise_signal(signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_log", stopped)
+            yield
+
+    return stop
 
 
 @pytest.fixture

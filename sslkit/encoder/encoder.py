@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sslkit.encoder import stochastic_depth
 from sslkit.encoder.attention import project, rows
+from sslkit.encoder.recompute import through
 from sslkit.encoder.spec import EncoderSpec, is_vit
 from sslkit.errors import UsageError
 from sslkit.recipe.sections import EncoderSection, ViewsSection
@@ -154,10 +155,9 @@ class Encoder(nn.Module):
         x = self.embed(images, mask, keep)
         self._set_drop(drop)
         blocks = self.model.blocks
-        for block in blocks[:-1]:
-            x = block(x)
+        x = through(blocks[:-1], x)
         row = self._cls_attention(blocks[-1], x) if attention else None
-        x = self.model.norm(blocks[-1](x))
+        x = self.model.norm(through(blocks[-1:], x))
         return Tokens(cls=self._pool(x), patches=x[:, self.prefix :], attention=row)
 
     def last_cls(self, images: Tensor, last: int) -> tuple[Tensor, Tensor | None]:

@@ -5,6 +5,7 @@ from pydantic import Field
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from sslkit.encoder.recompute import through
 from sslkit.encoder.sincos_positions import sincos_positions
 from sslkit.errors import UsageError
 from sslkit.recipe.sections import Strict
@@ -50,7 +51,7 @@ class Predictor(nn.Module):
         blocks = targets.shape[1]
         known = (self.embed(tokens) + self.positions[context]).repeat_interleave(blocks, 0)
         asked = self.mask_token + self.positions[targets.flatten(0, 1)]
-        x = self.blocks(torch.cat([known, asked.to(known.dtype)], 1))
+        x = through(self.blocks, torch.cat([known, asked.to(known.dtype)], 1))
         return self.project(self.norm(x[:, known.shape[1] :])).unflatten(0, (-1, blocks))
 
 

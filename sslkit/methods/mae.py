@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sslkit import ema
 from sslkit.data.batch import Batch
 from sslkit.encoder.encoder import Encoder
+from sslkit.encoder.recompute import through
 from sslkit.encoder.sincos_positions import fix_positions, sincos_positions
 from sslkit.errors import UsageError
 from sslkit.masks.base import Masking, Masks
@@ -171,7 +172,7 @@ class Decoder(nn.Module):
         gaps = self.mask_token.to(x.dtype).expand(len(x), len(self.positions), -1)
         places = keep[..., None].expand(-1, -1, x.shape[-1])
         every = gaps.scatter(1, places, x[:, 1:]) + self.positions
-        x = self.blocks(torch.cat([x[:, :1].to(every.dtype), every], 1))
+        x = through(self.blocks, torch.cat([x[:, :1].to(every.dtype), every], 1))
         return self.predict(self.norm(x[:, 1:]))
 
 

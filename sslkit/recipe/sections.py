@@ -209,6 +209,7 @@ class TrainSection(Strict):
     accumulate: int = Field(default=1, gt=0)  # micro-batches per step and process
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    checkpoint_blocks: bool = False  # keep only the blocks' inputs, and compute the rest again: less memory, more time
     seed: int = Field(default=0, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     keep_epochs: float = Field(default=0, ge=0)  # between encoders that are kept for good; 0: the last only

@@ -81,6 +81,7 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     from sslkit import registry
     from sslkit.data.shards import open_split
     from sslkit.data.views import ViewMaker
+    from sslkit.encoder.recompute import recompute_blocks
     from sslkit.methods.base import DataFacts
     from sslkit.recipe.sections import TaughtSection
     from stages.inputs.teacher import open_teacher
@@ -95,6 +96,8 @@ def open_method(run: Run, recipe: Recipe, device: torch.device) -> OpenMethod:
     torch.manual_seed(recipe.train.seed)  # the initial weights; everything else has its own key
     kind: type[Method] = registry.load("sslkit.methods", recipe.method.name)
     method: Method = kind(recipe, facts, **more).to(device)
+    if recipe.train.checkpoint_blocks and not recompute_blocks(method):
+        method.remarks.append(f"train.checkpoint_blocks does nothing: {recipe.encoder.arch} has no transformer blocks")
     encoder, _ = method.exported()
     patch = encoder.patch_size if encoder.vit else 1
     channels = encoder.spec.in_channels

@@ -1,7 +1,6 @@
 """fp16 trains with a loss scale that finds its own level, and a resumed run does not notice."""
 
 import json
-import signal
 from itertools import repeat
 
 import numpy as np
@@ -157,18 +156,10 @@ def test_a_damaged_scale_is_refused(tmp_path, scale):
 
 
 @pytest.mark.parametrize("recipe", ["attmask", "mae"])
-def test_a_resumed_run_ends_with_the_same_bytes(recipe, sslkit, shapes_run, tiny_scale, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bytes(recipe, sslkit, shapes_run, tiny_scale, tmp_path, stops_at):
     words = ["--data", shapes_run, "--recipe", recipe, "--recipe", tiny_scale, *FP16, "--epochs", 3]
     assert sslkit("pretrain", tmp_path / "a", *words)[0] == 0
-    log = Trainer._log
-
-    def interrupted(self, *arguments):
-        log(self, *arguments)
-        if self.step == 3:  # in the middle of the search for the scale
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_log", interrupted)
+    with stops_at(3):  # in the middle of the search for the scale
         assert sslkit("pretrain", tmp_path / "b", *words)[0] == 143
     assert sslkit("pretrain", tmp_path / "b", *words)[0] == 0
     for name in ("encoder.safetensors", "checkpoint.pt"):
