@@ -16,6 +16,7 @@ one case again: ``python -m tests.campaign --seed 1 --kind images --case 17 --ke
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -240,6 +241,7 @@ def main() -> int:
             built[kind.name].mkdir(parents=True)
             kind.build(built[kind.name])
             warm_up(kind, built[kind.name], top / "warm")
+        gc.freeze()  # a collection in a case's process would write to, and thus copy, every page
         shares = shared_out(every, arguments.cases)
         numbers = {n: range(k) if arguments.case is None else [arguments.case] for n, k in shares.items()}
         wanted = [(kind, -1) for kind in every] + [(kind, i) for kind in every for i in numbers[kind.name]]
