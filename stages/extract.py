@@ -16,7 +16,6 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
-from stages.contract.survey import stale_inputs
 from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
 from stages.inputs.features.splits import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
@@ -131,8 +130,6 @@ class Extraction:
 
         splits = {name: self._images(name) for name in self.run.prepared()["splits"]}
         embedding, about = self._build()
-        if self.source.kind == "run" and (stale := stale_inputs(self.run, "pretrain").get("stale")):
-            say(f"the encoder is stale: {', '.join(stale)} changed since it was trained (see `sslkit status`)")
         return Opened(splits, embedding, row_shapes(embedding), about)
 
     def lead(self, folder: Path, opened: "Opened") -> Result:

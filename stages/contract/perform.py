@@ -23,7 +23,7 @@ from stages.contract.lock import held
 from stages.contract.output import say
 from stages.contract.record import describe_difference, fingerprints, outputs, peak_memory_mb, versions
 from stages.contract.stage import Stage
-from stages.contract.survey import stale_inputs
+from stages.contract.survey import stale_inputs, stale_makers
 
 P = TypeVar("P")
 
@@ -83,6 +83,11 @@ def perform(
         if earlier is not None:
             return earlier
         prepared = prepare()
+        for maker, changed in stale_makers(run, wanted["inputs"]).items():
+            say(
+                f"stage {maker} is stale: {', '.join(changed)} changed since; its files are used as they are "
+                f"(`sslkit status {run.trained.path}` lists the commands)"
+            )
         if force and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)

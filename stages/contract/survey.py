@@ -64,6 +64,18 @@ def stale_inputs(run: Run, stage: str) -> Facts:
     return {"stale": stale} if stale else {}
 
 
+def stale_makers(run: Run, inputs: Result) -> dict[str, list[str]]:
+    """Stages whose files are about to be read though they are stale, each with what changed since.
+
+    Args:
+        run: the run directory.
+        inputs: paths and digests, as in a ``stage.json``.
+    """
+    found = {stage: facts["stale"] for stage, facts in survey(run).items()} if inputs else {}
+    makers = stale_stages(run, run, {"inputs": inputs}, {stage: bool(stale) for stage, stale in found.items()})
+    return {stage: stale for stage, stale in found.items() if f"stage {stage}" in makers}
+
+
 def _listed(run: Run) -> list[str]:
     """The expected stages, done or not, and whatever else was begun; in the pipeline's order."""
     own = run.stages()

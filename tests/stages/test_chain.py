@@ -49,6 +49,10 @@ def test_the_six_stages_end_to_end(sslkit, tiny_scale, tmp_path):
     _, out, _ = sslkit("status", run, "--json")
     stages = json.loads(out)["stages"]
     assert all(stages[stage]["stale"] for stage in ("extract", "knn", "linear", "attn-viz"))
+    for stage, *words in (("knn", "--k", 5), ("embed", "--method", "pca")):  # features of the encoder before
+        code, _, err = sslkit(stage, run, *words, "--force")
+        assert code == 0
+        assert "stage extract is stale: weights changed since; its files are used as they are" in err
 
 
 @pytest.mark.parametrize("name", registry.names("sslkit.objectives"))

@@ -289,6 +289,27 @@ def test_up_to_date_with_what_is_stale_says_so(run: Run, tmp_path: Path) -> None
     assert perform("extract", weights=run.pretrain / "out")["stale"] == ["stage pretrain"]
 
 
+def test_who_reads_what_a_stale_stage_made_is_told(run: Run, tmp_path: Path, capsys) -> None:
+    (tmp_path / "source").write_text("1")
+
+    def perform(stage: str, folder: str, **options: bool) -> list[str]:
+        inputs = {"input": run.path / folder / "out" if folder else tmp_path / "source"}
+        do(run, stage, lambda out: {"n": (out / "out").write_text(stage)}, config={}, inputs=inputs, **options)
+        return capsys.readouterr().err.splitlines()
+
+    for stage, folder in (("pretrain", ""), ("extract", "pretrain"), ("knn", "features")):
+        assert perform(stage, folder) == []
+    (tmp_path / "source").write_text("2")
+    (line,) = perform("extract", "pretrain", force=True)
+    assert line.startswith("stage pretrain is stale: input changed since; its files are used as they are")
+    assert f"`sslkit status {run.path}`" in line
+    (line,) = perform("linear", "features")
+    assert line.startswith("stage extract is stale: stage pretrain changed since")
+    assert perform("pretrain", "", force=True) == []
+    assert perform("extract", "pretrain", force=True) == []
+    assert perform("knn", "features", force=True) == []
+
+
 def test_what_is_missing_below_a_run_is_made_from_the_run(tmp_path: Path) -> None:
     for name in ("a", "digits"):
         write_json(Run(tmp_path / name).manifest, {"name": name})
