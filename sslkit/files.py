@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and the digests of what they hold."""
+"""Writing files whole or not at all, the digests of what they hold, and what is no regular file."""
 
 import errno
 import hashlib
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -130,6 +131,66 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
         except OSError:
             os.truncate(path, before)
             raise
+
+
+def open_regular(path: str) -> int:
+    """A descriptor of a file that is to be read, to be closed by the caller.
+
+    Raises:
+        OSError: it is no regular file, which would block or have no end, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which does not wait for the writer of a FIFO
+    except OSError:
+        check_regular(Path(path))  # knows a better reason for a socket
+        raise
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"it is {kind_of_file(mode)}, no regular file")
+    return descriptor
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a FIFO, a socket, a device or a folder.
+
+    Raises:
+        OSError: it is no regular file, or does not exist.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(f"it is {kind_of_file(mode)}, no regular file")
+
+
+def kind_of_file(mode: int) -> str:
+    """What to call something on a disk by its mode: ``a FIFO``, ``a device`` ...; ``a file`` if it is one."""
+    tests = (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISDIR, "a folder"),
+    )
+    return next((words for test, words in tests if test(mode)), "a file")
+
+
+def special(path: str | Path) -> str:
+    """What a path is that is neither a file nor a folder, such as ``a FIFO``; empty for other paths."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  for text that is no path as well
+    except FileNotFoundError:
+        return "a link to nothing" if os.path.islink(path) else ""  # noqa: PTH114
+    except (OSError, ValueError):  # too long for a path, a circle of links, a byte of 0
+        return ""
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kind_of_file(mode)
+
+
+def special_files(paths: Iterable[Path]) -> list[str]:
+    """A remark on those of some paths that are neither files nor folders; none if there are none."""
+    found = [f"{path.name} ({kind})" for path in paths if (kind := special(path))]
+    if not found:
+        return []
+    some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+    return [f"{len(found)} left out, being no file that can be read: {some}"]
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from sslkit.artifacts import DamagedFile
 from sslkit.distributed.launch import adopt_slurm, forget_others, rank_and_size
 from sslkit.errors import InterruptedRun, SslkitError
 from stages.contract.integrity import remedy
+from stages.contract.named_files import check_named
 from stages.contract.output import fit_any_terminal, say
 from stages.contract.stage import Command, stages
 
@@ -69,6 +70,7 @@ def main() -> None:
         parsed = build()(standalone_mode=False)
         code = parsed if isinstance(parsed, int) else 0  # an int where typer has answered itself, as for --help
         if isinstance(parsed, Command):
+            check_named(parsed)
             _execute(parsed)
         sys.stdout.flush()
         if code == INTERRUPTED:  # newer typer returns it for a KeyboardInterrupt, without a word

@@ -79,15 +79,10 @@ def perform(
     with held(run.path, stage_id):
         sweep(folder.rglob(".*.tmp"))  # of a process that was killed while it wrote them
         old = None if force else run.record(stage_id)
-        earlier = _earlier(run, stage, old, wanted) if old else None
-        if earlier is not None:
+        if old and (earlier := _earlier(run, stage, old, wanted)) is not None:
             return earlier
         prepared = prepare()
-        for maker, changed in stale_makers(run, wanted["inputs"]).items():
-            say(
-                f"stage {maker} is stale: {', '.join(changed)} changed since; its files are used as they are "
-                f"(`sslkit status {run.trained.path}` lists the commands)"
-            )
+        _say_what_is_stale(run, wanted["inputs"])
         if force and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +96,14 @@ def perform(
             "versions": versions(),
         }
         return logged(run, stage_id, _recorded(folder, record, lambda: work(folder, prepared), old or {}))
+
+
+def _say_what_is_stale(run: Run, inputs: Result) -> None:
+    for maker, changed in stale_makers(run, inputs).items():
+        say(
+            f"stage {maker} is stale: {', '.join(changed)} changed since; its files are used as they are "
+            f"(`sslkit status {run.trained.path}` lists the commands)"
+        )
 
 
 def _earlier(run: Run, stage: Stage, old: Result, wanted: Result) -> Result | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import InterruptedRun, SslkitError
+from sslkit.files import special_files
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.contract.record import fingerprints
@@ -145,7 +146,10 @@ def find_photos(images: Path, count: int | None) -> dict[str, Path]:
         raise SslkitError(f"--images {images}: no such file or folder")
     from sslkit.data.prepare.formats import readable_among
 
-    files = sorted(p for p in images.rglob("*") if p.is_file())
+    every = sorted(images.rglob("*"))
+    for remark in special_files(every):
+        say(remark)
+    files = [path for path in every if path.is_file()]
     suffixes = PHOTO_SUFFIXES | readable_among(map(str, files))
     found = [path for path in files if path.suffix.lower() in suffixes]
     if not found:

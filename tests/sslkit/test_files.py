@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sslkit.errors import SslkitError
-from sslkit.files import append_line, atomic, sweep
+from sslkit.files import append_line, atomic, open_regular, special, special_files, sweep
 from sslkit.training import checkpoint
 
 DEAD = 4_000_000  # above the largest process id of Linux
@@ -102,3 +102,25 @@ def test_a_line_is_added(tmp_path: Path) -> None:
     append_line(tmp_path / "log", {"step": 1})
     append_line(tmp_path / "log", {"step": 2, "name": "é"})
     assert (tmp_path / "log").read_bytes() == b'{"step": 1}\n{"step": 2, "name": "\\u00e9"}\n'
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    assert [special(tmp_path / name) for name in ("fifo", "gone", "device")] == [
+        *("a FIFO", "a link to nothing", "a device")
+    ]
+    for path in (tmp_path, tmp_path / "file", tmp_path / "none", "a\0b", "x" * 5000):
+        assert special(path) == ""
+    assert special_files(sorted(tmp_path.iterdir())) == [
+        "3 left out, being no file that can be read: device (a device), fifo (a FIFO), gone (a link to nothing)"
+    ]
+    assert special_files([tmp_path / "file"]) == []
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="it is a FIFO, no regular file"):
+        open_regular(str(tmp_path / "fifo"))

@@ -1,6 +1,7 @@
 """`sslkit attn-viz` with more than the last layer: layers, queries, rollout, timelines, another run."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -208,9 +209,11 @@ def test_results_on_photos_are_kept_next_to_those_on_val(sslkit, draw, run, tmp_
     of_val = draw(count=1)["page"]
     (tmp_path / "my photos").mkdir()
     Image.effect_noise((48, 48), 80).convert("RGB").save(tmp_path / "my photos" / "a.png")
+    os.mkfifo(tmp_path / "my photos" / "b.png")
     words = ["attn-viz", run, "--images", tmp_path / "my photos", *FAST]
     code, out, err = sslkit(*words)
     assert code == 0, err
+    assert "1 left out, being no file that can be read: b.png (a FIFO)" in err
     page = run / "attention-my-photos" / "index.html"
     assert str(page) in out
     assert "<title>run: attention, my photos · sslkit</title>" in page.read_text()

@@ -1,7 +1,5 @@
 """What a folder and every kind of archive are to those who read them."""
 
-import os
-import stat
 from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from sslkit.errors import SslkitError
+from sslkit.files import check_regular
 
 MOST_BYTES = 1 << 30  # of a file that is read as a whole; what is larger is no photo, or a bomb
 COPY_BLOCK = 1 << 20
@@ -98,34 +97,6 @@ def check_bytes(size: int) -> None:
         raise OSError(f"it has {size} bytes; files of up to {MOST_BYTES >> 20} MiB are read")
 
 
-def check_regular(path: Path) -> None:
-    """Refuse a FIFO, a socket, a device or a folder, which would block or have no end.
-
-    Raises:
-        OSError: it is no regular file, too large, or does not exist.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"it is {kind_of_file(status.st_mode)}, no regular file")
-
-
-def open_regular(path: str) -> int:
-    """A descriptor of a file that is to be read, to be closed by the caller.
-
-    Raises:
-        OSError: it is no regular file, or cannot be opened.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which does not wait for the writer of a FIFO
-    except OSError:
-        check_regular(Path(path))  # knows a better reason for a socket
-        raise
-    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"it is {kind_of_file(mode)}, no regular file")
-    return descriptor
-
-
 def check_readable(path: Path) -> None:
     """``check_regular`` of an archive, which there is no going on without.
 
@@ -136,18 +107,6 @@ def check_readable(path: Path) -> None:
         check_regular(path)
     except OSError as error:
         raise SslkitError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def kind_of_file(mode: int) -> str:
-    """What to call something on a disk by its mode: ``a FIFO``, ``a device`` ...; ``a file`` if it is one."""
-    tests = (
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISDIR, "a folder"),
-    )
-    return next((words for test, words in tests if test(mode)), "a file")
 
 
 def repeated(names: Sequence[str], what: str) -> list[str]:

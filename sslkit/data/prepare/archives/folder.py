@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sslkit.data.prepare.archives.files import Files, Window, check_bytes, open_regular
+from sslkit.data.prepare.archives.files import Files, Window, check_bytes
+from sslkit.files import open_regular
 
 
 class Folder(Files):

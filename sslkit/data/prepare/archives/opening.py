@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from sslkit.data.prepare.archives.files import COPY_BLOCK, Files, kind_of_file
+from sslkit.data.prepare.archives.files import COPY_BLOCK, Files
 from sslkit.data.prepare.archives.fingerprints import file_fingerprint
 from sslkit.data.prepare.archives.folder import Folder
 from sslkit.data.prepare.archives.tar import Tar
 from sslkit.data.prepare.archives.zip import Zip
 from sslkit.errors import SslkitError
-from sslkit.files import atomic
+from sslkit.files import atomic, kind_of_file
 
 TARS = (".tar",)
 COMPRESSED_TARS: dict[str, Callable[..., Any]] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SslkitError
+from sslkit.files import check_regular
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".gpl")
 LIKELY = re.compile(r"colou?r|palette|class|label|legend|codes", re.I)
@@ -43,6 +44,7 @@ def read_table(path: Path) -> ColourTable:
         SslkitError: it cannot be read, or has fewer than two classes.
     """
     try:
+        check_regular(path)
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         rows = list(_from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_lines(text))
     except (OSError, ValueError, csv.Error) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sslkit.data.prepare.formats import advice, kinds, readable, what_is_there
 from sslkit.errors import SslkitError
+from sslkit.files import special_files
 
 SAMPLE = 30  # masks whose names suggest how they are paired
 AVOIDED = ("color", "colour", "instance", "overlay", "vis", "viz", "blend")  # made from labels, or for another task
@@ -98,13 +99,14 @@ def image_files(folder: Path, option: str) -> list[Path]:
 def left_out(folder: Path, images: Sequence[Path]) -> list[str]:
     """A remark on the files below a folder that are no images, by kind; none if there are none."""
     used = set(images)
-    others = [path.name for path in folder.rglob("*") if path.is_file() and path not in used and path.name[0] != "."]
-    found = kinds(others)
+    every = sorted(folder.rglob("*"))
+    others = [path.name for path in every if path.is_file() and path not in used and path.name[0] != "."]
+    found, odd = kinds(others), special_files(every)
     if not found:
-        return []
+        return odd
     files = "1 file" if len(others) == 1 else f"{len(others)} files"
     counts = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
-    return ["; ".join([f"{files} left out in {folder.name}: {counts}", *advice(found)])]
+    return ["; ".join([f"{files} left out in {folder.name}: {counts}", *advice(found)]), *odd]
 
 
 def named(names: Sequence[str], most: int = 3) -> str:

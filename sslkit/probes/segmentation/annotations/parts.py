@@ -14,7 +14,9 @@ def read_list(path: Path) -> list[str]:
     Raises:
         SslkitError: it cannot be read, or names nothing.
     """
-    lists = [one.stem for one in sorted(path.parent.glob("*.txt")) if one != path and one.stat().st_size]
+    lists = [
+        one.stem for one in sorted(path.parent.glob("*.txt")) if one != path and one.is_file() and one.stat().st_size
+    ]
     others = f" (lists with names there: {named(lists, 6)})" if lists else ""
     advice = f"; choose another by --split NAME or --list FILE{others}"
     if not path.is_file():

@@ -1,5 +1,6 @@
 """Datasets as they lie on people's disks: what is found in each, and what its masks mean."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -234,11 +235,13 @@ def test_two_folders_with_or_without_splits(tmp_path, photos, masks):
         photo(tmp_path / masks.replace("val", "train") / f"{i}.png") if "val" in masks else None
     (tmp_path / "annotations/xmls").mkdir(parents=True, exist_ok=True)
     (tmp_path / photos / "notes.xml").touch()
+    os.mkfifo(tmp_path / photos / "odd.png")
     found = opened(tmp_path)
     assert list(found.names) == ["0", "1"]
     assert list(found.classes) == ["0", "1", "2"]
     assert f"photos of {photos} with masks of {masks}" in found.remarks[0]
     assert f"1 file left out in {Path(photos).name}: 1 .xml" in found.remarks
+    assert "1 left out, being no file that can be read: odd.png (a FIFO)" in found.remarks
 
 
 def test_what_cannot_be_told_is_said(tmp_path):
