@@ -221,7 +221,7 @@ def _samples(images: Any) -> Iterator[Result]:
     """What each row is: the file's name in its source, its key in the shards, its label and class."""
     for i, label in enumerate(images.labels.tolist()):
         named = {"class": images.classes[label]} if label >= 0 else {}
-        yield {"name": images.own_name(i), "key": images.keys[i], "label": label, **named}
+        yield {"name": images.own_name(i), "key": images.key(i), "label": label, **named}
 
 
 def _lines(results: Result) -> list[str]:

@@ -11,7 +11,6 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -120,11 +119,11 @@ class Split:
         self._rules = PixelRules(channels, max_pixels=None)  # sizes were checked when the images were packed
         self.name, self.classes = name, [printable(each) for each in classes]
         self._shards = [folder / shard for shard in shards]
-        indexes = [read_index(shard) for shard in self._shards]
-        self._starts = np.cumsum([0, *(len(index.keys) for index in indexes)])
-        self.labels = np.concatenate([index.labels for index in indexes])
-        self._keys = np.concatenate([index.keys for index in indexes])
-        self._images = np.concatenate([image_places(index) for index in indexes])
+        # Of each index only what every sample needs: the rest is several times as large.
+        indexes = ((index.keys, index.labels, image_places(index)) for index in map(read_index, self._shards))
+        keys, labels, places = map(list, zip(*indexes, strict=True))
+        self._starts = np.cumsum([0, *map(len, keys)])
+        self._keys, self.labels, self._images = np.concatenate(keys), np.concatenate(labels), np.concatenate(places)
         self._nothing_open()
 
     def _nothing_open(self) -> None:
@@ -134,15 +133,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
-    def keys(self) -> list[str]:
-        """WebDataset keys of the samples."""
-        return [key.decode() for key in self._keys.tolist()]
+    def key(self, i: int) -> str:
+        """The WebDataset key of sample ``i``."""
+        return self._keys[i].decode()
 
     def own_name(self, i: int) -> str:
         """The name that sample ``i`` has in its source, such as ``cat/0001.jpg``; undecodable bytes are surrogates."""
         info = self.member(i, "json")
-        return str(json.loads(info).get("key", self.keys[i])) if info else self.keys[i]
+        return str(json.loads(info).get("key", self.key(i))) if info else self.key(i)
 
     def source_name(self, i: int) -> str:
         """``own_name`` as it can be shown."""
@@ -193,7 +191,7 @@ class Split:
             return images.decode(data, rules, verified)
         except SslkitError as error:
             shard, advice = self._shards[self._shard(i)], "redo it with `sslkit prepare --force`"
-            raise SslkitError(f"the {what} of {self.keys[i]} in {shard} cannot be read ({error}): {advice}") from error
+            raise SslkitError(f"the {what} of {self.key(i)} in {shard} cannot be read ({error}): {advice}") from error
 
     def _check(self, i: int) -> int:
         if not 0 <= i < len(self.labels):
@@ -220,7 +218,7 @@ class Split:
         return content
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("keys", "_handles", "_members")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_handles", "_members")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -169,7 +169,7 @@ def test_labels_of_a_csv_and_features_that_name_their_files(prepared, sslkit, tm
     for i, sample in enumerate(samples):
         assert set(sample) == {"name", "key", "label", "class"}
         assert sample["class"] == ("ant", "bee", "cat")[int(sample["name"][-7:-4]) % 3]
-        assert sample["key"] == split.keys[i]
+        assert sample["key"] == split.key(i)
         assert split.image(i).float().mean((1, 2)).argmax() == sample["label"]
     assert sslkit("knn", run, "--k", 3)[0] == 0
     assert sslkit("embed", run, "--method", "pca", "--split", "train")[0] == 0
