@@ -4,7 +4,9 @@ Equal states give equal bytes, whether or not the run was resumed on the way: pi
 met before, so which of two equal strings are one object would show in the file.
 """
 
+import hashlib
 import inspect
+import json
 import math
 import sys
 from collections import OrderedDict
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from sslkit.artifacts import DamagedFile, Shape, check_zip, is_there, mismatch
 from sslkit.files import atomic
+from sslkit.recipe.schema import Recipe, as_dict
 
 OVERHEAD = 1 << 16  # bytes of a checkpoint besides its tensors, roughly
 NEEDED = {"lr", "weight_decay", "decays", "betas", "eps", "momentum"}  # others have defaults in some version of torch
@@ -24,6 +27,7 @@ SCALE = {"scale": float, "growth_factor": float, "backoff_factor": float, "growt
 SCALE |= {"_growth_tracker": int, "overflows": int}
 METER = {"sums": {str: object}, "counts": {str: int}}
 SHAPE = {
+    "run?": str,
     "step": int,
     "method": {str: object},
     "optimizer": {"state": dict, "param_groups": [{"params": [int], "lr": float, str: object}]},
@@ -33,6 +37,19 @@ SHAPE = {
     "last?": (dict, None),
     "loss_scale?": SCALE,  # of fp16
 }
+
+
+def identity(recipe: Recipe, data: str) -> str:
+    """A digest of what a run's weights depend on, so that another run's checkpoint is not taken for its own.
+
+    Args:
+        recipe: resolved.
+        data: fingerprint of the images.
+    """
+    settings = as_dict(recipe)
+    del settings["train"]["checkpoint_blocks"]  # changes no number
+    settings["method"].pop("teacher", None)  # a path, which may be written in several ways
+    return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -49,6 +49,7 @@ class Trainer:
     tell: Callable[[Mapping[str, Any]], None] = lambda row: None  # called with each row of the log once it is written
     quiet: bool = False  # show no progress bar
     begun: bool = False  # an earlier attempt was made, which may have died before its first checkpoint
+    data: str = ""  # fingerprint of the images, where it is known
     step: int = 0
     meter: log.Meter = field(default_factory=log.Meter)
     skipped_in_a_row: int = 0
@@ -239,6 +240,7 @@ class Trainer:
             return
         self._count_skipped()
         state = {
+            "run": checkpoint.identity(self.recipe, self.data),
             "step": self.step,
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -254,6 +256,8 @@ class Trainer:
         path = self.checkpoint_path
         state = checkpoint.load(path, self.device)
         if state is not None:
+            if state.get("run", own := checkpoint.identity(self.recipe, self.data)) != own:  # none in earlier versions
+                raise DamagedFile(path, "it is the checkpoint of a run with other settings or other data")
             if not 0 <= state["step"] <= self.total:
                 raise DamagedFile(path, f"it is of step {state['step']}, but the run has {self.total} steps")
             checkpoint.check_meter(path, state["meter"])

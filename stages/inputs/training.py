@@ -173,6 +173,7 @@ class Training:
             say=say,
             quiet=quiet,
             begun=begun,
+            data=run.prepared().get("fingerprint", ""),
         )
 
     def _batches(self, images: "Images", start: int, stop: int) -> "Iterator[Batch]":

@@ -75,6 +75,27 @@ def test_a_damaged_checkpoint_is_refused(damage, message, stopped, words, sslkit
     assert not (stopped / "pretrain/encoder.safetensors").exists()
 
 
+def test_the_checkpoint_of_another_run_is_refused_though_it_fits(stopped, undisturbed, words, sslkit, tmp_path):
+    assert sslkit("pretrain", tmp_path / "other", *words, "--seed", 1)[0] == 0
+    shutil.copy(tmp_path / "other/pretrain/checkpoint.pt", stopped / "pretrain/checkpoint.pt")
+    code, _, err = sslkit("pretrain", stopped, *words)
+    assert code == 1
+    assert "it is the checkpoint of a run with other settings or other data; redo it with `sslkit pretrain" in err
+    # Its own checkpoint of a finished run, which has the step of the end, is good.
+    shutil.copy(undisturbed / "pretrain/checkpoint.pt", stopped / "pretrain/checkpoint.pt")
+    assert sslkit("pretrain", stopped, *words)[0] == 0
+    assert weights(stopped) == weights(undisturbed)
+
+
+def test_a_checkpoint_of_a_version_without_such_a_digest_is_resumed(stopped, undisturbed, words, sslkit):
+    path = stopped / "pretrain/checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["run"]
+    torch.save(state, path)
+    assert sslkit("pretrain", stopped, *words)[0] == 0
+    assert weights(stopped) == weights(undisturbed)
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["gone", "empty"])
 def test_a_run_finishes_without_its_log_and_says_what_is_lost(damage, stopped, undisturbed, words, sslkit):
     damage(stopped / "pretrain/metrics.jsonl")

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from sslkit.artifacts import DamagedFile
+from sslkit.recipe.schema import Recipe
+from sslkit.recipe.validation import validated
 from sslkit.training import checkpoint, log
 from sslkit.training.clock import FIRST, Clock
 
@@ -57,6 +59,15 @@ def test_a_resumed_state_gives_the_same_bytes(tmp_path: Path) -> None:
     checkpoint.save(path, resume(path))
     assert path.read_bytes() == before
     assert checkpoint.load(tmp_path / "none.pt", CPU) is None
+
+
+def test_a_run_is_told_by_what_its_weights_depend_on() -> None:
+    recipe = validated(Recipe, {})
+    own = checkpoint.identity(recipe, "photos")
+    assert checkpoint.identity(validated(Recipe, {"train": {"checkpoint_blocks": True}}), "photos") == own
+    assert checkpoint.identity(validated(Recipe, {"train": {"seed": 1}}), "photos") != own
+    assert checkpoint.identity(validated(Recipe, {"optim": {"lr": 1e-3}}), "photos") != own
+    assert checkpoint.identity(recipe, "drawings") != own
 
 
 def changed(*keys: Any, to: Any = None) -> Callable[[dict], object]:
