@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,8 +74,8 @@ class Extract(EncoderOptions, ResultOptions):
             "precision": precision,
         }
         inputs = {"data": run.manifest, **source.files}
-        # Processes only exchange orders, for which gloo serves on any device; a share of the work may take days.
-        with process_group(patience=timedelta(days=7)) as world:
+        # Processes only exchange orders, for which gloo serves on any device.
+        with process_group(task=f"extract {run.path.resolve()}", say=say) as world:
             extraction = Extraction(run, source, config, inputs, world, device, worker_count(self.workers, device))
             if not world.leads:
                 extraction.follow()
@@ -177,7 +176,7 @@ class Extraction:
             self._share(name, *built, batches)
 
     def _share(self, name: str, embedding: "Embedding", shapes: Mapping[str, Any], batches: list[int]) -> None:
-        from sslkit.distributed.process_group import barrier
+        from sslkit.distributed.process_group import barrier, relax
         from sslkit.probes.features.extraction import extract_batches
 
         images = self._images(name)
@@ -185,6 +184,7 @@ class Extraction:
         title = "" if self.world.rank else f"extract {name}"
         extract_batches(images, embedding, arrays, self.world.share(batches), self.workers, title)
         barrier()
+        relax(f"extracting {name}")  # the first process alone finishes the files
 
     def _images(self, name: str) -> Any:
         from sslkit.data.shards import open_split

@@ -13,7 +13,7 @@ from sslkit.loggers.base import PACKAGE
 from stages.contract.experiment import check_loggers, loggers_of
 from stages.contract.layout import PRETRAIN, Result, open_run
 from stages.contract.lock import held
-from stages.contract.output import show
+from stages.contract.output import say, show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.method import suited
@@ -111,7 +111,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         from sslkit.workers import worker_count
 
         device = pick_device(self.device.value)
-        with process_group(device) as world:
+        with process_group(device, f"pretrain {run.path.resolve()}", say) as world:
             training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
             watch.check(training.opened.method.exported()[0])
             if self.dry_run:

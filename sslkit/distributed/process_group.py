@@ -1,8 +1,9 @@
 """The processes that torchrun or ``srun`` started. With one there is no group, and every function is the identity."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,10 +13,17 @@ from torch import Tensor
 from torch import distributed as dist
 
 from sslkit.distributed.launch import rank_and_size
+from sslkit.distributed.rendezvous import Meeting
+from sslkit.distributed.watch import HangWatch
+from sslkit.errors import SslkitError, UsageError
 from sslkit.workers import cores
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=6)  # the others wait while the leader evaluates or clusters
+LONGEST = timedelta(days=7)  # of one wait for the others, such as that for the rest of an extraction
+PATIENCE = 600.0  # seconds until a process that hangs ends the run, see ``watch``
+SET_PATIENCE = "SSLKIT_PATIENCE"  # in the environment, in seconds
+LOST = ("Connection", "closed by peer", "Broken pipe", "imed out", "Socket", "remote process exited")
+_watch: HangWatch | None = None
 
 
 @dataclass(frozen=True)
@@ -36,28 +44,84 @@ class World:
 
 
 @contextmanager
-def process_group(device: torch.device | None = None, patience: timedelta = PATIENCE) -> Iterator[World]:
+def process_group(
+    device: torch.device | None = None, task: str = "work", say: Callable[[str], None] = print
+) -> Iterator[World]:
     """The process group that the environment describes (see ``sslkit.distributed.launch``); it ends with the block.
 
     Args:
         device: where tensors are reduced; None for processes that only exchange Python objects, which gloo does on
             any device.
-        patience: how long a process waits for the others.
+        task: what all of the processes are about to do, in words.
+        say: prints a remark on processes that others wait for.
+
+    Raises:
+        SslkitError: some processes did not come, or were lost on the way.
     """
-    _, size = rank_and_size(os.environ)
+    global _watch
+    rank, size = rank_and_size(os.environ)
     if size == 1:
         yield World()
         return
+    patience = _patience()
+    store, names = Meeting(task, patience, say).meet()
     torch.set_num_threads(cores())  # torchrun would leave each process a single thread
-    if device is not None and device.type == "cuda":
+    on_cuda = device is not None and device.type == "cuda"
+    if on_cuda:
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, timeout=patience)
-    else:
-        dist.init_process_group("gloo", timeout=patience)
+    dist.init_process_group(
+        "nccl" if on_cuda else "gloo",
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=LONGEST,
+        device_id=device if on_cuda else None,
+    )
+    speaks = rank == 1 or os.environ.get("LOCAL_RANK", "0") == "0"  # once on each node
+    _watch = HangWatch(store, names, rank, speaks, patience, say)
     try:
-        yield World(dist.get_rank(), size)
+        _watch.start()
+        yield World(rank, size)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
+        if _watch.ends():
+            threading.Event().wait()  # it has said why, and ends this process
+        raise SslkitError(
+            "the connection to another process was lost: see its own last line; rerun the same command to resume"
+        ) from error
     finally:
+        _watch.stop()
+        _watch = None
         dist.destroy_process_group()
+
+
+def _patience() -> float:
+    text = os.environ.get(SET_PATIENCE, str(PATIENCE))
+    with suppress(ValueError):
+        if 0 < float(text) < LONGEST.total_seconds():
+            return float(text)
+    raise UsageError(f"{SET_PATIENCE}={text} in the environment: expected seconds, such as 600")
+
+
+@contextmanager
+def unhurried(place: str) -> Iterator[None]:
+    """A block that may take any time while the others wait; the process has come as far as ``place``."""
+    relax(place)
+    yield
+    beat(place)
+
+
+def beat(place: str) -> None:
+    """Note that this process has done something, and what: processes that do not are named; see ``watch``."""
+    if _watch is not None:
+        _watch.beat(place)
+
+
+def relax(place: str) -> None:
+    """Note that this process begins to do what may take any time, until its next ``beat``."""
+    if _watch is not None:
+        _watch.relax(place)
 
 
 def processes() -> int:
@@ -117,6 +181,15 @@ def common(names: list[str]) -> list[str]:
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, names)
     return [name for name in everyone[0] if all(name in theirs for theirs in everyone)]
+
+
+def largest(value: int) -> int:
+    """The largest of the processes' values."""
+    if not dist.is_initialized():
+        return value
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, value)
+    return max(everyone)
 
 
 def from_leader(value: T) -> T:

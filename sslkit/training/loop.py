@@ -18,6 +18,7 @@ from sslkit.data.batch import Batch
 from sslkit.device import Precision, autocast
 from sslkit.diagnostics import verdict
 from sslkit.distributed import process_group as distributed
+from sslkit.distributed.parallel import averaging_gradients
 from sslkit.distributed.process_group import World
 from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.methods.base import Method
@@ -86,7 +87,7 @@ class Trainer:
     def advance(self, batches: Iterator[Batch], stop: int) -> None:
         """Train from ``self.step`` up to the step ``stop``, which ends a log interval; see ``train``."""
         clock = Clock(self.recipe.train.batch_size // self.recipe.train.accumulate)
-        module = self.method if self.world.size == 1 else DistributedDataParallel(self.method, broadcast_buffers=False)
+        module = averaging_gradients(self.method)
         with Signals() as signals, self._bar() as bar:
             self._keep_encoder()
             while self.step < stop:
@@ -112,6 +113,7 @@ class Trainer:
 
                 self.meter.add({"gradient_norm": norm})
                 self.step += 1
+                distributed.beat(f"step {self.step}")
                 self._recent.append((self.step, samples, torch.stack([bad, overflow])))
                 self._keep_encoder()
                 bar.update()
@@ -128,12 +130,14 @@ class Trainer:
         for part in range(parts):
             with clock.waiting():
                 batch = next(batches).to(self.device)
+            distributed.beat(f"the batch of step {at.step + 1}")
             # Gradients are exchanged once, with the last micro-batch.
             last = part == parts - 1
             quiet = module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
             with quiet:
                 with autocast(self.device, self.precision):
                     result = module(batch, at)
+                distributed.beat(f"the forward pass of step {at.step + 1}")
                 self.scale.apply(result.loss / parts).backward()
             loss += result.loss.detach() / parts
             self.meter.add(result.metrics)
@@ -149,7 +153,8 @@ class Trainer:
 
     def _begin_epoch(self, at: Moment, clock: Clock) -> None:
         """Let the method look at the whole dataset; the time it takes is not the step's."""
-        optim.forget(self.optimizer, self.method.begin_epoch(at, self.features))
+        with distributed.unhurried(f"step {self.step}"):
+            optim.forget(self.optimizer, self.method.begin_epoch(at, self.features))
         if self.step % self.recipe.monitor.log_steps == 0:
             clock.restart()
 
@@ -167,7 +172,8 @@ class Trainer:
             **speed,
         }
         if self._due(self.recipe.monitor.every_epochs, self.recipe.monitor.log_steps):
-            row |= self.evaluate()
+            with distributed.unhurried(f"step {self.step}"):
+                row |= self.evaluate()
             clock.restart()
         if at.reached(self.recipe.monitor.grace) >= 1:
             warnings = verdict(row)
@@ -225,9 +231,10 @@ class Trainer:
         if self.world.size > 1:
             if self.step % self.recipe.monitor.log_steps:
                 return  # processes agree at log steps, when they wait for each other anyway
-            received = distributed.from_leader(received)
+            received = distributed.largest(received)
         if received:
             self.save()
+            distributed.barrier()  # whoever ends first may take the others with it: not before the checkpoint is there
             raise InterruptedRun(
                 f"stopped at step {self.step} of {self.total}; rerun the same command to resume", received
             )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sslkit.data.evaluation_crop import evaluation_crop
 from sslkit.data.normalise import normalise, statistics
+from sslkit.distributed.process_group import beat
 from sslkit.encoder.frozen import FrozenEncoder
 from sslkit.errors import SslkitError
 from sslkit.probes.features.resumable_arrays import PartialArrays
@@ -153,6 +154,7 @@ def extract_batches(
             done.append(_write(arrays, *waiting))
         waiting = ready
         bar.update(len(pixels))
+        beat(f"batch {batch}")
         if done and time.monotonic() - committed >= COMMIT_SECONDS:
             arrays.commit(done)
             done, committed = [], time.monotonic()

@@ -1,0 +1,140 @@
+"""A process that hangs is named, whatever the others are doing, and nobody waits for ever for one that never came."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+
+from sslkit.distributed.process_group import process_group
+from sslkit.distributed.watch import Board, SignOfLife
+from sslkit.errors import SslkitError, UsageError
+
+NAMES = ["process 0 (a)", "process 1 (b)", "process 2 (c)"]
+
+
+def board(*times: tuple[float, list[tuple[int, int]]], hurried: bool = True, left: tuple[int, ...] = ()) -> Board:
+    """A board with a patience of 10 s that got (reports, count) of three processes at some times."""
+    made = Board(NAMES, 10)
+    for now, pairs in times:
+        made.note(
+            [SignOfLife(n, count, hurried, rank in left, f"step {count}") for rank, (n, count) in enumerate(pairs)], now
+        )
+    return made
+
+
+def test_nobody_hangs_while_reports_come_and_something_happens():
+    times = [(t, [(t, 1), (t, t), (t, 1)]) for t in range(100)]
+    assert board(*times).verdict(99) == ""
+
+
+def test_a_process_without_reports_is_named():
+    times = [(t, [(t, t), (t, t), (min(t, 5), 3)]) for t in range(17)]
+    assert board(*times[:15]).verdict(14) == ""
+    assert board(*times).verdict(16) == "no sign of life for 10 s from process 2 (c) after step 3"
+
+
+def test_of_processes_that_report_the_one_that_is_behind_is_named():
+    times = [(t, [(t, 8), (t, 7), (t, 8)]) for t in range(12)]
+    assert board(*times[:11]).verdict(10) == ""
+    expected = "nothing has happened for 10 s in process 1 (b) after step 7; others wait after step 8"
+    assert board(*times).verdict(11) == expected
+    assert board(*times, hurried=False).verdict(11) == ""
+
+
+def test_who_has_left_is_not_missed_and_one_alone_waits_for_nobody():
+    times = [(t, [(t, 8), (0, 8), (0, 8)]) for t in range(30)]
+    assert "process 1 (b) after step 8, process 2 (c) after step 8" in board(*times).verdict(29)
+    assert board(*times, left=(1, 2)).verdict(29) == ""
+
+
+def hang(folder: Path, how: str) -> None:
+    """Three steps, each with a sum over all processes; in the third, one hangs."""
+    from torch import distributed as dist
+
+    from sslkit.distributed.process_group import beat
+
+    with process_group(torch.device("cpu"), say=lambda line: print(line, file=sys.stderr, flush=True)) as world:
+        for step in (1, 2, 3):
+            if step == 3 and world.rank == int(os.environ["HANGS"]):
+                if how == "stopped":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                threading.Event().wait()
+            beat(f"the batch of step {step}")
+            dist.all_reduce(torch.ones(2))
+            beat(f"step {step}")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("how", ["stopped", "waiting for a thread"])
+def test_a_process_that_hangs_ends_the_others_with_a_line_that_names_it(tmp_path, how, rank):
+    processes = ranks.start(hang, 3, tmp_path, how, HANGS=str(rank), SSLKIT_PATIENCE="0.5")
+    waits = [process for number, process in enumerate(processes) if how != "stopped" or number != rank]
+    for process in waits:
+        process.join(30)
+    assert [process.exitcode for process in waits] == [1] * len(waits)
+    name = f"process {rank} (pid {processes[rank].pid} on "
+    ranks.exit_codes(processes, 0)
+    lines = "".join(ranks.said(tmp_path, 3)).splitlines()
+    said = [line for line in lines if name in line]
+    assert said
+    assert said[0].endswith("all processes end here; rerun the same command to resume")
+    assert not [line for line in lines if "process " in line and name not in line]
+    if how == "stopped":
+        assert said[0].startswith("no sign of life for 0.5 s from")
+    else:
+        assert said[0].startswith("nothing has happened for 0.5 s in")
+        assert "after step 2; others wait after the batch of step 3" in said[0]
+
+
+def enter(folder: Path, *tasks: str) -> None:
+    with process_group(task=tasks[int(os.environ["RANK"])], say=print):
+        pass
+
+
+def test_processes_that_would_do_different_things_say_how_to_be_independent(tmp_path):
+    processes = ranks.start(enter, 2, tmp_path, "pretrain runs/a", "pretrain runs/b")
+    assert ranks.exit_codes(processes) == [1, 1]
+    for text in ranks.said(tmp_path, 2):
+        line = text.strip().splitlines()[-1]
+        assert "process 0 is to pretrain runs/a, but process 1 (pid " in line
+        assert "WORLD_SIZE=1 in the environment runs this process on its own" in line
+
+
+@pytest.mark.parametrize(
+    ("rank", "whom"), [("0", "process 1, 2, to meet at 127.0.0.1:"), ("1", "process 0 at 127.0.0.1:")]
+)
+def test_nobody_waits_for_ever_for_processes_that_were_not_started(monkeypatch, rank, whom):
+    from sslkit.distributed import rendezvous
+
+    monkeypatch.setattr(rendezvous, "SILENT", 0.1)
+    said = []
+    for name, value in {"RANK": rank, "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "SSLKIT_PATIENCE": "0.3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", ranks.free_ports()[0])
+    message = f"process {rank} of 0 to 2 has waited 0 s for {whom}"
+    with pytest.raises(SslkitError, match=message), process_group(task="work", say=said.append):
+        pass
+    assert len(said) == 1
+    assert said[0].startswith(f"process {rank} of 0 to 2 waits for {whom}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MASTER_ADDR", "", "start the processes with torchrun or srun"),
+        ("MASTER_PORT", "99999", "start the processes with torchrun or srun"),
+        ("SSLKIT_PATIENCE", "soon", "SSLKIT_PATIENCE=soon in the environment: expected seconds, such as 600"),
+        ("SSLKIT_PATIENCE", "nan", "expected seconds"),
+    ],
+)
+def test_what_the_environment_lacks_is_said(monkeypatch, name, value, message):
+    good = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for key, text in {**good, name: value}.items():
+        monkeypatch.setenv(key, text)
+    with pytest.raises(UsageError, match=message), process_group():
+        pass
