@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
+NO_MEMORY = ("t allocate memory", "not enough memory", "out of memory")  # torch's words, on several devices
 MOST, FEW = 40, 5  # words that one message lists, and those of a longer list that it names
 
 
@@ -31,6 +32,11 @@ class InterruptedRun(SslkitError):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is Python's or torch's way to say that the host or the device has no memory left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from sslkit.artifacts import DamagedFile
 from sslkit.distributed.launch import adopt_slurm, forget_others, rank_and_size
-from sslkit.errors import InterruptedRun, SslkitError
+from sslkit.errors import InterruptedRun, SslkitError, is_out_of_memory
 from stages.contract.integrity import remedy
 from stages.contract.named_files import check_named
 from stages.contract.output import fit_any_terminal, say
@@ -19,7 +19,6 @@ from stages.contract.stage import Command, stages
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-NO_MEMORY = ("t allocate memory", "not enough memory", "out of memory")  # torch's words, on several devices
 INTERRUPTED, AGAIN = 128 + signal.SIGINT, "interrupted; rerun the same command to resume"
 
 
@@ -113,12 +112,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 def _unforeseen(error: Exception) -> str:
     """One line for an error that no stage expects: too little memory, or a fault of ours."""
     text = str(error)
-    if (
-        isinstance(error, MemoryError)
-        or "t allocate memory" in text
-        or "not enough memory" in text
-        or "out of memory" in text
-    ):
+    if is_out_of_memory(error):
         first = text.partition("\n")[0] or "no more is free"
         return f"out of memory: {first} (fewer --workers, a smaller batch or smaller images need less)"
     return f"{type(error).__name__}: {text} (a bug? --debug shows where)"

@@ -21,6 +21,11 @@ REFERENCE_BATCH = 256  # images for which a recipe's lr is meant (arXiv:1706.026
 class Optimizer(OptimSection, ABC):
     """A kind of optimizer; its fields are the keys of the recipe's ``optim`` section."""
 
+    @property
+    def moments(self) -> int:
+        """How many numbers it keeps for every weight; Adam's two, where a kind does not say."""
+        return 2
+
     @abstractmethod
     def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """A fused torch optimizer over parameter groups, at learning rate 0 until ``schedule`` sets it."""

@@ -28,6 +28,11 @@ class Sgd(Optimizer):
             raise UsageError("optim.nesterov requires a momentum: --set optim.momentum=0.9")
         return self
 
+    @property
+    def moments(self) -> int:
+        """See the base class."""
+        return 1 if self.momentum else 0
+
     def make(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """See the base class."""
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=True)

@@ -1,45 +1,43 @@
-"""What a run would cost, from a small batch's forward and backward pass."""
+"""What a run would cost, from the forward and backward passes of two small batches."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.data.batch import Batch
 from sslkit.data.order import Order
 from sslkit.device import Precision, autocast, described
 from sslkit.methods.base import Method
+from sslkit.optimizers.base import Optimizer
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
+from sslkit.training import gradients
+from sslkit.training.loss_scale import LossScale
+from sslkit.training.memory import LivingTensors, doubled, peak_of
 
 
 def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precision: Precision) -> dict[str, Any]:
     """Parameters, FLOPs, steps and memory of a run; nothing is trained.
 
-    FLOPs count a multiply-add as two and a backward pass as twice its forward. Memory is weights, gradients and
-    two moments, as AdamW has them, and what autograd keeps of one micro-batch, measured on the batch.
+    FLOPs count a multiply-add as two; the backward pass is counted as it runs. Memory is what tensors hold at the peak
+    of a step, of one micro-batch: weights, the optimizer's moments, gradients and activations. It leaves out what
+    libraries and the device's own allocator need, and what ``torch.compile`` saves.
     """
     device, images = batch.crops[0].device, len(batch.samples)
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    models = (method, *method.frozen_modules())
-    weights = {p.untyped_storage().data_ptr() for module in models for p in module.parameters()}
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        with autocast(device, precision):
-            loss = method(batch, Moment(0, order.steps_per_epoch, recipe.train.epochs)).loss
-        forward = counter.get_total_flops()
-        loss.backward()
-    total = counter.get_total_flops()
-    method.zero_grad(set_to_none=True)
-    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    every = sum(p.numel() for module in models for p in module.parameters())
-    activations = sum(size for pointer, size in kept.items() if pointer not in weights) / images
+    start = Moment(0, order.steps_per_epoch, recipe.train.epochs)
+    method.suit_device(device, "off")
+    forward, both = _flops(method, batch, start, precision)
+    once, twice = (_alive(method, each, recipe, start, precision) for each in (batch, doubled(batch)))
     micro = order.batch_size // (order.accumulate * order.world)
+
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    every = sum(p.numel() for module in (method, *method.frozen_modules()) for p in module.parameters())
+    assert isinstance(recipe.optim, Optimizer)
+    moments = 4 * trained * recipe.optim.moments
+    buckets = 4 * trained if order.world > 1 else 0  # in which processes exchange gradients
+    peak = peak_of(micro, images, once, twice) + moments + buckets
+    weights = 4 * every + 4 * trained + moments
     encoder, _ = method.exported()
     return {
         "method": recipe.method.name,
@@ -47,13 +45,50 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
         "encoder parameters": sum(p.numel() for p in encoder.parameters()),
         "trained parameters": trained,
         "GFLOPs per image, forward": round(forward / images / 1e9, 2),
-        "GFLOPs per image, training": round(total / images / 1e9, 2),
+        "GFLOPs per image, training": round(both / images / 1e9, 2),
         "images": order.samples,
         "steps per epoch": order.steps_per_epoch,
         "steps": Moment(0, order.steps_per_epoch, recipe.train.epochs).total,
         "batch per process and micro": micro,
-        "memory of weights, MB": round((4 * every + 12 * trained) / 1e6),
-        "memory of activations, MB": round(activations * micro / 1e6),
+        "memory at the peak, MB": round(peak / 1e6, 1),
+        "memory of weights, MB": round(weights / 1e6, 1),
+        "memory of activations, MB": round(max(0, peak - weights) / 1e6, 1),
         "device": described(device, precision),
         "precision": precision,
     }
+
+
+def _flops(method: Method, batch: Batch, at: Moment, precision: Precision) -> tuple[int, int]:
+    """FLOPs of a forward pass, and of both passes."""
+    with FlopCounterMode(display=False) as counter:
+        with autocast(batch.crops[0].device, precision):
+            loss = method(batch, at).loss
+        forward = counter.get_total_flops()
+        loss.backward()
+    method.zero_grad(set_to_none=True)
+    return forward, counter.get_total_flops()
+
+
+def _alive(method: Method, batch: Batch, recipe: Recipe, at: Moment, precision: Precision) -> list[int]:
+    """Bytes that live in a step of one micro-batch, from operation to operation.
+
+    It does what the loop does, measuring each objective's gradient included, but takes no optimizer step. It cannot
+    count FLOPs, too: torch's counter holds on to what is recomputed.
+    """
+    device, modules = batch.crops[0].device, (method, *method.frozen_modules())
+    weights = [p for module in modules for p in module.parameters()]
+    others = [*batch.crops, *(buffer for module in modules for buffer in module.buffers())]
+    if recipe.train.accumulate > 1:  # there are gradients of earlier micro-batches
+        for parameter in (p for p in weights if p.requires_grad):
+            parameter.grad = torch.zeros_like(parameter)
+            others.append(parameter.grad)
+    with LivingTensors(weights, others) as living:
+        with autocast(device, precision):
+            result = method(batch, at)
+        result.loss.backward()
+        names = list(result.terms)
+        del result
+        if recipe.monitor.gradient_steps and len(names) > 1:
+            gradients.by_term(method, names, batch, at, device, precision, LossScale(device, precision))
+    method.zero_grad(set_to_none=True)
+    return living.history

@@ -61,6 +61,7 @@ class Training:
         from sslkit.data.loader import in_memory
         from sslkit.files import atomic
         from sslkit.recipe.schema import dump
+        from sslkit.training.memory import advised
         from sslkit.weights.write import save_encoder
 
         run, method, begun = self.run, self.opened.method, self.run.recipe.exists()
@@ -71,11 +72,12 @@ class Training:
         method.suit_device(self.device, self.recipe.train.compile)
         trainer = self._trainer(images, folder, self._evaluation(images), begun=begun)
         batches = self._batches(images, trainer.step, trainer.total)
-        if watch is None:
-            trainer.train(batches)
-        else:
-            with watched(run, watch, trainer, images, self._frozen()) as trainer.tell:
+        with advised(self.recipe):
+            if watch is None:
                 trainer.train(batches)
+            else:
+                with watched(run, watch, trainer, images, self._frozen()) as trainer.tell:
+                    trainer.train(batches)
         if not self.world.leads:
             return {}
         results = self._results(trainer)
@@ -121,21 +123,27 @@ class Training:
         }
 
     def cost(self) -> Result:
-        """What the run would cost; nothing is trained."""
+        """What the run would cost, and a remark if the device has too little memory for it; nothing is trained."""
         from sslkit.training.estimate import estimate
+        from sslkit.training.memory import advised, crowded
 
-        # Two images: enough for statistics of a batch.
-        return estimate(self.opened.method, self.opened.batch(2), self.recipe, self.order, self.precision)
+        with advised(self.recipe):
+            # Two images: enough for statistics of a batch.
+            found = estimate(self.opened.method, self.opened.batch(2), self.recipe, self.order, self.precision)
+        if remark := crowded(1e6 * found["memory at the peak, MB"], self.device, self.recipe):
+            say(remark)
+        return found
 
     def epochs_that_fit(self, minutes: float) -> Result:
         """How many epochs fit into this time on this machine, from some steps that are thrown away."""
         from tempfile import TemporaryDirectory
 
         from sslkit.data.loader import in_memory
+        from sslkit.training.memory import advised
         from sslkit.training.timing import TIMED, WARM, measure
 
         self.opened.method.suit_device(self.device, self.recipe.train.compile)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, advised(self.recipe):
             images = in_memory(self.opened.images, self.opened.wants_objects)
             trainer = self._trainer(images, Path(folder), evaluate=dict, quiet=True)
             timing = measure(trainer, self._batches(images, 0, WARM + TIMED), self._evaluation(images))

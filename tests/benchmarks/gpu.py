@@ -125,14 +125,13 @@ def row(
     with_data = fed(step, recipe, views, arguments, device)
     memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
     flops = costs["GFLOPs per image, training"] * 1e9
-    parts = costs["memory of weights, MB"] + costs["memory of activations, MB"]
     return {
         "images/s": arguments.batch_size / seconds,
         "TFLOP/s": flops * arguments.batch_size / seconds / 1e12,
         "first step, s": first,
         "waiting for data": max(0.0, 1 - seconds / with_data),
         "peak GB": memory,
-        "estimated GB": parts / 1e3,
+        "estimated GB": costs["memory at the peak, MB"] / 1e3,
     }
 
 
