@@ -1,6 +1,8 @@
 """What a training run shows in loggers: one experiment, also after a kill, with the results of later stages."""
 
+import importlib
 import json
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -8,7 +10,9 @@ from conftest import write_features
 from experiments import from_mlflow, from_tensorboard, from_wandb
 from feature_blobs import blobs
 
+from sslkit import registry
 from sslkit.errors import InterruptedRun
+from sslkit.loggers.base import PACKAGE
 from stages.contract.experiment import NOTE, Loggers
 from stages.contract.layout import Run
 
@@ -78,6 +82,47 @@ def test_a_killed_run_continues_its_experiment_and_later_stages_add_to_it(words,
         assert found.pictures == {"views", "attention"}, name
         assert found.results["results/knn/top1"] == pytest.approx(top1), name
         assert found.epochs == "1.0", name
+
+
+DIARY = """
+from sslkit.loggers.base import Logger
+
+class Diary(Logger):
+    package = "json"
+    where = "in memory"
+    lines = []
+
+    def begin(self, experiment):
+        self.lines.append(f"begin {experiment.config['train']['epochs']}")
+        return {"id": "7"}
+
+    def row(self, row):
+        self.lines.append(f"row {row['step']}")
+
+    def picture(self, picture):
+        self.lines.append(f"{picture.name} {picture.step}")
+
+    def results(self, results, step):
+        self.lines.append(f"{len(results)} results")
+
+    def close(self, complete):
+        self.lines.append("complete" if complete else "cut")
+"""
+
+
+def test_a_file_dropped_into_the_folder_is_a_logger(words, sslkit, tmp_path, monkeypatch):
+    package = importlib.import_module(PACKAGE)
+    (tmp_path / "diary.py").write_text(DIARY)
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"{PACKAGE}.diary", raising=False)
+    code, _, err = sslkit("pretrain", tmp_path / "run", *words, "--log", "diary", "--attention-every", 0.6)
+    assert code == 0, err
+    assert "diary: in memory" in err
+    rows = ["row 1", "row 2", "row 3", "attention 3", "row 4", "row 5", "attention 5"]
+    lines = registry.load(PACKAGE, "diary").lines
+    assert lines == ["begin 1.0", "views 0", "attention 0", "0 results", *rows, "complete"]
+    assert json.loads((Run(tmp_path / "run").logs / NOTE).read_text()) == {"diary": {"id": "7"}}
+    sys.modules.pop(f"{PACKAGE}.diary")
 
 
 def test_a_logger_that_fails_stops_nothing_and_is_filled_in_later(words, sslkit, tmp_path, monkeypatch):

@@ -1,5 +1,9 @@
 """What every logger does: each step once, however often the experiment is opened."""
 
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import pytest
 from experiments import READERS
 from PIL import Image
@@ -62,3 +66,23 @@ def test_without_its_package_it_names_the_extra(name, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=rf"--log {name} requires .*: pip install 'sslkit\[{name}\]'"):
         registry.load(PACKAGE, name).check_installed()
+
+
+def test_what_the_server_of_wandb_has_is_not_sent_again(tmp_path, monkeypatch):
+    """There is no server here, so a stand-in says that it has the steps up to 4."""
+    sent, asked = [], {}
+
+    def init(**options):
+        asked.update(options)
+        run = MagicMock(starting_step=5, offline=False, url="https://wandb.ai/me/sslkit/runs/1a2b3c4d")
+        run.log = lambda values, step: sent.append(step)
+        return run
+
+    stand_in = SimpleNamespace(login=lambda **_: True, init=init, Settings=dict, Image=str, teardown=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    logger = registry.load(PACKAGE, "wandb")(tmp_path / "wandb", {"id": "1a2b3c4d", "project": "mine"})
+    assert logger.open(Experiment("a", CONFIG, ROWS, [], {})) == {"id": "1a2b3c4d", "project": "mine"}
+    assert sent == [5, 6, 7, 8]
+    assert (asked["mode"], asked["resume"], asked["id"]) == ("online", "allow", "1a2b3c4d")
+    assert logger.where == "https://wandb.ai/me/sslkit/runs/1a2b3c4d"
