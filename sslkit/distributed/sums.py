@@ -62,19 +62,20 @@ def gathered(x: Tensor) -> Tensor:
     return summed(torch.where(mine, x[None], slots)).flatten(0, 1)
 
 
-def standardised(x: Tensor, epsilon: float = EPSILON) -> Tensor:
+def standardised(x: Tensor, real: int | None = None, epsilon: float = EPSILON) -> Tensor:
     """Mean 0 and variance 1 over the batch: BatchNorm (arXiv:1502.03167) without its affine part.
 
     Args:
         x: (..., B, D); every leading index (a view) has statistics of its own, over the B of all processes.
+        real: only so many rows count, from the first on, another number in each process perhaps; None: all B, alike.
         epsilon: added to the biased variance.
 
     Returns:
         (..., B, D) float32.
     """
     x = x.float()
-    size = x.shape[-2] * processes()
-    mean = summed(x.sum(-2, keepdim=True)) / size
+    size = x.shape[-2] * processes() if real is None else summed(x.new_full((), real)).clamp(min=1)
+    mean = summed(x[..., :real, :].sum(-2, keepdim=True)) / size
     centred = x - mean
-    variance = summed(centred.square().sum(-2, keepdim=True)) / size
+    variance = summed(centred[..., :real, :].square().sum(-2, keepdim=True)) / size
     return centred * torch.rsqrt(variance + epsilon)

@@ -46,8 +46,8 @@ class Head(nn.Module, ABC):
         self.has_prototypes = config.prototypes is not None
 
     @abstractmethod
-    def embed(self, tokens: Tensor) -> Tensor:
-        """(..., B, D) -> (..., B, E)."""
+    def embed(self, tokens: Tensor, real: int | None = None) -> Tensor:
+        """(..., B, D) -> (..., B, E); only the first ``real`` rows count in statistics of a batch: padding follows."""
 
     def logits(self, embedding: Tensor) -> Tensor:
         """(..., E) -> (..., K) in float32."""
@@ -90,10 +90,20 @@ class BatchNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width)) if affine else None
         self.bias = nn.Parameter(torch.zeros(width)) if affine else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., B, D) -> the same shape, float32."""
-        x = standardised(x)
+    def forward(self, x: Tensor, real: int | None = None) -> Tensor:
+        """(..., B, D) -> the same shape, float32; see ``standardised``."""
+        x = standardised(x, real)
         return x if self.weight is None or self.bias is None else x * self.weight + self.bias
+
+
+class Mlp(nn.Sequential):
+    """Layers in a row, whose BatchNorm knows how many rows of the batch are real."""
+
+    def forward(self, x: Tensor, real: int | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """(..., B, D) -> (..., B, E)."""
+        for layer in self:
+            x = layer(x, real) if isinstance(layer, BatchNorm) else layer(x)
+        return x
 
 
 def mlp(
@@ -104,7 +114,7 @@ def mlp(
     batch_norm: bool = False,
     last_norm: bool = False,
     activation: type[nn.Module] | None = None,
-) -> nn.Sequential:
+) -> Mlp:
     """Linear layers with GELU between them; with BatchNorm: Linear, BatchNorm, ReLU, unless ``activation`` is given.
 
     ``last_norm`` ends the MLP with a BatchNorm without weights: SimSiam's and MoCo v3's (arXiv:2011.10566, 2104.02057).
@@ -124,7 +134,7 @@ def mlp(
         if linear.bias is not None:
             nn.init.zeros_(linear.bias)
     layers_only = modules[: -2 if batch_norm else -1]
-    return nn.Sequential(*layers_only, *([BatchNorm(out, affine=False)] if last_norm else []))
+    return Mlp(*layers_only, *([BatchNorm(out, affine=False)] if last_norm else []))
 
 
 def build(width: int, sections: Mapping[str, HeadSection]) -> HeadDict:

@@ -63,9 +63,9 @@ class PrototypeHead(Head):
         nn.init.trunc_normal_(self.prototypes, std=0.02)
         self.length = nn.Parameter(torch.ones(config.out, 1)) if config.norm == "free" else None
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """(..., D) -> (..., E), the bottleneck before its L2 normalisation."""
-        return self.mlp(tokens)
+    def embed(self, tokens: Tensor, real: int | None = None) -> Tensor:
+        """(..., B, D) -> (..., B, E), the bottleneck before its L2 normalisation; see the base class."""
+        return self.mlp(tokens, real)
 
     def logits(self, embedding: Tensor) -> Tensor:
         """(..., E) -> (..., K) in float32."""

@@ -37,6 +37,6 @@ class Projector(Head):
         c = config
         self.mlp = mlp(width, c.hidden, c.out, c.layers, c.batch_norm, c.last_norm)
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """(..., B, D) -> (..., B, E); BatchNorm's statistics are those of the B of all processes."""
-        return self.mlp(tokens)
+    def embed(self, tokens: Tensor, real: int | None = None) -> Tensor:
+        """(..., B, D) -> (..., B, E); see the base class. BatchNorm's statistics are those of all processes."""
+        return self.mlp(tokens, real)

@@ -178,8 +178,8 @@ class JointEmbedding(Method):
         if masks is not None and tokens.patches is not None:
             picked = tokens.patches.flatten(0, 1)[masks.padded_index]
             for name in self._heads_reading("hidden"):
-                head = self.student.heads[name]
-                hidden[name] = PatchOutput(head.logits(head.embed(picked))[: len(masks.index)])
+                head, real = self.student.heads[name], len(masks.index)
+                hidden[name] = PatchOutput(head.logits(head.embed(picked, real))[:real])
         cls = torch.cat([g.cls for g in groups])
         return self.student.output(tokens, cls, len(views[0]), self._heads_reading("cls"), hidden)
 

@@ -94,3 +94,15 @@ def test_a_prototype_head_with_batch_norm_couples_the_batch_and_says_so():
     assert not torch.allclose(head.embed(tokens[:4]), head.embed(tokens)[:4], atol=1e-3)
     # As the authors build it: Linear, BatchNorm, GELU.
     assert [type(module).__name__ for module in head.mlp[:3]] == ["Linear", "BatchNorm", "GELU"]
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_padding_does_not_count_in_batch_norm(padding):
+    head = PrototypeHead(WIDTH, PrototypeHead.Config(out=16, hidden=32, bottleneck=8, batch_norm=True))
+    tokens = torch.randn(5, WIDTH)
+    padded = torch.cat([tokens, 9 * torch.ones(padding, WIDTH)])
+    torch.testing.assert_close(head.embed(padded, 5)[:5], head.embed(tokens))
+    # A step may hide nothing at all.
+    nothing = head.embed(padded, 0)
+    nothing[:0].sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters())

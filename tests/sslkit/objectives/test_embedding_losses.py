@@ -321,6 +321,7 @@ CASES: dict[str, tuple[str, HeadSection | None, dict]] = {
     "swav": ("swav", PROTOTYPES, {}),
     "koleo": ("koleo", None, {}),
     "dino with sinkhorn": ("dino", PROTOTYPES, {"centering": "sinkhorn"}),
+    "dino with BatchNorm": ("dino", PROTOTYPES.model_copy(update={"batch_norm": True}), {}),
 }
 
 
