@@ -32,6 +32,12 @@ class FrozenEncoder:
         """Uint8 (B, C, H, W) -> float32 on the device, by the encoder's own mean and standard deviation."""
         return normalise(images.to(self.device), self.mean, self.std)
 
+    @property
+    def why_not_finite(self) -> str:
+        """What must be wrong where its outputs are not finite, in words."""
+        more = ", or it overflows in fp16: try --precision fp32" if self.precision == "fp16" else ""
+        return f"its weights hold NaN or infinity{more}"
+
     def autocast(self) -> AbstractContextManager[Any]:
         """A context in which matrix products run in the encoder's precision."""
         return autocast(self.device, self.precision)

@@ -107,12 +107,17 @@ def remedies(recipe: Recipe) -> str:
     return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of a CUDA device that this process may use; None for other devices."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # what is reserved is its own
+
+
 def crowded(peak: float, device: torch.device, recipe: Recipe) -> str:
     """What to do where a step of ``peak`` bytes exceeds what is free on a CUDA device; empty where it does not."""
-    if device.type != "cuda":
-        return ""
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # what is reserved here is ours
-    if peak <= CROWDED * free:
+    free = free_memory(device)
+    if free is None or peak <= CROWDED * free:
         return ""
     return f"a step takes about {peak / 1e9:.1f} GB, and {device} has {free / 1e9:.1f} GB free: use {remedies(recipe)}"
 

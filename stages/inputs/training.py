@@ -125,14 +125,15 @@ class Training:
     def cost(self) -> Result:
         """What the run would cost, and a remark if the device has too little memory for it; nothing is trained."""
         from sslkit.training.estimate import estimate
-        from sslkit.training.memory import advised, crowded
+        from sslkit.training.memory import advised, crowded, free_memory
 
         with advised(self.recipe):
             # Two images: enough for statistics of a batch.
             found = estimate(self.opened.method, self.opened.batch(2), self.recipe, self.order, self.precision)
         if remark := crowded(1e6 * found["memory at the peak, MB"], self.device, self.recipe):
             say(remark)
-        return found
+        free = free_memory(self.device)
+        return found if free is None else {**found, "memory free on the device, MB": round(free / 1e6, 1)}
 
     def epochs_that_fit(self, minutes: float) -> Result:
         """How many epochs fit into this time on this machine, from some steps that are thrown away."""

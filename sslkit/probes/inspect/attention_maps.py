@@ -144,7 +144,7 @@ class AttentionReader:
                 # The command was right; the model cannot do it.
                 raise SslkitError(f"{error}; attn-viz requires a plain ViT of timm") from error
         if not all(each.maps.isfinite().all() for each in found + rolled):
-            raise SslkitError(f"the attention of {encoder.spec.arch} is not finite: its weights hold NaN or infinity")
+            raise SslkitError(f"the attention of {encoder.spec.arch} is not finite: {self.frozen.why_not_finite}")
         found.sort(key=lambda each: each.layer or 0)  # stable: within a layer the queries keep their order
         return found + rolled
 

@@ -61,7 +61,7 @@ class PhotoEncoder:
         patches = tokens.patches[0].float().cpu()
         attention = None if tokens.attention is None else tokens.attention[0].float().cpu()
         if not patches.isfinite().all() or (attention is not None and not attention.isfinite().all()):
-            raise SslkitError(f"the tokens of {encoder.spec.arch} are not finite: its weights hold NaN or infinity")
+            raise SslkitError(f"the tokens of {encoder.spec.arch} are not finite: {self.frozen.why_not_finite}")
         found = keys[0][0, encoder.prefix :].float().cpu() if keys else patches
         return PhotoTokens(encoder.grid(height, width), attention, found, patches)
 
