@@ -80,11 +80,12 @@ def from_mlflow(folder: Path, known: dict[str, str], store: str = "") -> Logged:
     from mlflow import MlflowClient
 
     client, found = MlflowClient(store or f"sqlite:///{folder}/mlflow.db"), Logged()
-    run = client.get_run(known["run"])
+    (run_id,) = known.values()
+    run = client.get_run(run_id)
     for name in run.data.metrics:
-        for each in client.get_metric_history(known["run"], name):
+        for each in client.get_metric_history(run_id, name):
             found.add(name, each.step, each.value)
-    found.pictures = {each.path.removeprefix("pictures/") for each in client.list_artifacts(known["run"], "pictures")}
+    found.pictures = {each.path.removeprefix("pictures/") for each in client.list_artifacts(run_id, "pictures")}
     found.epochs = run.data.params["train.epochs"]
     return found
 

@@ -3,6 +3,7 @@
 ``MLFLOW_EXPERIMENT_NAME`` (default: sslkit) names the experiment that the run belongs to.
 """
 
+import hashlib
 import logging
 import os
 import time
@@ -32,17 +33,21 @@ class MlflowLogger(Logger):
 
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.WARNING)
-            self._client, self._metric = MlflowClient(self._store()), Metric
-            self._run = self.known.get("run") or self._created(experiment)
+            store = self._store()
+            self._client, self._metric = MlflowClient(store), Metric
+            # Each store has a run of its own. Its address may hold a password, so that a digest stands for it.
+            key = "run" if store == self._own() else f"run@{hashlib.sha256(store.encode()).hexdigest()[:8]}"
+            self._run = self.known.get(key) or self._created(experiment)
         self._client.update_run(self._run, status="RUNNING")
         self._has = {found.step for found in self._client.get_metric_history(self._run, IN_EVERY_ROW)}
         self._pending: list[Any] = []
-        return {"run": self._run}
+        return self.known | {key: self._run}
 
     @property
     def where(self) -> str:
         """The command that opens the store in a browser; it requires all of MLflow."""
-        return f"mlflow ui --backend-store-uri {self._store()}"
+        own = self._store() == self._own()  # the address of another may hold a password
+        return f"mlflow ui --backend-store-uri {self._own()}" if own else "in the store of MLFLOW_TRACKING_URI"
 
     def row(self, row: Mapping[str, Any]) -> None:
         """The numbers of the row at its step; sent by ``flush``, a row whole or not at all."""
@@ -52,9 +57,8 @@ class MlflowLogger(Logger):
     def picture(self, picture: LoggedPicture) -> None:
         """An artifact in ``pictures/NAME``."""
         folder = f"pictures/{picture.name}"
-        if f"{folder}/{picture.path.name}" not in {
-            found.path for found in self._client.list_artifacts(self._run, folder)
-        }:
+        sent = {found.path for found in self._client.list_artifacts(self._run, folder)}
+        if f"{folder}/{picture.path.name}" not in sent:
             self._client.log_artifact(self._run, str(picture.path), folder)
 
     def results(self, results: Mapping[str, float], step: int) -> None:
@@ -74,17 +78,19 @@ class MlflowLogger(Logger):
         self._client.set_terminated(self._run, "FINISHED" if complete else "KILLED")
 
     def _store(self) -> str:
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder.resolve()}/mlflow.db"
+        return os.environ.get("MLFLOW_TRACKING_URI") or self._own()
+
+    def _own(self) -> str:
+        return f"sqlite:///{self.folder.resolve()}/mlflow.db"
 
     def _created(self, experiment: Experiment) -> str:
         """The id of a new run, with the recipe as its params."""
         from mlflow.entities import Param
 
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "sslkit")
-        own = self._store().endswith(f"{self.folder.resolve()}/mlflow.db")
         self.folder.mkdir(parents=True, exist_ok=True)
         found = self._client.get_experiment_by_name(name)
-        artifacts = (self.folder.resolve() / "artifacts").as_uri() if own else None
+        artifacts = (self.folder.resolve() / "artifacts").as_uri() if self._store() == self._own() else None
         group = found.experiment_id if found else self._client.create_experiment(name, artifacts)
         run = self._client.create_run(group, run_name=experiment.name).info.run_id
         params = [Param(key, str(value)[:LONGEST]) for key, value in flat(experiment.config).items()]

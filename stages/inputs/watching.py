@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sslkit.errors import UsageError
+from sslkit.errors import InterruptedRun, SslkitError, UsageError
 from sslkit.loggers.base import LoggedPicture
 from stages.contract.experiment import forget_loggers, loggers_of
 from stages.contract.layout import ATTENTION, Run
+from stages.contract.output import say
 
 if TYPE_CHECKING:
     from sslkit.data.loader import Images
@@ -48,8 +49,8 @@ class AttentionPictures:
         chosen = np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int))
         self.crops = [(f"train {i}", evaluation_crop(images.image(int(i)), frozen.size)) for i in chosen]
 
-    def draw(self, step: int, epoch: float) -> LoggedPicture:
-        """Write the sheet of a step."""
+    def draw(self, step: int, epoch: float) -> LoggedPicture | None:
+        """Write the sheet of a step; None, and a remark, where that fails: training is worth more."""
         import torch
 
         from sslkit.plots.attention.grid import draw_grid
@@ -58,10 +59,17 @@ class AttentionPictures:
         picture = LoggedPicture(ATTENTION, step, self.folder / f"{step:08d}.png")
         encoder, was_training = self.frozen.encoder, self.frozen.encoder.training
         encoder.eval()
-        # Blocks that were compiled for training are not compiled again for a few single images.
-        with torch.compiler.set_stance("force_eager"):
-            draw_grid(self.crops, AttentionReader(self.frozen), picture.path, f"Attention after epoch {epoch:g}")
-        encoder.train(was_training)
+        try:
+            # Blocks that were compiled for training are not compiled again for a few single images.
+            with torch.compiler.set_stance("force_eager"):
+                draw_grid(self.crops, AttentionReader(self.frozen), picture.path, f"Attention after epoch {epoch:g}")
+        except InterruptedRun:
+            raise
+        except SslkitError as error:
+            say(f"no attention was drawn at step {step}: {error}")
+            return None
+        finally:
+            encoder.train(was_training)
         return picture
 
 
@@ -84,6 +92,8 @@ def watched(
             step, last, before = row["step"], before, row["step"]
             loggers.row(row)
             if pictures and (step == trainer.total or int(step / every) > int(last / every)):
-                loggers.picture(pictures.draw(step, row["epoch"]))
+                picture = pictures.draw(step, row["epoch"])
+                if picture is not None:
+                    loggers.picture(picture)
 
         yield tell

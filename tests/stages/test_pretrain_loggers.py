@@ -11,7 +11,7 @@ from experiments import from_mlflow, from_tensorboard, from_wandb
 from feature_blobs import blobs
 
 from sslkit import registry
-from sslkit.errors import InterruptedRun
+from sslkit.errors import InterruptedRun, SslkitError
 from sslkit.loggers.base import PACKAGE
 from stages.contract.experiment import NOTE, Loggers
 from stages.contract.layout import Run
@@ -165,6 +165,16 @@ def test_a_damaged_note_is_said_and_loses_no_result(sslkit, tmp_path):
     assert code == 0
     assert "k-NN top-1" in out
     assert "the results were not added to the experiments" in err
+
+
+def test_a_picture_that_cannot_be_drawn_stops_nothing(words, sslkit, tmp_path, monkeypatch):
+    def broken(*_):
+        raise SslkitError("its weights hold NaN")
+
+    monkeypatch.setattr("sslkit.plots.attention.grid.draw_grid", broken)
+    code, _, err = sslkit("pretrain", tmp_path / "run", *words, "--attention-every", 1)
+    assert code == 0, err
+    assert "no attention was drawn at step 5: its weights hold NaN" in err
 
 
 def test_an_encoder_without_attention_is_refused_before_it_is_trained(words, sslkit, tmp_path):
