@@ -136,7 +136,7 @@ def _fail(message: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"sslkit: {' '.join(message.split())}", file=sys.stderr)
+    say(f"sslkit: {' '.join(message.split())}")
     return code
 
 

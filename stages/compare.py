@@ -11,7 +11,7 @@ import typer
 from sslkit.artifacts import read_rows
 from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result
-from stages.contract.output import say
+from stages.contract.output import put, say
 from stages.contract.stage import Stage
 from stages.evaluations.comparison import Column, columns_of, joined, row
 from stages.evaluations.differences import cells, covers, differences
@@ -81,7 +81,7 @@ class Compare(RunsOptions):
         elif self.csv:
             print(as_csv(answer["runs"], answer["differences"]), end="")
         else:
-            print("\n".join(self._lines(answer, base, columns)))
+            put(self._lines(answer, base, columns))
 
     def _check(self) -> None:
         if self.markdown + self.csv + self.json > 1:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from stages.contract.output import table
+from stages.contract.output import put, table
 from stages.contract.stage import Stage
 from stages.inputs.recipes import describe, find, names
 
@@ -18,7 +18,7 @@ def recipes(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         rows = [[name, describe(find(name))] for name in names()]
         rows.sort(key=lambda row: row[1].startswith("Scale:"))
-        print("\n".join(table([["recipe", "what it is"], *rows])))
+        put(table([["recipe", "what it is"], *rows]))
 
 
 @app.command("show")

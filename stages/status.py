@@ -9,7 +9,7 @@ import typer
 from sslkit.errors import SslkitError
 from stages.contract.integrity import RECORD
 from stages.contract.layout import TRANSFERS, Run
-from stages.contract.output import say, table
+from stages.contract.output import put, say, table
 from stages.contract.stage import Stage, stages
 from stages.contract.survey import Facts, begun, survey
 from stages.options.basic import JsonOption, RunOptions
@@ -51,7 +51,7 @@ class Status(RunOptions):
         if self.json:
             print(json.dumps({"run": str(self.run), "stages": found, "on": below}))
         else:
-            print("\n".join(lines({**found, **elsewhere})))
+            put(lines({**found, **elsewhere}))
         if self.verify:
             _judge({**found, **elsewhere})
 

@@ -4,13 +4,15 @@ import codecs
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sslkit.files import printable
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 PLAIN = {"±": "+-", "…": "...", "·": "-", "→": "->"}  # for terminals that have ASCII only
 
 
@@ -34,7 +36,21 @@ def _plain(error: UnicodeError) -> tuple[bytes, int]:
 
 def say(message: str) -> None:
     """A log line, on standard error so that results can be piped."""
-    print(message, file=sys.stderr, flush=True)
+    print(shown(message), file=sys.stderr, flush=True)
+
+
+def put(lines: Iterable[str]) -> None:
+    """Lines for a person, on standard output."""
+    print("\n".join(map(shown, lines)))
+
+
+def shown(text: str) -> str:
+    r"""Text as a terminal may show it: a name of a file can hold line breaks, and commands that colour or erase.
+
+    >>> print(shown("a" + chr(27) + "[2Jb"))
+    a\x1b[2Jb
+    """
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def show(results: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
@@ -51,7 +67,7 @@ def show(results: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> Non
     if results.get("up_to_date"):
         stale = results.get("stale")
         say(f"done, but its inputs are stale: {', '.join(stale)} (see `sslkit status`)" if stale else "up to date")
-    print("\n".join(lines))
+    put(lines)
 
 
 def table(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import command
+from PIL import Image
 
 from stages.contract.layout import Run
 
@@ -58,3 +59,19 @@ def test_no_stream_is_needed(trained_run):
     """As under a service that has closed standard output and error."""
     closing = [sys.executable, "-c", "import sys; sys.stdout = sys.stderr = None; from stages.cli import main; main()"]
     assert subprocess.run([*closing, "status", str(trained_run)], check=False).returncode == 0
+
+
+def test_a_name_breaks_no_line_and_commands_no_terminal(sslkit, tmp_path):
+    for label, name in (("cat\nfish", "0.png"), ("dog", "1.png"), ("dog", "\x1b[2J.png"), ("dog", "gone\r.png")):
+        path = tmp_path / "photos" / label / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), 80).convert("RGB").save(path)
+    path.write_bytes(b"no picture")
+    code, out, err = sslkit("prepare", tmp_path / "run\x1b[2J", "--source", tmp_path / "photos", "--workers", 0)
+    assert code == 0, err
+    assert r"1 (cat\nfish)" in out
+    for text in (out, err, *sslkit("knn", tmp_path / "run\x1b[2J")[1:]):
+        assert not set(text) & {"\x1b", "\r"}
+    code, _, err = sslkit("prepare", tmp_path / "strict", "--source", tmp_path / "photos", "--strict")
+    assert code == 1
+    assert len(err.splitlines()) == 1

@@ -22,8 +22,12 @@ class Zip(Files):
                 listed = [m for m in archive.infolist() if not m.is_dir()]
         except Exception as error:  # A damaged directory raises anything from BadZipFile to struct.error.
             raise SslkitError(f"{path} is truncated or not a zip ({error}); download or create it again") from error
-        self.remarks = repeated([clean(m.filename) for m in listed], path.name)
-        members = {clean(m.filename): (m.file_size, m.filename) for m in listed}
+        # Some programs of Windows write its own separator, which the format does not know.
+        windows = any("\\" in m.filename for m in listed) and not any("/" in m.filename for m in listed)
+        names = [clean(m.filename.replace("\\", "/") if windows else m.filename) for m in listed]
+        self.remarks = repeated(names, path.name)
+        self.remarks += [f"{path.name} has \\ in its names, which is taken for /"] if windows else []
+        members = {name: (m.file_size, m.filename) for name, m in zip(names, listed, strict=True)}
         self._members: Sequence[str] = self.keep([(name, *found) for name, found in members.items()])
 
     def read_whole(self, index: int) -> bytes:

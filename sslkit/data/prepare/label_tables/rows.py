@@ -1,5 +1,6 @@
 """The rows of a table, as text: CSV, TSV, JSON, JSON lines, Parquet, and columns set apart by spaces."""
 
+import codecs
 import csv
 import io
 import json
@@ -27,7 +28,10 @@ def table_rows(name: str, data: bytes) -> list[list[str]]:
             import pyarrow.parquet
 
             return _from_objects(pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist())
-        text = data.decode("utf-8-sig", errors="surrogateescape")
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
+            text = data.decode("utf-16", errors="replace")
+        else:
+            text = data.decode("utf-8-sig", errors="surrogateescape")
         if suffix in (".jsonl", ".ndjson"):
             return _from_objects([json.loads(line) for line in text.splitlines() if line.strip()])
         if suffix == ".json":

@@ -31,7 +31,8 @@ def find_labels(files: Files, positions: Sequence[int], given: str, root: Path) 
         name, data, column = _given(files, given, root)
         labels = read_labels(name, data, images, column)
         if not labels.classes:
-            raise SslkitError(f"--labels {given} names no class of an image of {root}: {labels.tables.get(name, '')}")
+            why = labels.tables.get(name) or "none of its columns holds their names"
+            raise SslkitError(f"--labels {given} names no class of an image of {root}: {why}")
         return labels, _remarks(labels, images)
     found, unread = ImageLabels(), []
     for i in tables if len(tables) <= MOST_TABLES else []:

@@ -57,3 +57,16 @@ def test_a_parquet_file_that_is_a_fifo_is_refused(tmp_path, sslkit):
     code, _, err = sslkit("prepare", tmp_path / "run", "--source", root, "--workers", 0)
     assert code == 1
     assert "train.parquet cannot be read: it is a FIFO, no regular file" in err
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_a_table_with_a_byte_order_mark_is_read(encoding, tmp_path):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    table = f"{mark}file\tlabel\n0.png\tant\n1.png\tb\u00e9e\n2.png\tant\n".encode(encoding)
+    root = write(tmp_path / "photos", {f"{i}.png": png(i) for i in range(3)} | {"labels.tsv": table})
+    source = FolderSource(root)
+    source.open(tmp_path)
+    assert source.classes == ["ant", "b\u00e9e"]
+    cut = FolderSource(write(tmp_path / "cut", {f"{i}.png": png(i) for i in range(3)} | {"labels.tsv": table[:-1]}))
+    cut.open(tmp_path)
+    assert len(cut.splits()["train"]) == 3

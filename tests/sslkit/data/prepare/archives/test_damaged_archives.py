@@ -200,3 +200,17 @@ def test_absolute_names_and_names_that_lead_upwards_are_only_read(tmp_path: Path
         assert code in (0, 1), err
         assert {each for each in tmp_path.rglob("*") if path.suffix[1:] not in each.parts} == set(before)
     assert not Path("/tmp/escape-0.png").exists()
+
+
+def test_a_zip_with_the_separators_of_windows_has_folders(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("cat\\0.png", "dog\\1.png"):
+            archive.writestr(name, png(0))
+    files = Zip(tmp_path / "a.zip")
+    assert files.names == ["cat/0.png", "dog/1.png"]
+    assert files.read(1) == png(0)
+    assert files.remarks == ["a.zip has \\ in its names, which is taken for /"]
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name in ("cat/a\\b.png", "dog/1.png"):
+            archive.writestr(name, png(0))
+    assert Zip(tmp_path / "b.zip").names == ["cat/a\\b.png", "dog/1.png"]
