@@ -141,15 +141,17 @@ def check_meter(path: Path, meter: Mapping[str, Any]) -> None:
 
 
 def check_scale(path: Path, scale: Mapping[str, Any] | None) -> None:
-    """Refuse a loss scale that is missing or not a positive number.
+    """Refuse a loss scale that is missing, not a positive number, or would not move as one does.
 
     Raises:
         DamagedFile: it is.
     """
     if scale is None:
         raise DamagedFile(path, "it has no loss scale, which fp16 needs")
-    if not 0 < scale["scale"] < math.inf or not 0 <= scale["_growth_tracker"] <= scale["growth_interval"]:
-        raise DamagedFile(path, "its loss scale is not a positive number")
+    moves = 0 < scale["backoff_factor"] < 1 < scale["growth_factor"] < math.inf and scale["overflows"] >= 0
+    counts = 0 <= scale["_growth_tracker"] <= scale["growth_interval"]
+    if not (0 < scale["scale"] < math.inf and moves and counts):
+        raise DamagedFile(path, "its loss scale is not a number that an overflow halves")
 
 
 def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

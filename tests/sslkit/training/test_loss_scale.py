@@ -141,15 +141,19 @@ def test_between_two_lines_of_the_log_no_value_is_read(tmp_path, monkeypatch, pr
     assert {step for step, _ in reads} == {8}
 
 
-@pytest.mark.parametrize("scale", [None, 0.0, float("inf"), float("nan"), "big"])
-def test_a_damaged_scale_is_refused(tmp_path, scale):
+DAMAGE = [{"scale": 0.0}, {"scale": float("inf")}, {"scale": float("nan")}, {"scale": "big"}, {"overflows": -1}]
+DAMAGE += [{"backoff_factor": 1.5}, {"growth_factor": float("nan")}, {"_growth_tracker": -1}, {"growth_interval": None}]
+
+
+@pytest.mark.parametrize("damage", [None, *DAMAGE])
+def test_a_damaged_scale_is_refused(tmp_path, damage):
     run = trainer(tmp_path, lambda recipe: Steep(recipe, 0.25))
     run.train(batches())
     state = torch.load(run.checkpoint_path)
-    if scale is None:
+    if damage is None:
         del state["loss_scale"]
     else:
-        state["loss_scale"]["scale"] = scale
+        state["loss_scale"] |= damage
     torch.save(state, run.checkpoint_path)
     with pytest.raises(DamagedFile, match=r"loss.scale"):
         trainer(tmp_path, lambda recipe: Steep(recipe, 0.25))
