@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, ClassVar
 
 from sslkit.loggers.base import Experiment, LoggedPicture, Logger, flat, numbers
@@ -47,7 +48,7 @@ class MlflowLogger(Logger):
     def where(self) -> str:
         """The command that opens the store in a browser; it requires all of MLflow."""
         own = self._store() == self._own()  # the address of another may hold a password
-        return f"mlflow ui --backend-store-uri {self._own()}" if own else "in the store of MLFLOW_TRACKING_URI"
+        return f"mlflow ui --backend-store-uri {quote(self._own())}" if own else "in the store of MLFLOW_TRACKING_URI"
 
     def row(self, row: Mapping[str, Any]) -> None:
         """The numbers of the row at its step; sent by ``flush``, a row whole or not at all."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, ClassVar
 
 from sslkit.loggers.base import Experiment, LoggedPicture, Logger, numbers
@@ -34,7 +35,7 @@ class TensorBoardLogger(Logger):
     @property
     def where(self) -> str:
         """The command that opens it in a browser."""
-        return f"tensorboard --logdir {self.folder}"
+        return f"tensorboard --logdir {quote(str(self.folder))}"
 
     def row(self, row: Mapping[str, Any]) -> None:
         """One event with all numbers of the row."""

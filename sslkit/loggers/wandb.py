@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any, ClassVar
 
 from sslkit.loggers.base import Experiment, LoggedPicture, Logger, numbers
@@ -51,7 +52,9 @@ class WandbLogger(Logger):
     @property
     def where(self) -> str:
         """Its address, or the command that uploads it."""
-        return f"wandb sync {self.folder}/offline-run-*" if self._run.offline else self._run.url or "disabled"
+        return (
+            f"wandb sync {quote(str(self.folder))}/offline-run-*" if self._run.offline else self._run.url or "disabled"
+        )
 
     def row(self, row: Mapping[str, Any]) -> None:
         """The numbers of the row at its step."""

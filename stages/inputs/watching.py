@@ -78,7 +78,7 @@ def watched(
     run: Run, watch: Watch, trainer: "Trainer", images: "Images", frozen: "FrozenEncoder"
 ) -> "Iterator[Callable[[Mapping[str, Any]], None]]":
     """Open the run's loggers, and give the function that takes each new row of the log."""
-    if not trainer.begun:
+    if not trainer.begun and trainer.step == 0:
         forget_loggers(run)
     every = watch.attention_every * trainer.steps_per_epoch
     pictures = AttentionPictures(run, images, frozen) if every else None
