@@ -54,7 +54,7 @@ def test_so_they_are_under_autocast(tiny_scale, precision):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # dynamo's own
 def test_so_they_are_when_compiled(tiny_scale, monkeypatch):
     compiled = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled(self, backend="aot_eager"))
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled(self, backend="eager"))
     results = [gradients(tiny_scale, "attmask", recomputed, compiled=True)[0] for recomputed in (False, True)]
     torch._dynamo.reset()
     assert_equal(*results)
