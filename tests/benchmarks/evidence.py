@@ -1,0 +1,67 @@
+"""Keep the results of runs in .readme/results.json, and print the tables of .readme/measured.md from it.
+
+python tests/benchmarks/evidence.py keep NAME RUN ...   # what runs of one experiment ended with, and how they were made
+python tests/benchmarks/evidence.py table NAME          # its table, which a test compares with the page
+"""
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+KEPT = Path(__file__).parents[2] / ".readme" / "results.json"
+STAGES = ("pretrain", "knn", "linear")
+NAMES = {"pixels": "raw pixels", "random": "random initialisation"}
+
+
+def keep(experiment: str, runs: list[Path]) -> None:
+    """Add the results of runs, or replace them."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for run in runs:
+        stages = {name: run / name / "stage.json" for name in STAGES}
+        records = {name: json.loads(path.read_text()) for name, path in stages.items() if path.exists()}
+        found: dict[str, Any] = {name: short(one) for name, one in records.items() if one["status"] == "done"}
+        log = run / "pretrain" / "metrics.jsonl"
+        rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        if rows:
+            found["online k-NN"] = [[round(row["epoch"], 2), row["knn"]] for row in rows if "knn" in row]
+            found["images/s"] = median(row["images_per_second"] for row in rows if "images_per_second" in row)
+        kept.setdefault(experiment, {})[run.name.removesuffix("-s0")] = found
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def short(record: dict[str, Any]) -> dict[str, Any]:
+    """Of a stage's record: its command, its results without lists, and what it took; paths without their folders."""
+    results = {key: value for key, value in record["results"].items() if isinstance(value, int | float)}
+    words = [Path(word).name if word.startswith("/") else word for word in record["command"].split()]
+    return {"command": " ".join(words), "seconds": record["seconds"], "device": record["how"].get("device"), **results}
+
+
+def table(experiment: str) -> str:
+    """Markdown: a row for each run, in the order in which they were kept."""
+    runs = json.loads(KEPT.read_text())[experiment]
+    if not any("knn" in stages for stages in runs.values()):
+        lines = ["| changed | online k-NN | images/s |", "|---|---|---:|"]
+        for name, stages in runs.items():
+            curve = ", ".join(f"{knn:.1f}" for _, knn in stages["online k-NN"])
+            lines.append(f"| {name} | {curve} | {stages['images/s']:,.0f} |")
+        return "\n".join(lines)
+    lines = ["| run | k-NN | linear | epochs | steps | minutes | images/s |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for name, stages in runs.items():
+        shown = [f"{stages['knn']['top1']:.1f}", f"{stages['linear']['top1']:.1f}"]
+        if training := stages.get("pretrain"):
+            shown += [f"{training['epochs']:g}", f"{training['steps']:,}", f"{training['seconds'] / 60:.1f}"]
+            shown += [f"{training['images_per_second']:,.0f}"]
+        else:
+            shown += ["-"] * 4
+        lines.append(f"| {NAMES.get(name, f'`{name}`')} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    what, name, *rest = sys.argv[1:]
+    if what == "keep":
+        keep(name, [Path(word) for word in rest])
+    else:
+        print(table(name))
