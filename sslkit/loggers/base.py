@@ -126,14 +126,14 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted keys.
+def flat(nested: Mapping[str, Any], joint: str = ".") -> dict[str, Any]:
+    """A nested mapping by the keys on the way to each value.
 
     >>> flat({"train": {"epochs": 2}, "method": {}})
     {'train.epochs': 2, 'method': {}}
     """
     found = {}
-    for key, value in config.items():
-        name = f"{before}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    for key, value in nested.items():
+        deeper = flat(value, joint) if isinstance(value, Mapping) and value else {"": value}
+        found |= {f"{key}{joint}{name}" if name else str(key): each for name, each in deeper.items()}
     return found

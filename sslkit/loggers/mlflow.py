@@ -6,6 +6,7 @@
 import hashlib
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 from sslkit.loggers.base import Experiment, LoggedPicture, Logger, flat, numbers
 
 AT_ONCE, PARAMS_AT_ONCE, LONGEST = 1000, 100, 500  # metrics and params of a batch; characters of a param
+LONGEST_NAME, ODD = 250, re.compile(r"[^\w\-. :]")
 IN_EVERY_ROW = "epoch"  # a metric, by which the store tells the rows that it has
 
 
@@ -65,7 +67,7 @@ class MlflowLogger(Logger):
     def results(self, results: Mapping[str, float], step: int) -> None:
         """Metrics of a single point; one that has changed is added as another."""
         has = self._client.get_run(self._run).data.metrics
-        self._add({name: value for name, value in results.items() if has.get(name) != value}, step)
+        self._add({name: value for name, value in results.items() if has.get(_allowed(name)) != value}, step)
 
     def flush(self) -> None:
         """Send what is pending."""
@@ -94,7 +96,7 @@ class MlflowLogger(Logger):
         artifacts = (self.folder.resolve() / "artifacts").as_uri() if self._store() == self._own() else None
         group = found.experiment_id if found else self._client.create_experiment(name, artifacts)
         run = self._client.create_run(group, run_name=experiment.name).info.run_id
-        params = [Param(key, str(value)[:LONGEST]) for key, value in flat(experiment.config).items()]
+        params = [Param(_allowed(key), str(value)[:LONGEST]) for key, value in flat(experiment.config).items()]
         for start in range(0, len(params), PARAMS_AT_ONCE):
             self._client.log_batch(run, params=params[start : start + PARAMS_AT_ONCE])
         return run
@@ -103,4 +105,13 @@ class MlflowLogger(Logger):
         if len(self._pending) + len(values) > AT_ONCE:
             self.flush()
         now = int(1000 * time.time())
-        self._pending += [self._metric(name, value, now, step) for name, value in values.items()]
+        self._pending += [self._metric(_allowed(name), value, now, step) for name, value in values.items()]
+
+
+def _allowed(name: str) -> str:
+    """The name of a metric or param as MLflow takes it: names of classes may hold anything.
+
+    >>> _allowed("results/segment/iou/cat (big)..")
+    'results/segment/iou/cat _big_'
+    """
+    return "/".join(ODD.sub("_", part).strip(". ") or "_" for part in name.split("/"))[:LONGEST_NAME]

@@ -133,10 +133,10 @@ def _results(run: Run) -> dict[str, float]:
     for home in [run, *run.transfers()]:
         for path in map(home.results, home.stages()):
             try:
-                values = numbers(flat(read_json(path))) if path.is_file() else {}
+                values = numbers(flat(read_json(path), "/")) if path.is_file() else {}
             except DamagedFile as error:
                 say(f"{error}; its numbers are left out of the experiments")
                 continue
             where = "/".join(["results", *([home.path.name] if home is not run else []), path.parent.name])
-            found |= {f"{where}/{key.replace('.', '/')}": value for key, value in values.items()}
+            found |= {f"{where}/{key}": value for key, value in values.items()}
     return found
