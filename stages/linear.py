@@ -177,7 +177,7 @@ def _prepare(run: Run, config: Result, source: EncoderSource | None, device: str
         SslkitError: splits that do not fit, NaN, one class only, or too few labels to choose by.
     """
     from sslkit.device import pick_device
-    from sslkit.probes.classify.linear_sweep import LEARNING_RATES, WEIGHT_DECAYS, LinearSettings, plan_sweep
+    from sslkit.probes.classify.linear_sweep import HELD_OUT, LEARNING_RATES, WEIGHT_DECAYS, LinearSettings, plan_sweep
     from sslkit.probes.features.features import check_finite, check_pair
     from sslkit.workers import worker_count
 
@@ -192,7 +192,12 @@ def _prepare(run: Run, config: Result, source: EncoderSource | None, device: str
     train, val = open_splits(run, _arrays(config), config["layers"])
     train = few_labels(train, config)
     check_pair(train, val)
-    plan_sweep(train, settings)
+    held = len(plan_sweep(train, settings).held)
+    if held > 1 + HELD_OUT * len(train):
+        say(
+            f"{held} of the {len(train)} labelled train images are held out to choose the settings by, at least one of "
+            "each class; the final probe learns from all of them"
+        )
     check_finite(train)  # one pass over the features, where training makes a hundred
     check_finite(val)
     crops = _crops(run, config, source, place, loaders) if source else None

@@ -43,10 +43,9 @@ class WriteReport(RunsOptions):
 
         if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--out {self.out}: the report is a page, name it {self.out.with_suffix('.html')}")
-        given = {path.resolve(): path for path in reversed(self.runs)}  # paths are shown as they were given
         names = {members[0]: name for name, members in grouped(self.runs, by_seed=False).items()}
         groups = {
-            name: [read_facts(given[path], names[path]) for path in paths]
+            name: [read_facts(path, names[path]) for path in paths]
             for name, paths in grouped(self.runs, self.seeds).items()
         }
         out = self.out or (self.runs[0] / NAME if len(names) == 1 else Path(NAME))
@@ -56,7 +55,7 @@ class WriteReport(RunsOptions):
         page = printable(render(assemble(groups, heading, out, tab))).encode()
         with atomic(out) as handle:
             handle.write(page)
-        results = {"report": str(out), "bytes": len(page), "runs": [str(given[path]) for path in names]}
+        results = {"report": str(out), "bytes": len(page), "runs": [str(path) for path in names]}
         show(results, [f"{out} ({_size(len(page))})"], self.json)
 
 

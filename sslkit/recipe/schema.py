@@ -137,11 +137,25 @@ def _plug_in_section(field: str, value: Any, name: str = "") -> Any:
     if known.key:
         name = value.get(known.key, known.default)
         if name is None:
+            _name_typo(known, value, where)
             raise UsageError(f"{where} needs a {known.key}: {', '.join(registry.names(known.package))}")
         value = {**value, known.key: str(name)}
     kind = registry.load(known.package, str(name))
     # A mask and an optimizer are their own section.
     return validated(kind if issubclass(kind, Strict) else kind.Config, value, where)
+
+
+def _name_typo(known: PlugIns, section: Mapping[str, Any], where: str) -> None:
+    """Refuse a key that no plug-in has: it is the mistake where the plug-in's own key is missing, too.
+
+    Raises:
+        UsageError: there is one.
+    """
+    kinds = registry.load_all(known.package).values()
+    keys = {f.alias or name for kind in kinds for name, f in getattr(kind, "Config", kind).model_fields.items()}
+    for key in section:
+        if key not in keys:
+            raise UsageError(f"unknown key '{where}.{key}' in the recipe: {did_you_mean(str(key), keys, f'{where}.')}")
 
 
 def _durations(section: BaseModel, path: str = "") -> Iterator[tuple[str, Duration]]:

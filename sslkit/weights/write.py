@@ -20,7 +20,8 @@ def save_encoder(
     """Write an encoder so that plain timm loads it: ``timm.create_model(arch, **timm_kwargs)``, then strictly.
 
     The same weights give the same bytes. Each file appears whole or not at all, the weights first. ``origins`` says
-    which other weights have a part in them, such as ``started_from``; those that are None are left out.
+    where they come from: other weights that have a part in them, such as ``started_from``, and the ``range`` of values
+    of its images; those that are None are left out.
     """
     save_weights(encoder, weights_path)
     write_json(info_path, {**encoder.info(branch), **{name: o for name, o in (origins or {}).items() if o}})

@@ -17,15 +17,16 @@ def grouped(paths: Sequence[Path], by_seed: bool) -> dict[str, list[Path]]:
             others keeps its whole name.
 
     Returns:
-        The directories by name, in the order given; without ``by_seed``, one for each name. A name is that of the
-        folder, with as many of its parents as it takes to distinguish it from the others.
+        The directories by name, as they were given and in that order; without ``by_seed``, one for each name. A name is
+        that of the folder, with as many of its parents as it takes to distinguish it from the others.
     """
     groups: dict[Path, list[Path]] = {}
+    given = {path.resolve(): path for path in reversed(paths)}
     for path in dict.fromkeys(p.resolve() for p in paths):
         seed = SEED_SUFFIX.search(path.name) if by_seed else None
         groups.setdefault(path.with_name(path.name[: seed.start()] + ANY_SEED) if seed else path, []).append(path)
     shown = [members[0] if len(members) == 1 else _without_suffix(key, groups) for key, members in groups.items()]
-    return dict(zip(_names(shown), groups.values(), strict=True))
+    return {n: [given[path] for path in group] for n, group in zip(_names(shown), groups.values(), strict=True)}
 
 
 def seed_of(path: Path) -> int | None:
@@ -38,10 +39,11 @@ def group_of(path: Path, groups: Mapping[str, Sequence[Path]], by_seed: bool) ->
     """The name that ``grouped`` gave a run; with ``by_seed`` also the experiment ``path-s0``, ``path-s1``, ..."""
     wanted = path.resolve()
     for name, members in groups.items():
-        if wanted in members:
+        if any(member.resolve() == wanted for member in members):
             return name
     for name, members in groups.items():
-        if by_seed and any(member.with_name(SEED_SUFFIX.sub("", member.name)) == wanted for member in members):
+        places = [member.resolve() for member in members]
+        if by_seed and any(place.with_name(SEED_SUFFIX.sub("", place.name)) == wanted for place in places):
             return name
     return None
 

@@ -43,3 +43,20 @@ def about_order(paths: Sequence[Path]) -> str:
         return ""
     method, scale = (paths[scales.index(kind)].stem for kind in (False, True))
     return f"the scale goes last: --recipe {method} --recipe {scale}; what comes later overrides what comes before"
+
+
+def about_scale(size: int, largest: Sequence[int]) -> str:
+    """A remark where images are enlarged more than twice, as where no scale is named; else empty.
+
+    Args:
+        size: of the recipe's views, pixels.
+        largest: height and width of the largest training image; empty where they are unknown.
+    """
+    side = max(largest, default=size)
+    if size <= 2 * side:
+        return ""
+    scale = next(name for name, most in (("small32", 48), ("demo", 112), ("imagenet-subset", size)) if side <= most)
+    return (
+        f"views of {size} pixels are made of images of at most {side}: a scale for such images, as in "
+        f"--recipe {scale}, trains much faster"
+    )

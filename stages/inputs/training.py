@@ -10,6 +10,7 @@ from sslkit.errors import SslkitError, UsageError
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.method import OpenMethod, open_method
+from stages.inputs.recipes import about_scale
 from stages.inputs.watching import Watch, watched
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Training:
         encoder, branch = method.exported()
         teacher = self.opened.teacher
         origins = {"started_from": self.started_from, "distilled_from": teacher and teacher.provenance()}
+        origins["range"] = run.prepared().get("range")  # of the values that are 0 and 1 to it, where they are not bytes
         save_encoder(encoder, run.encoder, run.encoder_info, branch, origins)
         return {"encoder": str(run.encoder), "branch": branch, **results}
 
@@ -254,8 +256,12 @@ def open_training(
     if not Moment(0, order.steps_per_epoch, train.epochs).total:
         raise UsageError(f"{train.epochs:g} epochs of {order.steps_per_epoch} steps are not one step: raise --epochs")
     if world.leads:
-        for remark in opened.remarks:
+        largest = run.prepared()["splits"]["train"].get("largest_image", ())
+        scale = about_scale(recipe.views.global_.size or recipe.encoder.image_size, largest)
+        for remark in filter(None, [*opened.remarks, scale]):
             say(remark)
+        if recipe.teacher and min(recipe.teacher.momentum) == 1 and opened.method.exported()[1] == "teacher":
+            say("teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts")
     opened.method.rate_factors()  # refuses what it cannot do, before any image is read
     started_from = None
     if beginning is not None:

@@ -41,7 +41,7 @@ def test_the_command_draws_the_collapse_figure(sslkit, tmp_path: Path) -> None:
     assert size(picture)[1] > tall
 
 
-def test_a_run_without_the_metric_is_named_and_an_unknown_one_is_an_error(sslkit, tmp_path: Path) -> None:
+def test_a_run_without_the_metric_is_named_and_an_unknown_one_is_an_error(sslkit, tmp_path: Path, monkeypatch) -> None:
     runs = [write(tmp_path / "a", log("dino")), write(tmp_path / "b", log())]
     picture = tmp_path / "out.png"
     code, _, err = sslkit("curves", *runs, "--out", picture, "--metric", "kl")
@@ -53,8 +53,11 @@ def test_a_run_without_the_metric_is_named_and_an_unknown_one_is_an_error(sslkit
     assert err == "sslkit: no run logged 'teacher_entropi': did you mean 'teacher_entropy'?\n"
     assert sslkit("curves", *runs, "--out", tmp_path / "out.pdf")[0] == 2
     assert not picture.exists()
-    code, _, err = sslkit("curves", tmp_path / "none", "--out", picture)
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        code, _, err = sslkit("curves", "none", "--out", picture)
     assert code == 1
+    assert err.startswith("sslkit: none/pretrain/metrics.jsonl is missing")
     assert "sslkit pretrain" in err
     code, _, err = sslkit("curves", write(tmp_path / "new", []), "--out", picture)
     assert code == 1

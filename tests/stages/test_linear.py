@@ -101,3 +101,15 @@ def test_bad_features_are_one_line(tmp_path, sslkit, labels, value, words, says)
     assert list(older.parent.iterdir()) == [older]
     assert says in err, err
     assert err.count("\n") == 1, err
+
+
+def test_more_than_a_tenth_held_out_is_said(tmp_path, sslkit):
+    words = ("--epochs", 1, "--device", "cpu")
+    few = write_features(tmp_path / "few", blobs(20, 10, 0, balanced=True), blobs(20, 10, 1, balanced=True))
+    code, _, err = sslkit("linear", few, *words)
+    assert code == 0
+    assert (
+        "10 of the 20 labelled train images are held out to choose the settings by, at least one of each class" in err
+    )
+    many = write_features(tmp_path / "many", blobs(100, 10, 0, balanced=True), blobs(20, 10, 1, balanced=True))
+    assert "held out" not in sslkit("linear", many, *words)[2]

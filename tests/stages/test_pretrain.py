@@ -259,3 +259,15 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_samples_kept(train, sslkit
         torch.isfinite(v).all() for v in load_file(tmp_path / "run" / "pretrain" / "encoder.safetensors").values()
     )
     assert all(row["loss"] == row["loss"] for row in log if row["step"] > 5 and "loss" in row)
+
+
+def test_a_teacher_that_never_moves_and_a_missing_scale_are_said(train, shapes_run, sslkit, tmp_path):
+    _, _, err = sslkit("pretrain", tmp_path / "run", *train("--dry-run", "--set", "teacher.momentum=[1, 1]"))
+    assert "teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts" in err
+    _, _, err = sslkit("pretrain", tmp_path / "run", *train("--dry-run"))
+    assert "stays as it starts" not in err
+    assert "a scale for such images" not in err
+    words = ["--data", shapes_run, "--recipe", "rotation", "--arch", "resnet18", "--batch-size", 8, "--dry-run"]
+    _, _, err = sslkit("pretrain", tmp_path / "run", *words, "--device", "cpu")
+    assert "views of 224 pixels are made of images of at most 64" in err
+    assert "--recipe demo" in err

@@ -32,6 +32,7 @@ def test_a_recipe_says_what_it_is_how_to_run_it_and_what_to_expect(name):
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
+        ("mask={ration: 0.3}", "unknown key 'mask.ration' in the recipe: did you mean 'mask.ratio'?"),
         ("mask.rato=1", "unknown key 'mask.rato' in the recipe: did you mean 'mask.ratio'?"),
         ("objectives.dino.temprature_warmup_epochs=1", "did you mean 'objectives.dino.temperature_warmup_epochs'?"),
         ("train.epoch=1", "unknown key 'train.epoch' in the recipe: did you mean 'train.epochs'?"),

@@ -23,6 +23,15 @@ def test_saved_encoders_load_with_plain_timm(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(model(images), encoder(images).cls)
     assert info["branch"] == "teacher"
+    assert "range" not in info
+
+
+def test_the_range_of_wide_images_is_recorded(tmp_path):
+    paths = tmp_path / "encoder.safetensors", tmp_path / "encoder.json"
+    save_encoder(Encoder(TINY), *paths, "student", {"range": [0, 4095], "started_from": None})
+    info = read_json(paths[1])
+    assert info["range"] == [0, 4095]
+    assert "started_from" not in info
 
 
 def test_saving_is_deterministic(tmp_path):

@@ -33,3 +33,12 @@ def test_a_run_is_found_by_its_path_or_by_the_common_name_of_its_seeds(tmp_path:
 def test_the_seed_is_the_number_at_the_end_of_the_name(tmp_path: Path) -> None:
     names = {"a-s0": 0, "a-s12": 12, "a-s1-s3": 3, "a": None, "a-s": None, "as1": None, "a-s1b": None}
     assert {name: seed_of(tmp_path / name) for name in names} == names
+
+
+def test_paths_are_given_back_as_they_were_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("x/a-s0"), Path("x/../x/a-s1"), tmp_path / "b", Path("x/a-s0")]
+    groups = grouped(paths, by_seed=True)
+    assert groups == {"a": [Path("x/a-s0"), Path("x/../x/a-s1")], "b": [tmp_path / "b"]}
+    assert group_of(tmp_path / "x" / "a-s1", groups, True) == "a"
+    assert group_of(Path("b"), groups, False) == "b"
