@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,6 +59,8 @@ def unfuse_attention(module: nn.Module) -> None:
     On a CPU the fused kernel's backward pass in bf16 is so slow that a training step of ViT-S/16 takes 1.3 times
     as long with it, one of a small ViT at 48 pixels 1.6 times (torch 2.15); its forward pass is as fast.
     """
+    from timm.layers.attention import Attention
+
     for layer in module.modules():
         if isinstance(layer, Attention):
             layer.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import timm
 import torch
-from timm.layers.attention import Attention
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslkit.encoder import stochastic_depth
@@ -59,6 +56,10 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, spec: EncoderSpec, pretrained: bool = False):
+        import timm  # takes seconds, which recipes and messages do without
+        from timm.layers.attention import Attention
+        from timm.models.vision_transformer import VisionTransformer
+
         super().__init__()
         self.spec = spec
         self.vit = is_vit(spec.arch)

@@ -2,7 +2,6 @@
 
 import torch
 from pydantic import Field
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslkit.encoder.recompute import through
@@ -25,6 +24,8 @@ class Predictor(nn.Module):
     positions: Tensor
 
     def __init__(self, encoder_width: int, grid: tuple[int, int], section: PredictorSection):
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         width = section.width
         if width % section.heads:

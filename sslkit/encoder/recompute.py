@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -13,6 +12,8 @@ from sslkit.encoder.stochastic_depth import StochasticDepth
 
 def recompute_blocks(module: nn.Module) -> int:
     """From now on ``through`` keeps only the input of each transformer block in ``module``; returns how many it has."""
+    from timm.models.vision_transformer import Block
+
     blocks = [each for each in module.modules() if isinstance(each, Block)]
     for block in blocks:
         block.recomputed = True  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,6 @@
 """Fixed sine and cosine positions, as in MAE (arXiv:2111.06377)."""
 
 import torch
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor
 
 from sslkit.encoder.encoder import Encoder
@@ -24,6 +23,8 @@ def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
     if width % 4:
         raise UsageError(f"sine and cosine positions require a width that is a multiple of 4, not {width}: try "
                          f"{width // 4 * 4 + 4}")  # fmt: skip
+    from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+
     return build_sincos2d_pos_embed(list(grid), width)
 
 

@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import timm
-
 from sslkit.data.normalise import statistics
 from sslkit.errors import UsageError, did_you_mean
 
@@ -75,6 +73,8 @@ def is_vit(arch: str) -> bool:
     Raises:
         UsageError: timm has no such model.
     """
+    import timm  # takes seconds, which recipes and messages do without
+
     name = arch.split(".")[0]
     if not timm.is_model(name):
         raise UsageError(f"timm has no model '{arch}': {_near(name)}")
@@ -83,6 +83,8 @@ def is_vit(arch: str) -> bool:
 
 def _near(name: str) -> str:
     """A hint that stays in the family of a wrong name: ``vit_smal`` is a ViT, not a visformer."""
+    import timm
+
     models = timm.list_models()
     longer = [model for model in models if model.startswith(name)]
     if longer:

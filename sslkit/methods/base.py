@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslkit import rng
@@ -66,6 +65,8 @@ class Method(nn.Module, ABC):
 
     def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
         """Use attention that trains fast on a CPU; compile transformer blocks where that pays, on CUDA."""
+        from timm.models.vision_transformer import Block
+
         compiles = compile_blocks == "on" or (compile_blocks == "auto" and device.type == "cuda")
         for root in (self, *self.frozen_modules()):
             if device.type == "cpu":

@@ -16,7 +16,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslkit import ema
@@ -153,6 +152,8 @@ class Decoder(nn.Module):
     def __init__(
         self, encoder_width: int, patch_size: int, grid: tuple[int, int], section: DecoderSection, channels: int = 3
     ):
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         width, norm = section.width, partial(nn.LayerNorm, eps=1e-6)
         if width % section.heads:

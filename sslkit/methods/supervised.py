@@ -9,11 +9,11 @@ Images without a label are left out, and so are mixtures with them. The mixing i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from pydantic import Field
-from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +28,9 @@ from sslkit.schedules import Moment
 
 UNLABELLED = -1
 
+if TYPE_CHECKING:
+    from timm.data.mixup import Mixup
+
 
 class Supervised(Classifying):
     """A linear layer on CLS predicts the class; every global crop is mixed with its neighbour's in the batch."""
@@ -41,6 +44,8 @@ class Supervised(Classifying):
         probability: float = Field(default=1.0, ge=0, le=1)  # that a step mixes at all
 
     def __init__(self, recipe: Recipe, facts: DataFacts | None = None):
+        from timm.data.mixup import Mixup
+
         super().__init__(recipe, facts)
         assert isinstance(recipe.method, self.Config)
         self.keys, self.classes = recipe.method, self.facts.classes
@@ -78,7 +83,7 @@ class Supervised(Classifying):
 
 
 def mix(
-    images: Tensor, labels: Tensor, classes: int, smoothing: float, mixup: Mixup | None, draw: np.random.Generator
+    images: Tensor, labels: Tensor, classes: int, smoothing: float, mixup: "Mixup | None", draw: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mix the first image with the second, the third with the fourth, ...; the last of an odd number stays alone.
 
@@ -89,6 +94,8 @@ def mix(
     Returns:
         Images (B, 3, S, S), targets (B, C) with rows that sum to 1, and (B,) bool: whether a target is known.
     """
+    from timm.data.mixup import mixup_target
+
     known = labels != UNLABELLED
     targets = mixup_target(labels.clamp_min(0), classes, smoothing=smoothing)
     even = len(images) - len(images) % 2

@@ -52,6 +52,20 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     assert min(seconds) < 0.5
 
 
+def test_a_recipe_is_shown_without_building_a_model() -> None:
+    """timm brings torchvision's models along: three of four seconds."""
+    code = (
+        "import sys, atexit; from stages.cli import main\n"
+        "heavy = ('timm', 'torchvision')\n"
+        "atexit.register(lambda: print([m for m in heavy if m in sys.modules], file=sys.stderr)); main()"
+    )
+    done = [
+        subprocess.run([sys.executable, "-c", code, "recipes", "show", name, "small32"], cwd=ROOT, capture_output=True)
+        for name in ("supervised", "ijepa")
+    ]
+    assert [each.stderr for each in done] == [b"[]\n", b"[]\n"]
+
+
 def test_every_stage_is_there() -> None:
     text = sslkit("--help").stdout
     assert len(stages()) >= 20
