@@ -1,9 +1,9 @@
 """What a run would cost, from the forward and backward passes of two small batches."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.data.batch import Batch
 from sslkit.data.order import Order
@@ -14,7 +14,7 @@ from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment
 from sslkit.training import gradients
 from sslkit.training.loss_scale import LossScale
-from sslkit.training.memory import LivingTensors, doubled, peak_of
+from sslkit.training.memory import Accounts, doubled, peak_of
 
 
 def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precision: Precision) -> dict[str, Any]:
@@ -27,8 +27,7 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
     device, images = batch.crops[0].device, len(batch.samples)
     start = Moment(0, order.steps_per_epoch, recipe.train.epochs)
     method.suit_device(device, "off")
-    forward, both = _flops(method, batch, start, precision)
-    once, twice = (_alive(method, each, recipe, start, precision) for each in (batch, doubled(batch)))
+    once, twice = (_step(method, each, recipe, start, precision) for each in (batch, doubled(batch)))
     micro = order.batch_size // (order.accumulate * order.world)
 
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
@@ -36,7 +35,7 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
     assert isinstance(recipe.optim, Optimizer)
     moments = 4 * trained * recipe.optim.moments
     buckets = 4 * trained if order.world > 1 else 0  # in which processes exchange gradients
-    peak = peak_of(micro, images, once, twice) + moments + buckets
+    peak = peak_of(micro, images, once.history, twice.history) + moments + buckets
     weights = 4 * every + 4 * trained + moments
     encoder, _ = method.exported()
     return {
@@ -44,8 +43,8 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
         "encoder": recipe.encoder.arch,
         "encoder parameters": sum(p.numel() for p in encoder.parameters()),
         "trained parameters": trained,
-        "GFLOPs per image, forward": round(forward / images / 1e9, 2),
-        "GFLOPs per image, training": round(both / images / 1e9, 2),
+        "GFLOPs per image, forward": round(once.forward / images / 1e9, 2),
+        "GFLOPs per image, training": round(once.flops / images / 1e9, 2),
         "images": order.samples,
         "steps per epoch": order.steps_per_epoch,
         "steps": Moment(0, order.steps_per_epoch, recipe.train.epochs).total,
@@ -58,23 +57,17 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
     }
 
 
-def _flops(method: Method, batch: Batch, at: Moment, precision: Precision) -> tuple[int, int]:
-    """FLOPs of a forward pass, and of both passes."""
-    with FlopCounterMode(display=False) as counter:
-        with autocast(batch.crops[0].device, precision):
-            loss = method(batch, at).loss
-        forward = counter.get_total_flops()
-        loss.backward()
-    method.zero_grad(set_to_none=True)
-    return forward, counter.get_total_flops()
+@dataclass(frozen=True)
+class _Step:
+    """A step of one micro-batch."""
+
+    forward: int  # FLOPs of the forward pass
+    flops: int  # of both passes
+    history: list[int]  # bytes that lived, from operation to operation
 
 
-def _alive(method: Method, batch: Batch, recipe: Recipe, at: Moment, precision: Precision) -> list[int]:
-    """Bytes that live in a step of one micro-batch, from operation to operation.
-
-    It does what the loop does, measuring each objective's gradient included, but takes no optimizer step. It cannot
-    count FLOPs, too: torch's counter holds on to what is recomputed.
-    """
+def _step(method: Method, batch: Batch, recipe: Recipe, at: Moment, precision: Precision) -> _Step:
+    """What the loop does with a micro-batch, measuring each objective's gradient included, but no optimizer step."""
     device, modules = batch.crops[0].device, (method, *method.frozen_modules())
     weights = [p for module in modules for p in module.parameters()]
     others = [*batch.crops, *(buffer for module in modules for buffer in module.buffers())]
@@ -82,13 +75,14 @@ def _alive(method: Method, batch: Batch, recipe: Recipe, at: Moment, precision: 
         for parameter in (p for p in weights if p.requires_grad):
             parameter.grad = torch.zeros_like(parameter)
             others.append(parameter.grad)
-    with LivingTensors(weights, others) as living:
+    with Accounts(weights, others) as accounts:
         with autocast(device, precision):
             result = method(batch, at)
+        forward = accounts.flops
         result.loss.backward()
-        names = list(result.terms)
+        both, names = accounts.flops, list(result.terms)
         del result
         if recipe.monitor.gradient_steps and len(names) > 1:
             gradients.by_term(method, names, batch, at, device, precision, LossScale(device, precision))
     method.zero_grad(set_to_none=True)
-    return living.history
+    return _Step(forward, both, accounts.history)

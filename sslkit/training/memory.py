@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from sslkit.data.batch import Batch
 from sslkit.errors import SslkitError, is_out_of_memory
@@ -23,15 +24,21 @@ from sslkit.recipe.schema import Recipe
 CROWDED = 0.9  # of the free memory: libraries need some, and some is lost in pieces that are too small
 
 
-class LivingTensors(TorchDispatchMode):
-    """Counts the bytes of living tensors after each operation, from the first one that uses a weight on.
+class Accounts(TorchDispatchMode):
+    """Counts FLOPs, and the bytes of living tensors after each operation, from the first one that uses a weight on.
 
-    What comes before, the augmentations, is cut into other pieces for other batches, and never the peak.
+    What comes before, the augmentations, is cut into other pieces for other batches, and never the peak. Torch's own
+    counter of FLOPs would keep alive what is recomputed.
+
+    Attributes:
+        flops: so far, two for a multiply-add.
+        history: bytes.
     """
 
     def __init__(self, weights: Iterable[Tensor], others: Iterable[Tensor]):
         super().__init__()
-        self.alive, self.history = 0, list[int]()
+        self.flops, self.history = 0, list[int]()
+        self._alive = 0
         self._sizes: dict[int, weakref.ref] = {}
         weights = list(weights)
         self._weights = {_address(weight) for weight in weights}
@@ -39,30 +46,32 @@ class LivingTensors(TorchDispatchMode):
             self._see(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and look at what it returned."""
+        """Run an operation, and look at what it is and what it returned."""
         out = func(*args, **(kwargs or {}))
-        before = self.alive
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        before = self._alive
         for each in tree_leaves(out):
             if isinstance(each, Tensor):
                 self._see(each)
-        if self.alive == before:
+        if self._alive == before:
             return out  # it made nothing
         if not self.history:
             inputs = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
             if not any(_address(each) in self._weights for each in inputs):
                 return out
-        self.history.append(self.alive)
+        self.history.append(self._alive)
         return out
 
     def _see(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         address, size = storage._cdata, storage.nbytes()
         if address not in self._sizes:
-            self.alive += size
+            self._alive += size
 
             def gone(_: object) -> None:
                 del self._sizes[address]
-                self.alive -= size
+                self._alive -= size
 
             self._sizes[address] = weakref.ref(storage, gone)
 

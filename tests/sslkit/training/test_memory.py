@@ -7,8 +7,10 @@ import pytest
 import torch
 from tiny_methods import CPU, batch_of, build
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.data.order import Order
+from sslkit.device import autocast
 from sslkit.distributed.process_group import World
 from sslkit.encoder.recompute import recompute_blocks
 from sslkit.errors import SslkitError
@@ -86,6 +88,18 @@ def test_an_optimizer_has_as_many_moments_as_it_keeps(tiny_scale, words):
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kept = sum(v.numel() for state in optimizer.state.values() for key, v in state.items() if v is not None and v.ndim)
     assert kept == method.recipe.optim.moments * sum(parameter.numel() for parameter in trained)
+
+
+@pytest.mark.parametrize("name", ["attmask", "mae"])
+def test_flops_are_those_of_torchs_counter(tiny_scale, name):
+    method = build(name, tiny_scale)
+    batch = batch_of(method, 2)
+    found = []
+    for counter in (FlopCounterMode(display=False), memory.Accounts(method.parameters(), [])):
+        with counter, autocast(CPU, "bf16"):
+            method(batch, Moment(0, 10, 10)).loss.backward()
+        found.append(counter.flops if isinstance(counter, memory.Accounts) else counter.get_total_flops())
+    assert found[0] == found[1] > 1e6
 
 
 def test_estimating_leaves_no_gradients(tiny_scale):
