@@ -79,11 +79,13 @@ def process_group(
     )
     speaks = rank == 1 or os.environ.get("LOCAL_RANK", "0") == "0"  # once on each node
     _watch = HangWatch(store, names, rank, speaks, patience, say)
+    failure = ""
     try:
         _watch.start()
         yield World(rank, size)
-    except RuntimeError as error:
-        if not any(word in str(error) for word in LOST):
+    except BaseException as error:
+        failure = (str(error) or type(error).__name__).splitlines()[0]
+        if not isinstance(error, RuntimeError) or not any(word in str(error) for word in LOST):
             raise
         if _watch.ends():
             threading.Event().wait()  # it has said why, and ends this process
@@ -91,7 +93,7 @@ def process_group(
             "the connection to another process was lost: see its own last line; rerun the same command to resume"
         ) from error
     finally:
-        _watch.stop()
+        _watch.stop(failure)
         _watch = None
         dist.destroy_process_group()
 

@@ -53,6 +53,7 @@ class Meeting:
         """
         # torchrun's agent serves the store, and a restarted group must not read what the one before has left there.
         serves = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        self._check_name()
         if not serves:
             self._await_server()
         try:
@@ -65,6 +66,20 @@ class Meeting:
         shared = PrefixStore(f"sslkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         shared.set(f"here/{self.rank}", json.dumps([self.task, f"pid {os.getpid()} on {socket.gethostname()}"]))
         return shared, self._await_others(shared)
+
+    def _check_name(self) -> None:
+        while True:
+            try:
+                socket.getaddrinfo(self.host, self.port)
+            except socket.gaierror as error:
+                if error.errno != socket.EAI_AGAIN:
+                    raise UsageError(
+                        f"the host {self.host}, where the processes are to meet, has no address here "
+                        f"({error.strerror}): set MASTER_ADDR to an address of the first node"
+                    ) from error
+                self._wait(f"an address of the host {self.host} ({error.strerror})")
+            else:
+                return
 
     def _await_server(self) -> None:
         while True:

@@ -32,6 +32,7 @@ class SignOfLife:
         hurried: whether the count is expected to grow.
         left: whether it is done and has left.
         place: where it is, in words.
+        failure: why it has left, where it was not done.
     """
 
     reports: int
@@ -39,6 +40,7 @@ class SignOfLife:
     hurried: bool
     left: bool
     place: str
+    failure: str = ""
 
 
 @dataclass
@@ -69,6 +71,9 @@ class Board:
 
     def verdict(self, now: float) -> str:
         """Who hangs, in words; empty if nobody does."""
+        for name, report in zip(self.names, self.latest, strict=False):
+            if report.failure:
+                return f"{name} failed after {report.place} ({report.failure})"
         there = [rank for rank, report in enumerate(self.latest) if not report.left]
         lost = [rank for rank in there if now - self.heard[rank] > self.patience]
         if lost:
@@ -122,14 +127,24 @@ class HangWatch:
         for thread in self.threads:
             thread.start()
 
-    def stop(self) -> None:
-        """End the reports with a last one that says so."""
+    def stop(self, failure: str = "") -> None:
+        """End the reports with a last one that says so, and why where this process was not done."""
         self.stopped.set()
         for thread in self.threads:
             thread.join(self.interval)
-        if not any(thread.is_alive() for thread in self.threads):
-            with suppress(RuntimeError):  # process 0, which keeps the store, may have left before
-                self._report(left=True)
+        if any(thread.is_alive() for thread in self.threads):
+            return
+        with suppress(RuntimeError):  # process 0, which keeps the store, may have left before
+            self._report(left=True, failure=failure)
+            if failure and self.rank == 0:
+                # The store ends with this process: the others read this first.
+                self.store.set("board", f"{self.board.names[0]} failed after {self.place} ({failure})")
+                self._await_leaving(3 * self.interval)
+
+    def _await_leaving(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not all(report.left for report in self._found()[1:]):
+            time.sleep(self.interval / 20)
 
     def beat(self, place: str) -> None:
         """Note that something was done, and what."""
@@ -143,12 +158,18 @@ class HangWatch:
         """Note that what follows may take any time while the others wait, until the next beat."""
         self.place, self.hurried = place, False
 
-    def _report(self, left: bool = False) -> None:
+    def _report(self, left: bool = False, failure: str = "") -> None:
         self.reports += 1
-        self.store.set(f"watch/{self.rank}", json.dumps([self.reports, self.count, self.hurried, left, self.place]))
+        words = [self.reports, self.count, self.hurried, left, self.place, failure]
+        self.store.set(f"watch/{self.rank}", json.dumps(words))
+
+    def _found(self) -> list[SignOfLife]:
+        """The latest reports of all."""
+        keys = [f"watch/{rank}" for rank in range(len(self.board.names))]
+        return [SignOfLife(*json.loads(self.store.get(key))) for key in keys]
 
     def _talk(self) -> None:
-        """SignOfLife to process 0, and read its answer, which stays the same when it stops."""
+        """Report to process 0, and read its answer, which stays the same when it stops."""
         with suppress(RuntimeError):  # the connection is gone, and so no more answers come
             while not self.stopped.wait(self.interval):
                 self._report()
@@ -159,9 +180,9 @@ class HangWatch:
 
     def _judge(self) -> None:
         """Look at all reports, and answer them."""
-        found = [json.loads(self.store.get(f"watch/{rank}")) for rank in range(len(self.board.names))]
+        found = self._found()
         self.answered = time.monotonic()
-        self.board.note([SignOfLife(*each) for each in found], self.answered)
+        self.board.note(found, self.answered)
         self.answer = self.board.verdict(self.answered)
         self.store.set("board", self.answer or str(self.reports))
 

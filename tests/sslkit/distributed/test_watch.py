@@ -91,6 +91,29 @@ def test_a_process_that_hangs_ends_the_others_with_a_line_that_names_it(tmp_path
         assert "after step 2; others wait after the batch of step 3" in said[0]
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_process_that_fails_is_named_while_the_others_wait_for_another_one(tmp_path, rank):
+    """As with NCCL, where nobody notices a connection that ends."""
+    processes = ranks.start(fail, 3, tmp_path, HANGS=str(rank), SSLKIT_PATIENCE="2")
+    codes = ranks.exit_codes(processes, 40)
+    assert codes == [1, 1, 1]
+    first, second, _ = ranks.said(tmp_path, 3)
+    assert second == ""
+    if rank == 2:  # process 0 says its own last line itself
+        assert first.startswith("process 2 (pid ")
+        assert "failed after step 1 (no space left); all processes end here" in first
+
+
+def fail(folder: Path) -> None:
+    from sslkit.distributed.process_group import beat
+
+    with process_group(torch.device("cpu"), say=lambda line: print(line, file=sys.stderr, flush=True)) as world:
+        beat("step 1")
+        if world.rank == int(os.environ["HANGS"]):
+            raise SslkitError("no space left")
+        threading.Event().wait()
+
+
 def enter(folder: Path, *tasks: str) -> None:
     with process_group(task=tasks[int(os.environ["RANK"])], say=print):
         pass
@@ -128,12 +151,13 @@ def test_nobody_waits_for_ever_for_processes_that_were_not_started(monkeypatch, 
     [
         ("MASTER_ADDR", "", "start the processes with torchrun or srun"),
         ("MASTER_PORT", "99999", "start the processes with torchrun or srun"),
+        ("MASTER_ADDR", "no-such-host.invalid", r"has no address here .*: set MASTER_ADDR to an address of the first"),
         ("SSLKIT_PATIENCE", "soon", "SSLKIT_PATIENCE=soon in the environment: expected seconds, such as 600"),
         ("SSLKIT_PATIENCE", "nan", "expected seconds"),
     ],
 )
 def test_what_the_environment_lacks_is_said(monkeypatch, name, value, message):
-    good = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    good = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "SSLKIT_PATIENCE": "1"}
     for key, text in {**good, name: value}.items():
         monkeypatch.setenv(key, text)
     with pytest.raises(UsageError, match=message), process_group():
