@@ -9,6 +9,11 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
 	# Everything in one resolution, so that torch and torchvision fit each other.
+	$(BIN)/python -m pip install -qq --editable .
+	touch $@
+
+# What tests and checks need beyond that, which nobody who only uses sslkit waits for.
+$(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install -qq --editable '.[test,check]'
 	touch $@
 
@@ -16,14 +21,14 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash stages/pipelines/demo.sh runs/demo
 
-test: $(VENV)/installed
+test: $(VENV)/tested
 	$(BIN)/python -m pytest -n 2 -q
 
 # Damaged inputs of every kind, each in a process with bounds: a table, and an error if one was not refused or named.
-campaign: $(VENV)/installed
+campaign: $(VENV)/tested
 	for seed in 1 2; do $(BIN)/python -m tests.campaign --cases 3000 --seed $$seed || exit 1; done
 
-check: $(VENV)/installed
+check: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
