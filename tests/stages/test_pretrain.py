@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import ranks
 import timm
 import torch
 from conftest import command, spawn, unsealed
@@ -159,20 +161,42 @@ def test_accumulation_gives_the_same_training(undisturbed, train, sslkit, tmp_pa
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
 
 
-def test_two_processes_give_the_losses_of_one(undisturbed, train, tmp_path):
+def in_two(folder: Path, words: list[str]) -> None:
+    """One of two processes that train."""
+    from stages import cli
+
+    sys.argv = ["sslkit", "pretrain", str(folder / "run"), *words]
+    cli.main()
+
+
+def test_two_processes_of_which_one_is_killed_end_like_two_that_are_not(undisturbed, train, tmp_path):
+    words = [str(word) for word in train("--set", "train.checkpoint_minutes=1e-9")]
+    (tmp_path / "two").mkdir()
+    alike = ranks.start(in_two, 2, tmp_path / "two", words)
+    assert ranks.exit_codes(alike) == [0, 0], ranks.said(tmp_path / "two", 2)
+
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words = [*launcher, "-m", *command("pretrain", tmp_path / "run", *train())[2:]]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    launched = [*launcher, "--max-restarts", "2", *command("pretrain", tmp_path / "run", *words)[1:]]
+    with subprocess.Popen(launched, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        metrics = tmp_path / "run" / "pretrain" / "metrics.jsonl"
+        while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+            threading.Event().wait(0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "resuming at step" in err
+    assert weights(tmp_path / "run") == weights(tmp_path / "two" / "run")
     two, one = rows(tmp_path / "run"), rows(undisturbed)
+    assert two == rows(tmp_path / "two" / "run")
     assert len(two) == len(one) == 10
     for a, b in zip(two, one, strict=True):
         for key in ("loss", "dino/loss", "ibot/loss", "dino/center_norm", "gradient_norm"):
             assert a[key] == pytest.approx(b[key], rel=1e-4), (a["step"], key)
     # Where the leading process refuses, the other does not wait for it.
-    refused = subprocess.run([*words, "--lr", "0.1"], capture_output=True, text=True, timeout=60)
-    assert refused.returncode != 0
-    assert "optim.lr was 0.0005, now 0.1" in refused.stderr
+    refused = ranks.start(in_two, 2, tmp_path / "two", [*words, "--lr", "0.1"])
+    assert ranks.exit_codes(refused) == [1, 0]
+    assert "optim.lr was 0.0005, now 0.1" in ranks.said(tmp_path / "two", 2)[0]
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(train, sslkit, tmp_path):
