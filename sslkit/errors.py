@@ -55,3 +55,16 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
         near = difflib.get_close_matches(word, known, n=FEW, cutoff=0.0)
         return f"none is near; of {len(known)} known, perhaps {', '.join(near)}"
     return f"known: {', '.join(known)}"
+
+
+def number_of(count: float, what: str, verb: str = "") -> str:
+    """A number with its noun, the first word of ``what``, and the verb that goes with it.
+
+    >>> number_of(1, "image of val", "has"), number_of(0, "class"), number_of(2, "query", "is")
+    ('1 image of val has', '0 classes', '2 queries are')
+    """
+    noun, space, more = what.partition(" ")
+    if count != 1:
+        noun = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("ss") else "s")
+        verb = {"is": "are", "has": "have"}.get(verb, verb.removesuffix("s"))
+    return f"{count:g} {noun}{space}{more} {verb}".rstrip()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from stages.contract.layout import Result
 from stages.contract.output import show, table
 from stages.contract.perform import perform
@@ -163,7 +163,7 @@ def _draw(
 
 
 def _lines(results: Result, other: str) -> list[str]:
-    lines = [f"{results['images']} images, {results['heads']} heads: {results['page']}"]
+    lines = [f"{number_of(results['images'], 'image')}, {number_of(results['heads'], 'head')}: {results['page']}"]
     found = results.get("against")
     if not found:
         return lines

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sslkit.errors import number_of
 from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -69,7 +70,7 @@ class Embed(DataOptions, ResultOptions):
         )
         page = run.folder("embed") / results["page"]
         rows = [[METHODS[name], f"{facts['trustworthiness']:.3f}"] for name, facts in results["maps"].items()]
-        lines = [f"{results['images']} images, {results['classes']} classes: {page}"]
+        lines = [f"{number_of(results['images'], 'image')}, {number_of(results['classes'], 'class')}: {page}"]
         show({**results, "page": str(page)}, [*lines, *table([["map", "trustworthiness"], *rows])], self.json)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -98,7 +98,9 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Frozen
     section = read_recipe([run.recipe]).views if config["views"] == "recipe" else STANDARD_VIEWS
     split = open_split(run.data, "val")
     if len(split) < 2:
-        raise SslkitError(f"val of {run.data} has {len(split)} images: health compares images and requires 2 or more")
+        raise SslkitError(
+            f"val of {run.data} has {number_of(len(split), 'image')}: health compares images and requires 2 or more"
+        )
     rows = drawn_rows(len(split), config["count"], config["seed"])
     return frozen, HealthImages(split, rows, pair_views(section, frozen.encoder, config["seed"]))
 
@@ -171,7 +173,7 @@ def _lines(results: Result) -> list[str]:
     lines = [
         f"RankMe {results['rankme']:.1f} (at most {min(results['images'], results['width'])}), alignment "
         f"{results['alignment']:.3f}, uniformity {results['uniformity']:.3f}, feature std {results['feature_std']:.3f} "
-        f"({results['images']} images)"
+        f"({number_of(results['images'], 'image')})"
     ]
     if heads := results.get("per_head"):
         lines.append(
@@ -188,5 +190,8 @@ def _lines(results: Result) -> list[str]:
             [f"{row['epoch']:g}", *("-" if row[key] is None else f"{row[key]:.3f}" for key in MEASURES)]
             for row in results["timeline"]
         ]
-        lines += [f"over training, {results['timeline_images']} images:", *table([["epoch", *MEASURES], *rows])]
+        lines += [
+            f"over training, {number_of(results['timeline_images'], 'image')}:",
+            *table([["epoch", *MEASURES], *rows]),
+        ]
     return lines

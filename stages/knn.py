@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sslkit.errors import number_of
 from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -160,14 +161,15 @@ def _few_shots(folder: Path, splits: "tuple[Features, Features]", config: Result
 
 def _lines(results: Result) -> list[str]:
     rows = [[row["k"], row["top1"], row["top5"]] for row in results["sweep"]]
-    few = f", {results['train_images']} labels" if "label_fraction" in results else ""
+    few = f", {number_of(results['train_images'], 'label')}" if "label_fraction" in results else ""
     head = f"k-NN top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (k = {results['k']}{few})"
     return [head, *table([["k", "top1", "top5"], *rows])]
 
 
 def _few_shot_lines(results: Result) -> list[str]:
     rows = [[row["shots"], _with_interval(row), row["top5"]] for row in results["shots"]]
-    head = f"few-shot top-1, mean and 95 % interval over {results['shots'][0]['draws']} draws of the labelled images"
+    draws = number_of(results["shots"][0]["draws"], "draw")
+    head = f"few-shot top-1, mean and 95 % interval over {draws} of the labelled images"
     return [head, *table([["shots", "top1", "top5"], *rows])]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show, table
 from stages.contract.perform import perform
@@ -80,7 +80,8 @@ class Neighbours(DataOptions, ResultOptions):
         )
         pairs = [[pair["true"], pair["predicted"], pair["count"], pair["share"]] for pair in results["pairs"][:5]]
         lines = [
-            f"{results['queries']} queries; {results['neighbours_right']:.1f} % of their neighbours have their class"
+            f"{number_of(results['queries'], 'query')}; {results['neighbours_right']:.1f} % of the neighbours have the "
+            "query's class"
         ]
         lines += table([["true class", "taken for", "images", "share (%)"], *pairs]) if pairs else []
         page = run.folder("neighbours") / results["page"]

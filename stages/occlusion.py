@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from stages.contract.layout import Result, Run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -223,6 +223,7 @@ def _lines(results: Result) -> list[str]:
         for index, row in enumerate(curves["random"])
     ]
     return [
-        f"{results['images']} images, {DROPS[results['drop']]}; area under the curve (mean top-1 along it): {means}",
+        f"{number_of(results['images'], 'image')}, {DROPS[results['drop']]}; area under the curve (mean top-1 along "
+        f"it): {means}",
         *table([["dropped", *curves], *rows]),
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit import registry
-from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean
+from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean, number_of
 from sslkit.workers import worker_count
 from stages.contract.layout import DATA, Result, Run, open_run
 from stages.contract.lock import held, missing
@@ -285,7 +285,8 @@ def _lines(results: dict[str, Any]) -> list[str]:
     lines.append(f"{labels}, {results['megabytes']} MB")
     lines += [f"note   {remark}" for remark in results.get("remarks", [])]
     if results["skipped"]:
-        lines.append(f"{results['skipped']} images that cannot be read skipped (data/skipped.jsonl says which and why)")
+        skipped = number_of(results["skipped"], "image")
+        lines.append(f"{skipped} that cannot be read skipped (data/skipped.jsonl says which and why)")
     left = results.get("left_out", {})
     if left:
         kinds, count = ", ".join(f"{count} {kind}" for kind, count in left.items()), sum(left.values())

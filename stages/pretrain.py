@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sslkit import registry
-from sslkit.errors import UsageError
+from sslkit.errors import UsageError, number_of
 from sslkit.loggers.base import PACKAGE
 from stages.contract.experiment import check_loggers, loggers_of
 from stages.contract.layout import PRETRAIN, Result, open_run
@@ -175,7 +175,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
 def _lines(results: Result) -> list[str]:
     loss = "loss not finite" if results["loss"] is None else f"loss {results['loss']:.4f}"
-    lines = [f"{results['encoder']}: {results['branch']} after {results['epochs']:g} epochs, {loss}"]
+    lines = [f"{results['encoder']}: {results['branch']} after {number_of(results['epochs'], 'epoch')}, {loss}"]
     if None not in (results.get("knn"), results.get("effective_rank")):
         lines.append(f"k-NN on part of train {results['knn']:.1f} %, effective rank {results['effective_rank']:.0f}")
     return [*lines, *results["warnings"]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show
 from stages.contract.perform import perform
@@ -74,9 +74,9 @@ class Reconstruct(ImageOptions, basic.DataOptions, basic.ResultOptions):
         )
         sheet = run.folder(STAGE.id(variant)) / SHEET
         lines = [
-            f"error {results['error']:.3f} ({results['unit']}), mean over {results['judged']} images; "
+            f"error {results['error']:.3f} ({results['unit']}), mean over {number_of(results['judged'], 'image')}; "
             f"patches of one colour: {results['flat_error']:.3f}",
-            f"{results['images']} images, {100 * results['removed']:.0f} % removed: {sheet}",
+            f"{number_of(results['images'], 'image')}, {100 * results['removed']:.0f} % removed: {sheet}",
         ]
         show(results, lines, self.json)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError, did_you_mean
+from sslkit.errors import SslkitError, UsageError, did_you_mean, number_of
 from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -226,7 +226,7 @@ def _segment(folder: Path, run: Run, config: Result, ready: SegmentInputs) -> Re
         found = {name: find_objects(photos, one, settings, f"segment: {name}") for name, one in ready.encoders.items()}
         without = len(photos.names) - len(next(iter(found.values())).rows)
         if without:
-            say(f"{without} photos contain no object; used by the probe only")
+            say(f"{number_of(without, 'photo', 'contains')} no object; used by the probe only")
     if ready.parts:
         train, test = ready.parts
         try:
@@ -292,9 +292,9 @@ def _lines(results: Result, folder: Path) -> list[str]:
             interval = "{:+.1f} ({:+.1f} to {:+.1f})".format(gap[key], *gap["interval"]) if gap else "-"
             rows.append([title, "mIoU" if key == "miou" else "Jaccard", *shown, interval])
         if whole := results.get("whole_picture", {}).get(protocol):
-            shown = f"{whole['jaccard']:.1f}"
-            rows.append([f"{named}: the whole picture", "Jaccard", shown, shown, "-"])
-    head = f"{results['images']} photos, {results['masks']} masks, shorter side {results['image_size']} pixels, percent"
+            rows.append([f"{named}: the whole picture", "Jaccard", *2 * [f"{whole['jaccard']:.1f}"], "-"])
+    head = f"{number_of(results['images'], 'photo')}, {results['masks']} masks, "
+    head += f"shorter side {results['image_size']} pixels, percent"
     remarks = [f"no {name}: {why}" for name, why in results["unavailable"].items()]
     titles = ["protocol", "measure", "trained", "random", "difference (95 % interval)"]
     return [head, *table([titles, *rows]), *remarks, *(str(folder / one["file"]) for one in results["pictures"])]

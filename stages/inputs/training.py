@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.method import OpenMethod, open_method
@@ -101,8 +101,8 @@ class Training:
         log, steps = read_rows(self.run.metrics), trainer.total
         if trainer.skipped >= steps:
             raise SslkitError(
-                f"none of the {steps} steps had a finite loss, so nothing was learnt: lower --lr, lengthen the "
-                "warm-up, or use --precision fp32, and add --force"
+                f"none of the {number_of(steps, 'step')} had a finite loss, so nothing was learnt: lower --lr, "
+                "lengthen the warm-up, or use --precision fp32, and add --force"
             )
         if trainer.skipped + trainer.scale.overflows >= steps:
             raise SslkitError(

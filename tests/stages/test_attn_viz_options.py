@@ -245,7 +245,7 @@ def test_a_model_without_cls_shows_what_patches_attend_to(sslkit, tmp_path):
     assert "--query 0.5,0.5" in err
     code, out, _ = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", *FAST)
     assert code == 0
-    assert "1 images" in out
+    assert "1 image," in out
     code, _, err = sslkit(*words, "--image-size", 32, "--query", "0.5,0.5", "--masks", "--force", *FAST)
     assert code == 1
     assert "no CLS token" in err

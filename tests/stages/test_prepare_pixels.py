@@ -103,7 +103,7 @@ def test_a_range_without_wide_images_is_said_to_do_nothing(prepared, tmp_path):
     assert "none of 3 images looked at has more than 8 bits" in remark(results, "--range auto")
     assert manifest["fingerprint"] == plain["fingerprint"]
     results, _, _ = prepared(source, "--range", "0,4095")
-    assert "3 of 3 images have 8 bits and are kept as they are" in remark(results, "8 bits")
+    assert "3 of 3 images have 8 bits, kept as in the file" in remark(results, "8 bits")
 
 
 @pytest.mark.parametrize("words", ["5", "9,2", "a,b", "0,inf", "Auto"])

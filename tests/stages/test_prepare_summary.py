@@ -68,7 +68,11 @@ def test_a_class_that_vanishes_is_named_at_the_end(tmp_path, capsys):
 def test_frames_and_pages_beyond_the_first_are_named(kind, name, tmp_path, capsys):
     files = {f"ant/{name}": frames(kind, 4)} | {f"ant/{i}.jpg": tinted(0, i) for i in range(3)}
     lines = said(capsys, tmp_path / "run", "--source", write(tmp_path / "root", files), "--val-fraction", 0.2)
-    count = [line for line in lines if "hold several frames or pages, 3 beyond the first are not used" in line]
+    count = [
+        line
+        for line in lines
+        if "1 file of train holds several frames or pages, 3 beyond the first are not used" in line
+    ]
     assert len(count) == 1
     assert f"{name}: 4" in count[0]
 

@@ -126,7 +126,7 @@ def test_own_photos_need_no_data(trained, sslkit, tmp_path):
     Image.fromarray(noise).save(tmp_path / "album" / "a.png")
     code, out, err = sslkit("reconstruct", tmp_path / "run", "--images", tmp_path / "album", "--device", "cpu")
     assert code == 0, err
-    assert "1 images, 75 % removed" in out
+    assert "1 image, 75 % removed" in out
     # In their own folder, so that those of val are kept.
     assert (tmp_path / "run" / "reconstruct-album" / "reconstructions.png").exists()
 

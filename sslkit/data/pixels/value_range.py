@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sslkit.data.pixels.conversion import finite, kind_of
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 
 FULL = 65535
 BIT_DEPTHS = (8, 10, 12, 14, 16)
@@ -136,7 +136,8 @@ def range_remarks(
     remarks = []
     narrow = images - (found["images"] if found else 0)
     if span is not None and narrow:
-        remarks.append(f"{narrow} of {images} images have 8 bits and are kept as they are, whatever --range says")
+        which = f"{narrow} of {images} images " + ("has 8 bits" if narrow == 1 else "have 8 bits")
+        remarks.append(f"{which}, kept as in the file, whatever --range says")
     if found is None:
         return remarks
     (low, high), (from_, to) = found["values"], found["common"]
@@ -149,7 +150,9 @@ def range_remarks(
     if span is not None and (low < span[0] or high > span[1]):
         remarks.append(f"values outside of {shown(span)} are clipped: {low:g} to {high:g} occur")
     if found["nan"]:
-        remarks.append(f"{found['nan']} images hold NaN or infinity: NaN became 0, like the smallest values")
+        remarks.append(
+            f"{number_of(found['nan'], 'image', 'holds')} NaN or infinity: NaN became 0, like the smallest values"
+        )
     return remarks
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sslkit.data.class_balanced import MOST_CLASSES
 from sslkit.data.prepare import formats
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 
 IMAGES = (
     "jpg",
@@ -122,7 +122,7 @@ def numbered(values: list[Any], name: Callable[[int], str]) -> tuple[np.ndarray,
         )
     negative = sum(number < 0 for number, value in zip(numbers, values, strict=True) if value is not None)
     unusual = sum(number < -1 for number in numbers)
-    remarks = [f"{negative} images have a negative label and count as unlabelled"] if unusual else []
+    remarks = [f"{number_of(negative, 'image', 'has')} a negative label, which counts as none"] if unusual else []
     return np.array([max(-1, number) for number in numbers], np.int64), None, remarks
 
 

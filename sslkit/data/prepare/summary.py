@@ -11,6 +11,7 @@ from sslkit.data.pixels.value_range import merged
 from sslkit.data.prepare import formats
 from sslkit.data.shard_index import Index
 from sslkit.data.sources.base import Sample
+from sslkit.errors import number_of
 
 
 def see(
@@ -98,7 +99,7 @@ def frame_remarks(splits: dict[str, Any]) -> list[str]:
     for split, facts in splits.items():
         if "frames" in facts:
             name, count = facts["frames"]["such_as"]
-            what = f"{facts['frames']['images']} files of {split} hold several frames or pages"
+            what = f"{number_of(facts['frames']['images'], f'file of {split}', 'holds')} several frames or pages"
             remarks.append(
                 f"{what}, {facts['frames']['unused']} beyond the first are not used (such as {name}: {count})"
             )
@@ -120,7 +121,7 @@ def size_remark(skipped: Sequence[dict[str, str]]) -> list[str]:
 
 def split_line(split: str, facts: dict[str, Any]) -> str:
     """A split in a line: ``train  24 images, 40 x 40 px, 3 classes of 8``."""
-    words = [f"{split:<6} {facts['samples']} image{'' if facts['samples'] == 1 else 's'}"]
+    words = [f"{split:<6} {number_of(facts['samples'], 'image')}"]
     if "smallest_image" in facts:
         small, large = (f"{width} x {height}" for height, width in (facts["smallest_image"], facts["largest_image"]))
         words.append(f"{small} px" if small == large else f"{small} to {large} px")

@@ -22,7 +22,7 @@ from sslkit.data.prepare.label_tables.search import find_labels
 from sslkit.data.prepare.label_tables.table import class_order
 from sslkit.data.prepare.split_names import split_named
 from sslkit.data.sources.base import Sample, Source
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 
 PLAIN = re.compile(
     r"(.*[-_ ])?(images?|imgs?|photos?|pictures?|pics|jpegimages|jpegs?|pngs?|data|files?|part|batch)([-_ ]?\d+)?", re.I
@@ -184,7 +184,7 @@ class FolderSource(Source):
         train = [entry for entry in entries if split_of.get(entry[0]) == "train"]
         val = [entry for entry in entries if split_of.get(entry[0]) in others]
         lost = len(entries) - len(train) - len(val)
-        self.remarks += [f"{lost} images are in no split of the tables and are not used"] if lost else []
+        self.remarks += [f"{number_of(lost, 'image', 'is')} in no split of the tables and not used"] if lost else []
         return {"train": train, "val": val}
 
     def _by_folders(self, splits: dict[str, list[Entry]]) -> dict[str, tuple[list[str], list[Entry]]]:
@@ -260,7 +260,7 @@ def _labelled(entries: list[Entry], root: Path) -> tuple[list[str], list[Entry]]
         return [""] * len(entries), entries
     if loose:
         raise SslkitError(
-            f"{len(loose)} images are next to class folders in {root} (such as {loose[0]}): "
+            f"{number_of(len(loose), 'image', 'is')} next to class folders in {root} (such as {loose[0]}): "
             "move them into a class folder, or all images into one flat folder"
         )
     return [parts[0] for _, parts in entries], entries

@@ -16,7 +16,7 @@ from sslkit.data.prepare.archives.nested import Nested
 from sslkit.data.prepare.archives.opening import open_files
 from sslkit.data.prepare.listed import ListedSource
 from sslkit.data.prepare.split_names import split_within
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 
 IMAGE = re.compile(r"\.(jpe?g|png)$", re.I)
 WNID = re.compile(r"n\d{8}")
@@ -78,9 +78,9 @@ class Imagenet(ListedSource):
 
     def _remark(self, val: list[str], test: int, loose: int) -> None:
         if test:
-            self.remarks.append(f"test is not used: its {test} images have no labels")
+            self.remarks.append(f"test is not used: its {number_of(test, 'image', 'has')} no labels")
         if loose:
-            self.remarks.append(f"{loose} images are not used: they are in no folder named by a wnid")
+            self.remarks.append(f"{number_of(loose, 'image', 'is')} not used, being in no folder named by a wnid")
         if "" in val:
             self.remarks.append(
                 f"{val.count('')} of {len(val)} images of val have no label: put {DEVKIT} or LOC_val_solution.csv "

@@ -26,7 +26,7 @@ from sslkit.data.prepare.archives.tar import HEADER_ERRORS, Tar
 from sslkit.data.prepare.samples import Member
 from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import FetchError, Sample, Source
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from sslkit.files import atomic
 
 
@@ -97,7 +97,7 @@ class Shards(Source):
         if unkept:
             self.left_out += Counter({f".{e}" if e else "without a suffix": count for e, count in unkept.items()})
         if lost:
-            self.remarks.append(f"{len(lost)} samples of {path.name} have no image that can be read")
+            self.remarks.append(f"{number_of(len(lost), f'sample of {path.name}', 'has')} no image that can be read")
             self.left_out += Counter(
                 f".{extension}" if extension else "without a suffix" for m in lost for extension in m
             )

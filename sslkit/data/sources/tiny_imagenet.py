@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sslkit.data.prepare.archives.files import Files
 from sslkit.data.prepare.listed import ListedSource
+from sslkit.errors import number_of
 
 TRAIN = re.compile(r"(?:^|.*/)train/([^/]+)/images/[^/]+\.jpe?g", re.I)
 VAL = re.compile(r"(?:^|.*/)val/(?:images/|([^/]+)/(?:images/)?)[^/]+\.jpe?g", re.I)
@@ -48,8 +49,8 @@ class TinyImagenet(ListedSource):
             else:
                 unused += bool(TEST.fullmatch(name))
         if unused:
-            self.remarks.append(f"test is not used: its {unused} images have no labels")
+            self.remarks.append(f"test is not used: its {number_of(unused, 'image', 'has')} no labels")
         missing = rows["val"][1].count("")
         if missing:
-            self.remarks.append(f"{missing} images of val have no label in val_annotations.txt")
+            self.remarks.append(f"{number_of(missing, 'image of val', 'has')} no label in val_annotations.txt")
         return rows

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sslkit.data.images import decode
 from sslkit.data.pixels.rules import DEFAULT, PixelRules
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN
 from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet
 from sslkit.probes.segmentation.annotations.mask_files import MaskReader, brightness, open_masks, read_pixels
@@ -74,7 +74,8 @@ class MaskFolder:
                 others += [mask.name] if size != other.size[::-1] else []
         if not others:
             return []
-        return [f"{len(others)} masks are scaled versions of their photos, and evaluated as they are: {named(others)}"]
+        scaled = number_of(len(others), "mask", "is")
+        return [f"{scaled} scaled to another size than the photo, and evaluated so: {named(others)}"]
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
         """See ``Photos``.
@@ -129,7 +130,9 @@ def open_folder(
     names, remarks = match(found.pairs, found.listed)
     if found.objects and (lacking := [name for name in names if name not in found.objects]):
         names = [name for name in names if name in found.objects]
-        remarks.append(f"{len(lacking)} photos have no mask of single objects and are left out: {named(lacking)}")
+        remarks.append(
+            f"{number_of(len(lacking), 'photo', 'has')} no mask of single objects, left out: {named(lacking)}"
+        )
         if not names:
             raise SslkitError("no photo has a mask of classes and one of single objects")
     names = [names[i] for i in spread(len(names), count)]

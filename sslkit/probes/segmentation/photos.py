@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from sslkit.data.shards import Split
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 
 
 class Photos(Protocol):
@@ -72,7 +72,7 @@ class MaskedSplit:
                 f"{split.name} of the prepared data has no object masks: name photos by --images DIR --masks DIR"
             )
         without = len(split) - len(masked)
-        self.remarks = [f"{without} images of {split.name} have no mask and are left out"] if without else []
+        self.remarks = [f"{number_of(without, f'image of {split.name}', 'has')} no mask, left out"] if without else []
         self._rows = masked[spread(len(masked), count)].tolist()
         self.names = [split.source_name(row) for row in self._rows]
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 from sslkit.files import check_regular
 
 MOST_BYTES = 1 << 30  # of a file that is read as a whole; what is larger is no photo, or a bomb
@@ -115,7 +115,7 @@ def repeated(names: Sequence[str], what: str) -> list[str]:
     if not again:
         return []
     such = next(name for name, count in Counter(names).items() if count > 1)
-    return [f"{again} members of {what} have the name of a later one, which is used (such as {such})"]
+    return [f"{number_of(again, f'member of {what}', 'has')} the name of a later one, which is used (such as {such})"]
 
 
 def clean(name: str) -> str:

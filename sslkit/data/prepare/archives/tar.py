@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.data.prepare.archives.files import COPY_BLOCK, Files, Window, check_readable, clean, repeated
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 
 BLOCK = 512  # a tar's unit
 # What damaged headers raise in tarfile besides its own errors: wrong numbers, absurd sizes, chains of headers.
@@ -85,7 +85,8 @@ def _tar_members(path: Path, part: Window | None = None) -> tuple[list[tuple[str
     remarks = repeated(names, path.name)
     others = [m.name for m in members if not m.isdir() and clean(m.name) not in files]
     if others:
-        remarks.append(f"{len(others)} members of {path.name} are links or devices, not files (such as {others[0]})")
+        members = number_of(len(others), f"member of {path.name}", "is")
+        remarks.append(f"{members} no file but a link or device (such as {others[0]})")
     return [(name, *place) for name, place in files.items()], remarks
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sslkit.data.prepare.archives.files import Files
 from sslkit.data.prepare.label_tables.table import ImageLabels, ImageNames, is_table, read_labels
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 
 MOST_BYTES, MOST_TABLES = 1 << 28, 50  # larger tables, and folders of more, are no lists of classes
 MOST_NOTES = 6  # lines about contradictions and doubtful columns
@@ -65,4 +65,6 @@ def _remarks(labels: ImageLabels, images: ImageNames) -> list[str]:
     remarks += [f"{bare} of {len(images.names)} images are in no table and have no label"] if bare else []
     remarks += labels.notes[:MOST_NOTES]
     remarks += [f"{len(labels.notes) - MOST_NOTES} more such remarks"] if len(labels.notes) > MOST_NOTES else []
-    return remarks + ([f"{labels.missing} rows name files that are not there"] if labels.missing else [])
+    return remarks + (
+        [f"{number_of(labels.missing, 'row', 'names')} files that are not there"] if labels.missing else []
+    )

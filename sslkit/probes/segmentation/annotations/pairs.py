@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sslkit.data.prepare.formats import advice, kinds, readable, what_is_there
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 from sslkit.files import special_files
 
 SAMPLE = 30  # masks whose names suggest how they are paired
@@ -104,9 +104,8 @@ def left_out(folder: Path, images: Sequence[Path]) -> list[str]:
     found, odd = kinds(others), special_files(every)
     if not found:
         return odd
-    files = "1 file" if len(others) == 1 else f"{len(others)} files"
     counts = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
-    return ["; ".join([f"{files} left out in {folder.name}: {counts}", *advice(found)]), *odd]
+    return ["; ".join([f"{number_of(len(others), 'file')} left out in {folder.name}: {counts}", *advice(found)]), *odd]
 
 
 def named(names: Sequence[str], most: int = 3) -> str:
@@ -234,7 +233,7 @@ def _paired(photos: _Names, masks: _Names, rule: Rule, others: Sequence[Naming],
     for naming in others:
         more = [path for core, path in masks.by_core(naming).items() if core in found and path not in used]
         used |= set(more)
-        remarks += [f"{len(more)} masks named {naming} are not used"] if more else []
+        remarks += [f"{number_of(len(more), f'mask named {naming}', 'is')} not used"] if more else []
     # Photos and masks of one folder: a mask is no photo without a mask.
     drawn = set(wanted.values())
     mine = set(found.values()) | (used if photos.root == masks.root else set())

@@ -151,7 +151,7 @@ def test_images_without_a_row_and_rows_without_an_image_are_counted(tmp_path):
     source = source_with(tmp_path, IMAGES, {"labels.csv": text})
     assert named(source) == {"train": ["ant", "bee"] * 2 + ["", ""]}
     assert "2 of 6 images are in no table and have no label" in source.remarks
-    assert "1 rows name files that are not there" in source.remarks
+    assert "1 row names files that are not there" in source.remarks
 
 
 def test_a_table_without_a_class_column_is_mentioned(tmp_path):
@@ -244,7 +244,7 @@ def test_lists_without_classes_split_class_folders(tmp_path):
     assert source.remarks[:2] == [
         "splits are read from meta/test.txt (files in column 1, no other column); "
         "meta/train.txt (files in column 1, no other column)",
-        "1 images are in no split of the tables and are not used",
+        "1 image is in no split of the tables and not used",
     ]
     assert not source.left_out
 

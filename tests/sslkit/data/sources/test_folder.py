@@ -142,7 +142,7 @@ def test_bad_folders_end_in_one_line(tmp_path):
     for root, words in [
         (tmp_path / "shards", "it holds 1 .tar; if they are WebDataset shards, use --source shards"),
         (tmp_path / "empty", r"No images found in .*empty.* \(it is empty\)"),
-        (tmp_path / "mixed", r"1 images are next to class folders .* \(such as stray.png\)"),
+        (tmp_path / "mixed", r"1 image is next to class folders .* \(such as stray.png\)"),
         (tmp_path / "absent", "does not exist"),
         (tmp_path / "words.txt", "neither a folder nor one of"),
         (None, "needs --root"),

@@ -186,7 +186,7 @@ def test_negative_labels_and_damaged_json_are_said(tmp_path):
     members = {f"{i}.png": png(i) for i in range(3)} | {"0.cls": b"1", "1.cls": b"-5", "2.cls": b"-1"}
     source = opened("shards", one_tar(tmp_path, members), tmp_path)
     assert source.splits()["train"].tolist() == [1, -1, -1]
-    assert source.remarks == ["2 images have a negative label and count as unlabelled"]
+    assert source.remarks == ["2 images have a negative label, which counts as none"]
     for path in (tmp_path / "root").iterdir():
         path.unlink()
     members = {f"{i}.png": png(i) for i in range(3)} | {

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, number_of
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN, MaskEncoding, SeenPixels
 
 MOST = 256  # colours without a table; more are those of a photo, or of a mask that was compressed
@@ -33,7 +33,7 @@ class Colours(MaskEncoding):
         self.classes = dict(enumerate(table.names))
         self.void = frozenset(value for value, name in self.classes.items() if VOID.fullmatch(name))
         self.background = next((value for value, name in self.classes.items() if BACKGROUND.fullmatch(name)), None)
-        self.took = f"colours of {len(table.colours)} classes by {table.source}"
+        self.took = f"colours of {number_of(len(table.colours), 'class')} by {table.source}"
         self._order = np.argsort(table.colours)
         self._sorted = np.array(table.colours)[self._order]
         if not table.fits(seen.colours.tolist()):

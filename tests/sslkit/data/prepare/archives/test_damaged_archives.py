@@ -57,7 +57,7 @@ def test_of_members_with_one_name_the_last_counts_and_this_is_said(form: int | s
     source = FolderSource(path)
     source.open(tmp_path)
     assert len(source.splits()["train"]) == 3 + len(long)
-    said = f"1 members of {path.name} have the name of a later one, which is used (such as a/0.png)"
+    said = f"1 member of {path.name} has the name of a later one, which is used (such as a/0.png)"
     assert said in source.remarks
 
 
@@ -184,7 +184,7 @@ def test_a_sparse_member_is_named_and_links_are_said(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="sparse member"):
         files.read(files.names.index("a/1.png"))
     assert files.read(files.names.index("a/0.png")) == png(0)
-    assert files.remarks == ["1 members of a.tar are links or devices, not files (such as a/link.png)"]
+    assert files.remarks == ["1 member of a.tar is no file but a link or device (such as a/link.png)"]
 
 
 def test_absolute_names_and_names_that_lead_upwards_are_only_read(tmp_path: Path, sslkit) -> None:

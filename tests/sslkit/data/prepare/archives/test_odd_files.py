@@ -45,7 +45,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(kind: str, tmp_path: Path
     words = ("prepare", tmp_path / "run", "--source", tmp_path / "photos", "--workers", 0)
     code, out, err = sslkit(*words)
     assert code == 0, err
-    assert "1 images that cannot be read skipped" in out
+    assert "1 image that cannot be read skipped" in out
     skipped = (tmp_path / "run" / "data" / "skipped.jsonl").read_text()
     assert "cat/odd.png" in skipped
     assert reason in skipped

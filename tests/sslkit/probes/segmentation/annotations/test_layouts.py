@@ -65,7 +65,7 @@ def test_voc_has_lists_classes_and_single_objects(tmp_path, palette):
 def test_voc_without_masks_of_objects_or_of_classes(tmp_path):
     voc(tmp_path)
     (tmp_path / "SegmentationObject/2007_000001.png").unlink()
-    assert "1 photos have no mask of single objects and are left out: 2007_000001" in opened(tmp_path).remarks
+    assert "1 photo has no mask of single objects, left out: 2007_000001" in opened(tmp_path).remarks
     shutil.rmtree(tmp_path / "SegmentationObject")
     photos = opened(tmp_path)
     assert photos.read_objects(0) is None

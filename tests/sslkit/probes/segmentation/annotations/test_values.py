@@ -227,7 +227,7 @@ def test_masks_may_be_scaled_versions_of_their_photos(tmp_path, scale):
     side = int(SIDE * scale)
     mask(tmp_path / "masks/0.png", np.array(Image.fromarray(squares(1, 2)).resize((side, side), 0)))
     found = opened(tmp_path)
-    assert found.check() == ["1 masks are scaled versions of their photos, and evaluated as they are: 0.png"]
+    assert found.check() == ["1 mask is scaled to another size than the photo, and evaluated so: 0.png"]
     image, labels = found.read(0)
     assert image.shape == (3, SIDE, SIDE)
     assert labels.shape == (side, side)
