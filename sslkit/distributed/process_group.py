@@ -89,9 +89,8 @@ def process_group(
             raise
         if _watch.ends():
             threading.Event().wait()  # it has said why, and ends this process
-        raise SslkitError(
-            "the connection to another process was lost: see its own last line; rerun the same command to resume"
-        ) from error
+        why = _watch.failure() or "the connection to another process was lost: see its own last line"
+        raise SslkitError(f"{why}; rerun the same command to resume") from error
     finally:
         _watch.stop(failure)
         _watch = None

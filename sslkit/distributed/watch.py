@@ -69,11 +69,15 @@ class Board:
             self.moved = now
         self.latest = list(reports)
 
+    def failure(self, reports: Sequence[SignOfLife]) -> str:
+        """The first process that failed, in words; empty if none did."""
+        failed = [(name, each) for name, each in zip(self.names, reports, strict=False) if each.failure]
+        return next((f"{name} failed after {each.place} ({each.failure})" for name, each in failed), "")
+
     def verdict(self, now: float) -> str:
         """Who hangs, in words; empty if nobody does."""
-        for name, report in zip(self.names, self.latest, strict=False):
-            if report.failure:
-                return f"{name} failed after {report.place} ({report.failure})"
+        if failure := self.failure(self.latest):
+            return failure
         there = [rank for rank, report in enumerate(self.latest) if not report.left]
         lost = [rank for rank in there if now - self.heard[rank] > self.patience]
         if lost:
@@ -123,7 +127,8 @@ class HangWatch:
     def start(self) -> None:
         """Begin to report. Every process calls it, and then waits for the others."""
         self._report()
-        self.store.set("board", "0")
+        if self.rank == 0:
+            self.store.set("board", "0")
         for thread in self.threads:
             thread.start()
 
@@ -154,6 +159,13 @@ class HangWatch:
         """Whether a process that hangs was found, so that all of them are about to end."""
         return bool(self.answer) and not self.answer.isdecimal()
 
+    def failure(self) -> str:
+        """Who hangs or has said that it failed, in words; empty if nobody does, or process 0 is gone."""
+        with suppress(RuntimeError):
+            answer = self.store.get("board").decode()
+            return self.board.failure(self._found()) if answer.isdecimal() else answer
+        return ""
+
     def relax(self, place: str) -> None:
         """Note that what follows may take any time while the others wait, until the next beat."""
         self.place, self.hurried = place, False
@@ -164,9 +176,10 @@ class HangWatch:
         self.store.set(f"watch/{self.rank}", json.dumps(words))
 
     def _found(self) -> list[SignOfLife]:
-        """The latest reports of all."""
+        """The latest reports of all; a stand-in for a process that has not begun to report."""
         keys = [f"watch/{rank}" for rank in range(len(self.board.names))]
-        return [SignOfLife(*json.loads(self.store.get(key))) for key in keys]
+        there = [self.store.get(key) if self.store.check([key]) else None for key in keys]
+        return [SignOfLife(*json.loads(each)) if each else SignOfLife(0, 0, False, False, OPENING) for each in there]
 
     def _talk(self) -> None:
         """Report to process 0, and read its answer, which stays the same when it stops."""
@@ -177,11 +190,15 @@ class HangWatch:
                     self._judge()
                 elif (answer := self.store.get("board").decode()) != self.answer:
                     self.answer, self.answered = answer, time.monotonic()
+                    if self.ends():
+                        self._report(left=True)  # process 0 need not wait any longer
 
     def _judge(self) -> None:
         """Look at all reports, and answer them."""
         found = self._found()
         self.answered = time.monotonic()
+        if self.ends():
+            return  # the others leave, so that it would look as if nobody hung
         self.board.note(found, self.answered)
         self.answer = self.board.verdict(self.answered)
         self.store.set("board", self.answer or str(self.reports))

@@ -94,6 +94,29 @@ def test_more_processes_than_batches_and_a_last_batch_that_is_smaller(trained_ru
             assert np.array_equal(one, five)
 
 
+def extract_with_a_fault(folder: Path, weights: Path) -> None:
+    """The second of two processes finds a damaged image."""
+    from sslkit.errors import SslkitError
+    from sslkit.probes.features import extraction
+
+    def fail(*_):
+        raise SslkitError("image 7 is damaged")
+
+    if os.environ["RANK"] == "1":
+        extraction.CropBatches.__getitem__ = fail
+    assert sslkit("extract", folder / "run", "--data", weights, "--weights", weights, *CPU) == 1
+
+
+def test_a_fault_of_one_process_ends_the_other_with_a_line_that_names_it(trained_run, tmp_path):
+    processes = ranks.start(extract_with_a_fault, 2, tmp_path, trained_run)
+    name = f"process 1 (pid {processes[1].pid} on "
+    assert ranks.exit_codes(processes) == [0, 0]
+    first, second = (text.strip().splitlines()[-1] for text in ranks.said(tmp_path, 2))
+    assert second == "sslkit: image 7 is damaged"
+    assert first.startswith(f"sslkit: {name}")
+    assert first.endswith("(image 7 is damaged); rerun the same command to resume")
+
+
 def leave(folder: Path, data: Path, scale: Path) -> None:
     """The third process alone gets SLURM's warning, in its third step; later all go on."""
     from sslkit.optimizers import base as optim

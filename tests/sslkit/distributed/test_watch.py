@@ -94,11 +94,11 @@ def test_a_process_that_hangs_ends_the_others_with_a_line_that_names_it(tmp_path
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_process_that_fails_is_named_while_the_others_wait_for_another_one(tmp_path, rank):
     """As with NCCL, where nobody notices a connection that ends."""
-    processes = ranks.start(fail, 3, tmp_path, HANGS=str(rank), SSLKIT_PATIENCE="2")
+    processes = ranks.start(fail, 3, tmp_path, HANGS=str(rank), SSLKIT_PATIENCE="5")
     codes = ranks.exit_codes(processes, 40)
     assert codes == [1, 1, 1]
     first, second, _ = ranks.said(tmp_path, 3)
-    assert second == ""
+    assert "process" not in second
     if rank == 2:  # process 0 says its own last line itself
         assert first.startswith("process 2 (pid ")
         assert "failed after step 1 (no space left); all processes end here" in first
