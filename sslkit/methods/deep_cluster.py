@@ -10,7 +10,6 @@ the next, so the classifier starts over each epoch.
 
 from collections.abc import Callable, Iterable
 
-import faiss
 import numpy as np
 import torch
 from pydantic import Field
@@ -22,6 +21,7 @@ from sslkit import rng
 from sslkit.data.batch import Batch
 from sslkit.distributed.process_group import fill_from_leader
 from sslkit.errors import SslkitError, UsageError
+from sslkit.fast_faiss import faiss
 from sslkit.methods.base import Classifying, DataFacts, Losses, Preview, augmented
 from sslkit.recipe.schema import Recipe
 from sslkit.schedules import Moment

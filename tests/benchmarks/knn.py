@@ -1,4 +1,4 @@
-"""The k-NN probe for k = 10, 20, 100, 200 against one FAISS search at k = 200, and its memory.
+"""The k-NN probe for k = 10, 20, 100, 200 against one FAISS search at k = 200 and the bare products; its memory.
 
 python tests/benchmarks/knn.py
 """
@@ -9,11 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import faiss
 import numpy as np
+import torch
 from timing import interleave, ratio, show, verdict
 
-from sslkit.probes.classify.knn import knn
+from sslkit.fast_faiss import faiss
+from sslkit.probes.classify.knn import QUERIES, knn
 from sslkit.probes.features.features import open_features
 
 WIDTH, CLASSES = 384, 100
@@ -38,7 +39,7 @@ def peak_megabytes(folder: Path, name: str) -> float:
     """Peak resident memory that a fresh process needs for the probe, above its imports."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[3]); import knn; from pathlib import Path\n"
-        "from stages.run import peak_memory_mb; f = Path(sys.argv[1]); before = peak_memory_mb()\n"
+        "from stages.contract.record import peak_memory_mb; f = Path(sys.argv[1]); before = peak_memory_mb()\n"
         "knn.knn(knn.read(f, 'train'), knn.read(f, sys.argv[2])); print(peak_memory_mb() - before)"
     )
     words = [sys.executable, "-c", code, str(folder), name, str(Path(__file__).parent)]
@@ -62,7 +63,14 @@ def main() -> None:
         faiss.normalize_L2(queries)
         index = faiss.IndexFlatIP(WIDTH)
         index.add(bank)  # type: ignore[call-arg]
+        rows = torch.from_numpy(bank)
+
+        def products() -> None:
+            for part in torch.from_numpy(queries).split(QUERIES):
+                torch.nn.functional.linear(part, rows)
+
         contenders = {
+            "the products alone, torch": products,
             "one faiss search, k = 200": lambda: index.search(queries, 200),  # type: ignore[call-arg]
             "sslkit knn, four k": lambda: knn(read(folder, "train"), read(folder, "val")),
         }
@@ -72,6 +80,7 @@ def main() -> None:
         verdict(
             "sslkit / faiss", ratio(seconds, "sslkit knn, four k", "one faiss search, k = 200"), 1.3, at_least=False
         )
+        verdict("products alone / sslkit", 1 / ratio(seconds, "sslkit knn, four k", "the products alone, torch"), 0.85)
         few, many = peak_megabytes(folder, "few"), peak_megabytes(folder, "val")
     mb = arguments.train * WIDTH * 4 / 2**20
     print(f"memory above the imports: {few:.0f} MB for {arguments.queries // 10} queries, {many:.0f} MB for ten times")

@@ -1,10 +1,10 @@
 """The nearest neighbours of features by cosine: one exact search for every probe that asks for them."""
 
-import faiss
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.fast_faiss import faiss
 from sslkit.probes.features.features import Features
 
 
