@@ -1,5 +1,6 @@
 """``sslkit pretrain``: train an encoder on prepared images by a recipe; only ``supervised`` uses their labels."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from sslkit import registry
 from sslkit.errors import UsageError, number_of
 from sslkit.loggers.base import PACKAGE
 from stages.contract.experiment import check_loggers, loggers_of
-from stages.contract.layout import PRETRAIN, Result, open_run
+from stages.contract.layout import PRETRAIN, Result, Run, open_run
 from stages.contract.lock import held
 from stages.contract.output import say, show
 from stages.contract.perform import perform
@@ -24,7 +25,10 @@ from stages.options.basic import DataOptions, Device, DeviceOption, ResultOption
 from stages.options.recipe import RecipeOptions
 
 if TYPE_CHECKING:
+    import torch
+
     from sslkit.methods.base import Preview
+    from sslkit.recipe.schema import Recipe
 
 STAGE = Stage(
     name="pretrain",
@@ -112,38 +116,65 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
         device = pick_device(self.device.value)
         with process_group(device, f"pretrain {run.path.resolve()}", say) as world:
-            training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
-            watch.check(training.opened.method.exported()[0])
+
+            def opened() -> Training:
+                training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
+                watch.check(training.opened.method.exported()[0])
+                return training
+
             if self.dry_run:
+                training = opened()
                 results = training.cost() | (training.epochs_that_fit(self.minutes) if self.minutes else {})
                 if world.leads:
                     show(results, [f"{key:>28}  {value}" for key, value in results.items()], self.json)
             elif world.leads:
-                results = self._lead(training, beginning, watch)
+                results = self._lead(run, recipe, device, opened, beginning, watch)
                 show(results, _lines(results), self.json)
             elif from_leader(False):
-                training.train(run.pretrain)
+                opened().train(run.pretrain)
 
-    def _lead(self, training: Training, beginning: Beginning | None, watch: Watch) -> Result:
-        """Train under the stage contract, and let the other processes train along."""
-        from sslkit.device import described
+    def _lead(
+        self,
+        run: Run,
+        recipe: "Recipe",
+        device: "torch.device",
+        opened: Callable[[], Training],
+        beginning: Beginning | None,
+        watch: Watch,
+    ) -> Result:
+        """Train under the stage contract, and let the other processes train along.
+
+        The method is built first, so that contradictions leave no trace; but not, as it takes seconds, in a run that is
+        done, unless only the method knows its teacher.
+        """
+        from sslkit.device import described, resolve_precision
         from sslkit.distributed.process_group import from_leader
         from sslkit.recipe.schema import as_dict
+        from sslkit.recipe.sections import TaughtSection
 
-        run, config = training.run, as_dict(training.recipe)
-        config["train"]["precision"] = training.precision
+        precision, config = resolve_precision(recipe.train.precision, device), as_dict(recipe)
+        config["train"]["precision"] = precision
         del config["train"]["checkpoint_blocks"]  # it changes no number, so a run may go on with it
         inputs = {"data": run.manifest}
         if beginning is not None:
             inputs |= beginning.inputs
             config |= beginning.config
-        if training.opened.teacher is not None:
-            inputs |= training.opened.teacher.inputs
-            config["method"] |= training.opened.teacher.config
+        record = run.record(STAGE.name)
+        if not record or record["status"] != "done" or isinstance(recipe.method, TaughtSection):
+            training = opened()
+            opened = lambda: training  # noqa: E731
+            if training.opened.teacher is not None:
+                inputs |= training.opened.teacher.inputs
+                config["method"] |= training.opened.teacher.config
         with ExitStack() as dismissal:
             dismissal.callback(from_leader, False)  # if anything is refused here, the others stop waiting
 
-            def work(folder: Path, views: "Preview") -> Result:
+            def prepare() -> "tuple[Training, Preview]":
+                training = opened()
+                return training, training.first_views()
+
+            def work(folder: Path, prepared: "tuple[Training, Preview]") -> Result:
+                training, views = prepared
                 dismissal.pop_all()
                 from_leader(True)
                 training.opened.draw(views, run.views)
@@ -153,24 +184,29 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
             results = perform(
                 run,
                 STAGE,
-                prepare=training.first_views,
+                prepare=prepare,
                 work=work,
                 config=config,
                 inputs=inputs,
-                how={
-                    "device": described(training.device, training.precision),
-                    "workers": training.workers,
-                    "processes": training.world.size,
-                    **({"checkpoint_blocks": True} if training.recipe.train.checkpoint_blocks else {}),
-                    "recipes": self.recipes,
-                    **({"weights": self.weights} if self.weights else {}),
-                },
+                how={"device": described(device, precision), **self._how(recipe, device)},
                 force=self.force,
             )
         if watch.log and results.get("up_to_date"):
             with held(run.path, STAGE.name), loggers_of(run, watch.log, announce=True):
                 pass
         return results
+
+    def _how(self, recipe: "Recipe", device: "torch.device") -> Result:
+        from sslkit.distributed.process_group import processes
+        from sslkit.workers import worker_count
+
+        return {
+            "workers": worker_count(self.workers, device),
+            "processes": processes(),
+            **({"checkpoint_blocks": True} if recipe.train.checkpoint_blocks else {}),
+            "recipes": self.recipes,
+            **({"weights": self.weights} if self.weights else {}),
+        }
 
 
 def _lines(results: Result) -> list[str]:

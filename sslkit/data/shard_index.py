@@ -5,6 +5,7 @@ import json
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ MANIFEST = {
     "splits": {str: {"samples?": int, "shards": [{"file": str, "bytes?": int, "sha256?": str}]}},
     "channels?": int,
 }
+RGB = 3
 SHAPE = {"bytes": int, "sha256": str, "skipped": [dict]}
 
 
@@ -179,3 +181,8 @@ def is_complete(shard: Path) -> bool:
     except (SslkitError, OSError):
         return False
     return True
+
+
+def channels_in(manifest: Mapping[str, Any]) -> int:
+    """C of the images of prepared data, by its manifest, which names it where it is not 3."""
+    return manifest.get("channels", RGB)

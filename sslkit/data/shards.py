@@ -26,6 +26,7 @@ from sslkit.data.shard_index import (
     MANIFEST,
     HashedTar,
     Index,
+    channels_in,
     header_name,
     image_places,
     index_path,
@@ -280,11 +281,6 @@ def open_split(data_folder: Path, split: str) -> Split:
         raise SslkitError(f"{data_folder} has no split '{split}' (it has: {there}): prepare it with --val-fraction 0.1")
     shards = [shard["file"] for shard in manifest["splits"][split]["shards"]]
     return Split(data_folder, split, manifest["classes"], shards, channels_in(manifest))
-
-
-def channels_in(manifest: Mapping[str, Any]) -> int:
-    """C of the images of prepared data, by its manifest, which names it where it is not 3."""
-    return manifest.get("channels", RGB)
 
 
 def shard_paths(folder: Path, split: str, count: int) -> Iterator[Path]:

@@ -117,7 +117,7 @@ def suited(run: Run, recipe: Recipe, weights: str | None = None) -> Recipe:
         UsageError: the images have other channels than the recipe's encoder takes.
     """
     from sslkit.data.pixels.rules import RGB, STANDARD, counted
-    from sslkit.data.shards import channels_in
+    from sslkit.data.shard_index import channels_in
 
     manifest = run.prepared()
     have, wanted = channels_in(manifest), recipe.encoder.channels or RGB
