@@ -57,20 +57,23 @@ class LinearHeads:
             truth: (B,) int64 classes, on the device.
             rate: share of the peak learning rate, see ``cosine``.
         """
-        # The gradient of each setting's mean cross-entropy with respect to its logits: (softmax - one-hot) / B.
-        error = torch.addmm(self._bias.T, rows, self._weight.T).view(len(rows), self.count, -1).softmax(-1)
-        where = truth[:, None, None].expand(-1, self.count, 1)
-        error = error.scatter_add_(2, where, error.new_full((), -1.0).expand_as(where)).flatten(1).div_(len(rows))
-        now = self._peak * rate
-        self._momentum.mul_(MOMENTUM).addmm_(error.T, rows).addcmul_(self._weight, self._decay)
-        self._bias_momentum.mul_(MOMENTUM).add_(error.sum(0)[:, None])
+        # The gradient of each setting's cross-entropy with respect to its logits: softmax - one-hot. The mean over
+        # the images is taken in the sums below.
+        error, where = self._logits(rows).softmax(1), truth.expand(self.count, 1, -1)
+        error = error.scatter_add_(1, where, error.new_full((), -1.0).expand_as(where)).flatten(0, 1)
+        now, share = self._peak * rate, 1 / len(rows)
+        self._momentum.addmm_(error, rows, beta=MOMENTUM, alpha=share).addcmul_(self._weight, self._decay)
+        self._bias_momentum.mul_(MOMENTUM).add_(error.sum(1, keepdim=True), alpha=share)
         self._weight.addcmul_(self._momentum, now, value=-1)
         self._bias.addcmul_(self._bias_momentum, now, value=-1)
 
     def hits(self, rows: Tensor, truth: Tensor) -> Tensor:
         """How many of these rows each head gets right: (B, D) standardised, (B,) -> (S,) int64."""
-        logits = torch.addmm(self._bias.T, rows, self._weight.T).view(len(rows), self.count, -1)
-        return (logits.argmax(-1) == truth[:, None]).sum(0)
+        return (self._logits(rows).argmax(1) == truth).sum(1)
+
+    def _logits(self, rows: Tensor) -> Tensor:
+        """(B, D) -> (S, C, B): images last, as a softmax over a few adjacent numbers is slower than the products."""
+        return torch.addmm(self._bias, self._weight, rows.T).view(self.count, self.classes, -1)
 
     def finite(self) -> Tensor:
         """Which heads did not diverge: (S,) bool."""
