@@ -129,6 +129,9 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                     show(results, [f"{key:>28}  {value}" for key, value in results.items()], self.json)
             elif world.leads:
                 results = self._lead(run, recipe, device, opened, beginning, watch)
+                if watch.log and results.get("up_to_date"):
+                    with held(run.path, STAGE.name), loggers_of(run, watch.log, announce=True):
+                        pass
                 show(results, _lines(results), self.json)
             elif from_leader(False):
                 opened().train(run.pretrain)
@@ -152,22 +155,22 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         from sslkit.recipe.schema import as_dict
         from sslkit.recipe.sections import TaughtSection
 
-        precision, config = resolve_precision(recipe.train.precision, device), as_dict(recipe)
-        config["train"]["precision"] = precision
-        del config["train"]["checkpoint_blocks"]  # it changes no number, so a run may go on with it
-        inputs = {"data": run.manifest}
-        if beginning is not None:
-            inputs |= beginning.inputs
-            config |= beginning.config
-        record = run.record(STAGE.name)
-        if not record or record["status"] != "done" or isinstance(recipe.method, TaughtSection):
-            training = opened()
-            opened = lambda: training  # noqa: E731
-            if training.opened.teacher is not None:
-                inputs |= training.opened.teacher.inputs
-                config["method"] |= training.opened.teacher.config
         with ExitStack() as dismissal:
             dismissal.callback(from_leader, False)  # if anything is refused here, the others stop waiting
+            precision, config = resolve_precision(recipe.train.precision, device), as_dict(recipe)
+            config["train"]["precision"] = precision
+            del config["train"]["checkpoint_blocks"]  # it changes no number, so a run may go on with it
+            inputs = {"data": run.manifest}
+            if beginning is not None:
+                inputs |= beginning.inputs
+                config |= beginning.config
+            record = run.record(STAGE.name)
+            if not record or record["status"] != "done" or isinstance(recipe.method, TaughtSection):
+                training = opened()
+                opened = lambda: training  # noqa: E731
+                if training.opened.teacher is not None:
+                    inputs |= training.opened.teacher.inputs
+                    config["method"] |= training.opened.teacher.config
 
             def prepare() -> "tuple[Training, Preview]":
                 training = opened()
@@ -181,20 +184,17 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 return training.train(folder, watch)
 
             run.remember_data()
-            results = perform(
+            how = {"device": described(device, precision), **self._how(recipe, device)}
+            return perform(
                 run,
                 STAGE,
                 prepare=prepare,
                 work=work,
                 config=config,
                 inputs=inputs,
-                how={"device": described(device, precision), **self._how(recipe, device)},
+                how=how,
                 force=self.force,
             )
-        if watch.log and results.get("up_to_date"):
-            with held(run.path, STAGE.name), loggers_of(run, watch.log, announce=True):
-                pass
-        return results
 
     def _how(self, recipe: "Recipe", device: "torch.device") -> Result:
         from sslkit.distributed.process_group import processes
