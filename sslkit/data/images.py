@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import torch
 import torchvision  # noqa: F401  loads the operators behind torch.ops.image
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sslkit.data.decoding import png
 from sslkit.data.pixels.arrays import NPY, as_tensor, is_wide_tiff, read_npy, read_wide_tiff
@@ -19,6 +19,8 @@ from sslkit.errors import SslkitError
 
 JPEG_QUALITY = 95
 PILLOW_MODES = {3: "RGB", 4: "RGBA"}
+MARGIN = 2  # times as large as wanted, at least, is a JPEG that is decoded at a reduced size
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 def decode(data: bytes, rules: PixelRules = DEFAULT, verified: bool = False) -> torch.Tensor:
@@ -71,6 +73,38 @@ def read(data: bytes, rules: PixelRules = DEFAULT, verified: bool = False) -> to
         except (RuntimeError, AttributeError):
             pass  # Pillow decodes it, or gives a shorter reason why not.
     return _read_with_pillow(data, rules, wanted)
+
+
+def read_to_shrink(data: bytes, rules: PixelRules, shorter_side: int | None) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The values of an image that is to be shrunk, and the (height, width) to ``shrink`` it to.
+
+    A JPEG whose shorter side is at least four times the wanted one is decoded at a half, a quarter or an eighth of its
+    size, but at twice the wanted one or more, as Pillow's ``thumbnail`` does.
+    """
+    size = header_size(data) if shorter_side and extension(data) == "jpg" and rules.channels in STANDARD else None
+    if shorter_side and size and min(size) >= 2 * MARGIN * shorter_side:
+        try:
+            return _read_reduced(data, rules, shorter_side)
+        except SslkitError:
+            raise
+        except Exception:
+            pass  # It is decoded in full, or refused with a reason.
+    values = read(data, rules)
+    height, width = values.shape[1:]
+    return values, shrunk_size(height, width, shorter_side)
+
+
+def _read_reduced(data: bytes, rules: PixelRules, shorter_side: int) -> tuple[torch.Tensor, tuple[int, int]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with open_picture(data, rules) as opened:
+            # Pillow also takes an orientation from XMP, where torchvision does not look.
+            if opened.mode not in ("RGB", "L") or "xmp" in opened.info:
+                raise ValueError("to be decoded in full")
+            height, width = shrunk_size(opened.height, opened.width, shorter_side)
+            opened.draft("RGB", (MARGIN * width, MARGIN * height))
+            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+            return _values(opened, 4 if rules.channels == 4 else RGB), (width, height) if turned else (height, width)
 
 
 def is_wide(data: bytes) -> bool:
@@ -137,9 +171,8 @@ def encode_exactly(image: torch.Tensor) -> tuple[str, bytes]:
     return ("png", encode_png(image)) if len(image) in STANDARD else ("npy", encode_npy(image))
 
 
-def shrink(image: torch.Tensor, shorter_side: int) -> torch.Tensor:
-    """A uint8 image (C, H, W) resized (bicubic, antialiased) to a shorter side of so many pixels; never enlarged."""
-    size = shrunk_size(image, shorter_side)
+def shrink(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A uint8 image (C, H, W) resized (bicubic, antialiased) to (height, width)."""
     if size == image.shape[1:]:
         return image
     # One by one, unless RGB: Pillow would take a fourth channel for alpha and weight the colours by it.
@@ -154,13 +187,12 @@ def _channels_last(image: torch.Tensor) -> np.ndarray:
     return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
 
 
-def shrunk_size(image: torch.Tensor, shorter_side: int | None) -> tuple[int, int]:
-    """(height, width) after ``shrink``; that of the image itself for None.
+def shrunk_size(height: int, width: int, shorter_side: int | None) -> tuple[int, int]:
+    """(height, width) with a shorter side of so many pixels; never enlarged, and unchanged for None.
 
-    >>> shrunk_size(torch.empty(3, 300, 400), 150)
-    (150, 200)
+    >>> shrunk_size(300, 400, 150), shrunk_size(300, 400, 500)
+    ((150, 200), (300, 400))
     """
-    height, width = image.shape[1:]
     if shorter_side is None or min(height, width) <= shorter_side:
         return height, width
     if height < width:

@@ -86,11 +86,11 @@ class Packer:
         for index, label in zip(job.indices.tolist(), job.labels.tolist(), strict=True):
             try:
                 sample = self.source.read(job.split, index)
-                values = images.read(sample.image, self.rules)
+                values, size = images.read_to_shrink(sample.image, self.rules, self.size)
                 # An image that cannot be decoded is found now, not in training.
                 image = images.finish(values, self.rules)
-                record = _record(sample, image, f"{job.split}-{index:08d}", label, self)
-                see(seen, sample, image, images.shrunk_size(image, self.size), value_facts(values))
+                record = _record(sample, image, size, f"{job.split}-{index:08d}", label, self.rules)
+                see(seen, sample, image, size, value_facts(values))
                 yield record
             except InterruptedRun:
                 raise
@@ -106,18 +106,17 @@ class Packer:
         return {"split": split, "image": name, "reason": reason}
 
 
-def _record(sample: Sample, image: Tensor, key: str, label: int, packer: Packer) -> Record:
+def _record(sample: Sample, image: Tensor, size: tuple[int, int], key: str, label: int, rules: PixelRules) -> Record:
     """A sample as it is stored: with its own bytes, unless it must change or its format is not one of a shard's."""
     extension, data, extras = sample.extension, sample.image, dict(sample.extras)
-    height, width = images.shrunk_size(image, packer.size)
-    ordinary = extension in ("jpg", "png", "webp")
-    if packer.size is not None and (height, width) != image.shape[1:]:
-        image = images.shrink(image, packer.size)
+    height, width = size
+    if size != image.shape[1:]:
+        image = images.shrink(image, size)
         lossy = extension in ("jpg", "webp") and len(image) in (1, RGB)
         extension, data = ("jpg", images.encode_jpeg(image)) if lossy else images.encode_exactly(image)
         masks = [name for name in extras if name.endswith("mask.png")]
         extras |= {name: images.resize_mask(extras[name], height, width) for name in masks}
-    elif not ordinary or (packer.rules.span is not None and images.is_wide(data)):
+    elif extension not in ("jpg", "png", "webp") or (rules.span is not None and images.is_wide(data)):
         extension, data = images.encode_exactly(image)
     info = json.dumps({**sample.info, "key": sample.key, "height": height, "width": width}, sort_keys=True)
     return Record(key, label, {**extras, extension: data, "json": info.encode()})

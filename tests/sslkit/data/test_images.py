@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from sslkit.data import images
-from sslkit.errors import SslkitError
+from sslkit.errors import InterruptedRun, SslkitError
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -114,9 +114,64 @@ def test_extension_is_read_from_the_bytes():
 ])  # fmt: skip
 def test_shrink_brings_the_shorter_side_down_and_never_enlarges(size, side, expected):
     image = torch.full((3, *size), 77, dtype=torch.uint8)
-    small = images.shrink(image, side)
+    small = images.shrink(image, images.shrunk_size(*size, side))
     assert small.shape == (3, *expected) and small.dtype == torch.uint8
     assert (small == 77).all()
+
+
+def large_photo(mode="RGB"):
+    """640 x 480, with edges and gradients."""
+    y, x = np.mgrid[:480, :640]
+    red = 127 + 120 * np.sin(x / 40) * np.cos(y / 30)
+    pixels = np.stack([red, x * 255 / 640, np.where((x // 80 + y // 80) % 2, 200, 60)], 2)
+    return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+
+
+def oriented(number):
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(("orientation", "expected"), [(1, (60, 80)), (3, (60, 80)), (6, (80, 60)), (7, (80, 60))])
+def test_a_far_larger_jpeg_is_decoded_at_a_reduced_size(mode, orientation, expected):
+    data = encoded(large_photo(mode), "JPEG", quality=95, exif=oriented(orientation))
+    values, size = images.read_to_shrink(data, images.DEFAULT, 60)
+    full = images.decode(data)
+    assert size == expected
+    assert values.shape[1:] == (2 * size[0], 2 * size[1])
+    difference = images.shrink(images.finish(values, images.DEFAULT), size).int() - images.shrink(full, size).int()
+    assert difference.abs().float().mean() < 1
+
+
+@pytest.mark.parametrize(("kind", "mode", "side", "options"), [
+    ("JPEG", "RGB", 121, {}), ("JPEG", "CMYK", 30, {}), ("PNG", "RGB", 30, {}), ("JPEG", "RGB", None, {}),
+    ("JPEG", "RGB", 30, {"xmp": b"<x:xmpmeta/>"}),
+])  # fmt: skip
+def test_other_images_are_decoded_in_full(kind, mode, side, options):
+    data = encoded(large_photo(mode), kind, **options)
+    values, size = images.read_to_shrink(data, images.DEFAULT, side)
+    assert torch.equal(values, images.read(data))
+    assert size == images.shrunk_size(480, 640, side)
+
+
+def test_a_truncated_large_jpeg_is_the_same_error_at_a_reduced_size():
+    data = encoded(large_photo(), "JPEG")
+    with pytest.raises(SslkitError) as full:
+        images.read(data[: len(data) // 2])
+    with pytest.raises(SslkitError) as reduced:
+        images.read_to_shrink(data[: len(data) // 2], images.DEFAULT, 30)
+    assert str(reduced.value) == str(full.value)
+
+
+def test_an_interruption_while_decoding_is_not_taken_for_damage(monkeypatch):
+    def interrupted(*_):
+        raise InterruptedRun("terminated", 15)
+
+    monkeypatch.setattr(images, "open_picture", interrupted)
+    with pytest.raises(InterruptedRun):
+        images.read_to_shrink(encoded(large_photo(), "JPEG"), images.DEFAULT, 30)
 
 
 def test_png_loses_nothing_and_jpeg_little():
