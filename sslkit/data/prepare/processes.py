@@ -73,8 +73,10 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
     # Forked from a server without threads, which is safe whatever torch's threads do here; torch is imported once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sslkit.data.prepare.packing"])
-    done, stop = context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop)) as pool:
+    with HeldSignals():  # Python would call a semaphore that is half made a leaked one
+        done, stop = context.Value("q", 0), context.Event()
+        pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop))
+    with pool:
         try:
             # A worker that is half started when its parent gives up would find the parent's locks gone and print a
             # traceback.
