@@ -75,7 +75,10 @@ def _step(method: Method, batch: Batch, recipe: Recipe, at: Moment, precision: P
         for parameter in (p for p in weights if p.requires_grad):
             parameter.grad = torch.zeros_like(parameter)
             others.append(parameter.grad)
-    with Accounts(weights, others) as accounts:
+    accounts = Accounts(weights, others)
+    # Each objective's gradient takes another forward pass, which augments the images again.
+    begins = method.register_forward_pre_hook(lambda *_: setattr(accounts, "waiting", True))
+    with accounts:
         with autocast(device, precision):
             result = method(batch, at)
         forward = accounts.flops
@@ -84,5 +87,6 @@ def _step(method: Method, batch: Batch, recipe: Recipe, at: Moment, precision: P
         del result
         if recipe.monitor.gradient_steps and len(names) > 1:
             gradients.by_term(method, names, batch, at, device, precision, LossScale(device, precision))
+    begins.remove()
     method.zero_grad(set_to_none=True)
     return _Step(forward, both, accounts.history)

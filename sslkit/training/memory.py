@@ -25,7 +25,7 @@ CROWDED = 0.9  # of the free memory: libraries need some, and some is lost in pi
 
 
 class Accounts(TorchDispatchMode):
-    """Counts FLOPs, and the bytes of living tensors after each operation, from the first one that uses a weight on.
+    """Counts FLOPs, and the bytes of living tensors after operations, in each forward pass from the first weight on.
 
     What comes before, the augmentations, is cut into other pieces for other batches, and never the peak. Torch's own
     counter of FLOPs would keep alive what is recomputed.
@@ -33,11 +33,13 @@ class Accounts(TorchDispatchMode):
     Attributes:
         flops: so far, two for a multiply-add.
         history: bytes.
+        waiting: for a weight; to be set at the start of each forward pass.
     """
 
     def __init__(self, weights: Iterable[Tensor], others: Iterable[Tensor]):
         super().__init__()
         self.flops, self.history = 0, list[int]()
+        self.waiting = True
         self._alive = 0
         self._sizes: dict[int, weakref.ref] = {}
         weights = list(weights)
@@ -56,10 +58,11 @@ class Accounts(TorchDispatchMode):
                 self._see(each)
         if self._alive == before:
             return out  # it made nothing
-        if not self.history:
+        if self.waiting:
             inputs = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
             if not any(_address(each) in self._weights for each in inputs):
                 return out
+            self.waiting = False
         self.history.append(self._alive)
         return out
 

@@ -166,3 +166,12 @@ def test_other_errors_stay_what_they_are(tiny_scale):
     said = r"no more is free: use --set train.accumulate=2 .*, or a --batch-size below"
     with pytest.raises(SslkitError, match=said), memory.advised(recipe):
         raise MemoryError
+
+
+def test_augmentations_that_go_image_by_image_do_not_count(tiny_scale, monkeypatch):
+    """Small batches would run other operations than large ones, and could not tell what those hold."""
+    seen = []
+    monkeypatch.setattr("sslkit.training.estimate.peak_of", lambda _, small, *both: seen.extend(map(len, both)) or 1.0)
+    crops = ["views.global.size=192", "views.local.count=0", "encoder.image_size=192", "monitor.gradient_steps=1"]
+    foretold(build("attmask", tiny_scale, *crops), "fp32")
+    assert seen[0] == seen[1] > 500
