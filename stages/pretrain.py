@@ -76,7 +76,12 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Short for --log tensorboard.")] = False
     attention_every: Annotated[
         float,
-        typer.Option("--attention-every", metavar="EPOCHS", min=0, help="Also draw attention maps at this interval."),
+        typer.Option(
+            "--attention-every",
+            metavar="EPOCHS",
+            min=0,
+            help="Also draw attention maps at this interval, each at the next logged step.",
+        ),
     ] = 0.0
 
     weights: Annotated[

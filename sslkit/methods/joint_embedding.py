@@ -229,7 +229,10 @@ class JointEmbedding(Method):
             if objective.reads_hidden and (section is None or section.prototypes is None):
                 raise UsageError(f"objective {name} needs prototypes, which heads.{objective.head} does not have")
             if section is not None and section.couples_batch and recipe.train.accumulate > 1:
-                raise UsageError(f"heads.{objective.head} looks across the batch: train.accumulate must be 1")
+                raise UsageError(
+                    f"heads.{objective.head} looks across the batch by its BatchNorm: set train.accumulate=1, or "
+                    f"heads.{objective.head}.batch_norm=false"
+                )
         if self._reads_teacher_attention() and encoder.vit and not encoder.has_cls:
             raise UsageError(f"{recipe.encoder.arch} has no CLS token: its attention cannot be read")
         if self.masking is not None:

@@ -85,7 +85,8 @@ def watched(
     if pictures and trainer.step == 0:
         pictures.draw(0, 0)  # before anything is learned
     with loggers_of(run, watch.log, announce=True) as loggers:
-        before = trainer.step
+        # The last row of an undisturbed run, which may lie before the checkpoint that this one resumes from.
+        before = trainer.step - trainer.step % trainer.recipe.monitor.log_steps
 
         def tell(row: Mapping[str, Any]) -> None:
             nonlocal before
