@@ -6,10 +6,10 @@ from itertools import repeat
 import numpy as np
 import pytest
 import torch
+from tiny_trainers import trainer_of
 
 from sslkit.artifacts import DamagedFile
 from sslkit.data.batch import Batch
-from sslkit.distributed.process_group import World
 from sslkit.errors import SslkitError
 from sslkit.methods.base import Losses, Method
 from sslkit.recipe.schema import Recipe
@@ -45,20 +45,12 @@ class Steep(Method):
 def trainer(tmp_path, method_of, steps=8, precision="fp16", said=None, log_steps=1) -> Trainer:
     keys = {"train": {"epochs": 1, "max_nonfinite": 3}, "monitor": {"log_steps": log_steps, "every_epochs": 0}}
     recipe = validated(Recipe, {**keys, "optim": {"lr": 0.01, "warmup_epochs": 0}})
-    return Trainer(
-        recipe=recipe,
-        method=method_of(recipe),
-        steps_per_epoch=steps,
-        device=CPU,
+    return trainer_of(
+        method_of(recipe),
+        tmp_path,
+        steps,
         precision=precision,
-        world=World(),
-        checkpoint_path=tmp_path / "checkpoint.pt",
-        metrics_path=tmp_path / "metrics.jsonl",
-        evaluate=dict,
-        features=lambda: torch.empty(0),
-        keep=lambda epoch: None,
         say=lambda message: said.append(message) if said is not None else None,
-        quiet=True,
     )
 
 

@@ -6,12 +6,12 @@ from itertools import repeat
 import pytest
 import torch
 from tiny_methods import CPU, batch_of, build
+from tiny_trainers import trainer_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.data.order import Order
 from sslkit.device import autocast
-from sslkit.distributed.process_group import World
 from sslkit.encoder.recompute import recompute_blocks
 from sslkit.errors import SslkitError
 from sslkit.optimizers import base as optim
@@ -30,21 +30,7 @@ def foretold(method, precision) -> dict:
 
 def measured(method, precision, tmp_path, monkeypatch) -> float:
     """MB at the peak of three steps, as torch's allocator reports them."""
-    trainer = Trainer(
-        recipe=method.recipe,
-        method=method,
-        steps_per_epoch=10,
-        device=CPU,
-        precision=precision,
-        world=World(),
-        checkpoint_path=tmp_path / "checkpoint.pt",
-        metrics_path=tmp_path / "metrics.jsonl",
-        evaluate=dict,
-        features=lambda: torch.empty(0),
-        keep=lambda epoch: None,
-        say=lambda message: None,
-        quiet=True,
-    )
+    trainer = trainer_of(method, tmp_path, precision=precision)
     monkeypatch.setattr(Trainer, "_log", lambda *_: None)
     batch = batch_of(method, BATCH // method.recipe.train.accumulate)
     there = [*method.parameters(), *method.buffers(), *batch.crops]

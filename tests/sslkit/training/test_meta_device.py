@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_methods import RECIPES, batch_of, begun, build
+from tiny_trainers import trainer_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslkit.data.augment import normalise
-from sslkit.distributed.process_group import World
 from sslkit.masks.base import Masks
 from sslkit.training.loop import Trainer
 
@@ -66,21 +66,7 @@ def step(on_meta, tmp_path, monkeypatch):
         monkeypatch.setattr(Trainer, "_log", lambda *_: None)
         for module in method.frozen_modules():
             module.to(META)
-        trainer = Trainer(
-            recipe=method.recipe,
-            method=method,
-            steps_per_epoch=10,
-            device=META,
-            precision="bf16",
-            world=World(),
-            checkpoint_path=tmp_path / "checkpoint.pt",
-            metrics_path=tmp_path / "metrics.jsonl",
-            evaluate=dict,
-            features=lambda: torch.empty(0),
-            keep=lambda epoch: None,
-            say=lambda message: None,
-            quiet=True,
-        )
+        trainer = trainer_of(method, tmp_path, device=META, precision="bf16")
         batch = batch_of(method, 2)
         if objects:
             batch = replace(batch, objects=torch.zeros(len(batch.crops[0]), 2, 32, 32, dtype=torch.uint8))

@@ -5,16 +5,15 @@ from itertools import repeat
 
 import pytest
 import torch
+from tiny_trainers import trainer_of
 from torch import nn
 
 from sslkit.data.batch import Batch
-from sslkit.distributed.process_group import World
 from sslkit.methods.base import Losses, Method
 from sslkit.recipe.schema import Recipe
 from sslkit.recipe.validation import validated
 from sslkit.schedules import Moment
 from sslkit.training import timing
-from sslkit.training.loop import Trainer
 
 
 class Slow(Method):
@@ -47,21 +46,7 @@ def test_an_epoch_is_its_steps_what_comes_before_them_and_its_share_of_the_evalu
         now[0] += seconds
 
     recipe = validated(Recipe, {"train": {"epochs": 20}, "monitor": {"every_epochs": 5, "log_steps": 3}})
-    trainer = Trainer(
-        recipe=recipe,
-        method=Slow(recipe, spend),
-        steps_per_epoch=100,
-        device=torch.device("cpu"),
-        precision="fp32",
-        world=World(),
-        checkpoint_path=tmp_path / "checkpoint.pt",
-        metrics_path=tmp_path / "metrics.jsonl",
-        evaluate=dict,
-        features=lambda: torch.empty(0),
-        keep=lambda epoch: None,
-        say=lambda message: None,
-        quiet=True,
-    )
+    trainer = trainer_of(Slow(recipe, spend), tmp_path, steps_per_epoch=100)
     index = torch.arange(4)
     batches = repeat(Batch(index, index, [torch.zeros(1, 4, 3, 2, 2)], []))
     found = timing.measure(trainer, batches, lambda: spend(30.0))
