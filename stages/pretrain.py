@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,6 +123,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
         device = pick_device(self.device.value)
         with process_group(device, f"pretrain {run.path.resolve()}", say) as world:
 
+            @cache  # by whoever needs it first
             def opened() -> Training:
                 training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
                 watch.check(training.opened.method.exported()[0])
@@ -172,7 +174,6 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
             record = run.record(STAGE.name)
             if not record or record["status"] != "done" or isinstance(recipe.method, TaughtSection):
                 training = opened()
-                opened = lambda: training  # noqa: E731
                 if training.opened.teacher is not None:
                     inputs |= training.opened.teacher.inputs
                     config["method"] |= training.opened.teacher.config

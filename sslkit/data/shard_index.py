@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from sslkit.artifacts import DamagedFile, check_digest, is_there, mismatch
+from sslkit.data.pixels.rules import RGB
 from sslkit.errors import SslkitError
 from sslkit.files import atomic
 
@@ -25,7 +26,6 @@ MANIFEST = {
     "splits": {str: {"samples?": int, "shards": [{"file": str, "bytes?": int, "sha256?": str}]}},
     "channels?": int,
 }
-RGB = 3
 SHAPE = {"bytes": int, "sha256": str, "skipped": [dict]}
 
 
