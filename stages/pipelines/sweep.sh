@@ -14,8 +14,8 @@ seeds=${4:-0} jobs=${5:-1}
 # nproc itself obeys OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1)) WORKERS=${WORKERS:-auto}
-# A ViT of 192 x 4 with patch 8: many steps in little time.
-export base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
+# A ViT of 192 x 4 with patch 8: many steps in little time. Around DINO without what an earlier sweep put into small32.
+export base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128 views.local.count=4 heads.prototypes.batch_norm=false}
 strong='views.augment.jitter_strength=[0.8,0.8,0.8,0.2]'
 variants=${VARIANTS:-"
 base
@@ -23,6 +23,7 @@ no-local views.local.count=0
 local-8 views.local.count=8
 strong-jitter $strong
 strong-jitter-no-local $strong views.local.count=0
+strong-jitter-no-local-teacher-0.02-lr-2x $strong views.local.count=0 views.global.scale=[0.2,1] objectives.dino.teacher_temperature=[0.02,0.02] optim.lr=4e-3
 teacher-0.02 objectives.dino.teacher_temperature=[0.02,0.02]
 teacher-0.07 objectives.dino.teacher_temperature=[0.07,0.07]
 momentum-0.996 teacher.momentum=[0.996,1]
