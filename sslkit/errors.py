@@ -1,7 +1,7 @@
 """Errors for people: one line that says what is wrong, where, and what to do next."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NO_MEMORY = ("t allocate memory", "not enough memory", "out of memory")  # torch's words, on several devices
 MOST, FEW = 40, 5  # words that one message lists, and those of a longer list that it names
@@ -68,3 +68,22 @@ def number_of(count: float, what: str, verb: str = "") -> str:
         noun = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("ss") else "s")
         verb = {"is": "are", "has": "have"}.get(verb, verb.removesuffix("s"))
     return f"{count:g} {noun}{space}{more} {verb}".rstrip()
+
+
+def named(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> named(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first names of a list, and three dots if there are more.
+
+    >>> some_of(["a", "b"], 2), some_of(["a", "b", "c"], 2)
+    ('a, b', 'a, b, ...')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, some_of
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes in a file name that are not UTF-8
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # `.NAME.PID.tmp`
@@ -189,8 +189,7 @@ def special_files(paths: Iterable[Path]) -> list[str]:
     found = [f"{path.name} ({kind})" for path in paths if (kind := special(path))]
     if not found:
         return []
-    some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-    return [f"{len(found)} left out, being no file that can be read: {some}"]
+    return [f"{len(found)} left out, being no file that can be read: {some_of(found, 3)}"]
 
 
 def sha256(path: Path) -> str:

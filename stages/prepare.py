@@ -290,5 +290,5 @@ def _lines(results: dict[str, Any]) -> list[str]:
     left = results.get("left_out", {})
     if left:
         kinds, count = ", ".join(f"{count} {kind}" for kind, count in left.items()), sum(left.values())
-        lines.append(f"{count} file{'' if count == 1 else 's'} left out: {kinds}")
+        lines.append(f"{number_of(count, 'file')} left out: {kinds}")
     return lines

@@ -18,7 +18,7 @@ from torch import Tensor
 from sslkit import registry
 from sslkit.artifacts import read_json
 from sslkit.encoder.encoder import Encoder
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, named
 from sslkit.weights.adapt_channels import RGB, adapt_channels
 from sslkit.weights.architecture import spec_of_shapes
 from sslkit.weights.checkpoint import Checkpoint, open_checkpoint, tensors_in
@@ -229,13 +229,13 @@ def _check_filled(
     if missing:
         raise SslkitError(
             f"{path} does not fill {arch}: {len(missing)} of {len(target)} keys are missing: "
-            f"{_some(missing)} ({found}); name its --arch"
+            f"{named(missing, 4)} ({found}); name its --arch"
         )
     foreign = [key for key in filtered if key not in target and ENCODER_KEYS.match(key)]
     if foreign:
         raise SslkitError(
             f"{path} is of another architecture than {arch}: it has {len(foreign)} keys of an encoder that {arch} "
-            f"lacks: {_some(foreign)} ({found}); name its --arch"
+            f"lacks: {named(foreign, 4)} ({found}); name its --arch"
         )
 
 
@@ -246,7 +246,3 @@ def _looks_like(source: Mapping[str, Tensor]) -> str:
     if patch is None or not depth:
         return f"the file has {len(source)} keys"
     return f"the file has width {patch.shape[0]}, {depth} blocks, patch {patch.shape[-1]}"
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from sslkit.data.prepare.split_names import split_named
+from sslkit.errors import some_of
 
 NEARLY_ALL = 0.8  # of the class folders: in five folds, one may lack a class
 
@@ -36,7 +37,7 @@ def repeated_subfolders(paths: Iterable[tuple[str, tuple[str, ...]]], root: Path
     if len(below) < 2 or len(same) < 2:
         return []
     first = above[min(above)]
-    what, classes = (f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" for names in (same, sorted(below)))
+    what, classes = some_of(same, 3), some_of(sorted(below), 3)
     give = f"give --source folder --root {root / first}" if root.is_dir() else f"unpack it and give --source {first}"
     return [
         f"the class folders ({classes}) hold the same subfolders ({what}): if those are the classes, "

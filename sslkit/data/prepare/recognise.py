@@ -15,7 +15,7 @@ from sslkit.data.prepare.archives.opening import ARCHIVES, COMPRESSED_TARS, UNRE
 from sslkit.data.prepare.archives.tar import HEADER_ERRORS
 from sslkit.data.prepare.split_names import split_within
 from sslkit.data.sources.base import PACKAGE, Source
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, named
 
 FEW = 10  # images next to a dataset: a logo, the figures of a README
 NAMED = 8  # datasets in a message
@@ -61,8 +61,7 @@ def _refuse_several(files: Files, root: Path, name: str, sources: dict[str, type
         for top in own:
             _refuse_several(parts[top], root / top, name, sources)
         return
-    named = [f"{top} ({one})" for top, (one, took) in found.items() if took]
-    some = ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
+    some = named([f"{top} ({one})" for top, (one, took) in found.items() if took], NAMED)
     give = "unpack it and give one of them"
     if root.is_dir():
         give = (

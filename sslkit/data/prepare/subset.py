@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sslkit.data.class_balanced import at_least_one, by_class, class_orders, firsts, held_out
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of, some_of
 from sslkit.rng import generator
 
 UNLABELLED = ""  # the name of the class that images without a label make
@@ -165,12 +165,8 @@ def _about_val(classes: list[str], labels: dict[str, np.ndarray], subset: Subset
     elif val.any() and not train.any():
         remarks.append("train has no labels although val has some: knn, linear and finetune require them in both")
     elif len(alien):
-        some = ", ".join(classes[i] for i in alien[:5]) + (", ..." if len(alien) > 5 else "")
-        one = len(alien) == 1
-        remarks.append(
-            f"{len(alien)} class{'' if one else 'es'} of val {'has' if one else 'have'} no image in train "
-            f"({some}; {val[alien].sum()} images): no probe can get them right"
-        )
+        count, some = number_of(len(alien), "class of val", "has"), some_of([classes[i] for i in alien], 5)
+        remarks.append(f"{count} no image in train ({some}; {val[alien].sum()} images): no probe can get them right")
     cut = "--per-class" if subset.per_class is not None else "--fraction" if subset.fraction is not None else ""
     if cut and not subset.subset_val:
         remarks.append(f"val stays whole ({len(labels['val'])} images): {cut} cuts train; --subset-val cuts val too")

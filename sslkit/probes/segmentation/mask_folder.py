@@ -17,11 +17,10 @@ from torch import Tensor
 
 from sslkit.data.images import decode
 from sslkit.data.pixels.rules import DEFAULT, PixelRules
-from sslkit.errors import SslkitError, number_of
+from sslkit.errors import SslkitError, named, number_of
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN
 from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet
 from sslkit.probes.segmentation.annotations.mask_files import MaskReader, brightness, open_masks, read_pixels
-from sslkit.probes.segmentation.annotations.pairs import named
 from sslkit.probes.segmentation.annotations.parts import match
 from sslkit.probes.segmentation.annotations.recognise import meaning_of
 from sslkit.probes.segmentation.annotations.values import MaskOptions, MaskValues, choose_values

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.data.prepare.archives.files import Files, Window, check_bytes
+from sslkit.errors import number_of, some_of
 from sslkit.files import open_regular
 
 
@@ -19,8 +20,7 @@ class Folder(Files):
         self.keep(list(_walk(str(root), empty)))
         shown = sorted(name for name in empty if not any(part.startswith(".") for part in name.split("/")))
         if shown:
-            some = ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
-            self.remarks = [f"{len(shown)} folder{' is' if len(shown) == 1 else 's are'} empty: {some}"]
+            self.remarks = [f"{number_of(len(shown), 'folder', 'is')} empty: {some_of(shown, 5)}"]
 
     def read_whole(self, index: int) -> bytes:
         """Content of one file."""

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from sslkit.errors import some_of
+
 # Normalised headers, the most telling first: a name is a better class than a number.
 CLASS_COLUMNS = (
     *("classname", "labelname", "categoryname", "classlabel", "label", "class", "category", "target", "labels"),
@@ -37,7 +39,7 @@ def doubts(
     remarks = _not_classes(name, titles, body, chosen, others)
     could = [c for c in others if _could_be(titles[c], body, c, chosen)]
     if could and not asked:
-        named = ", ".join(titles[c] for c in could[:MOST_NAMED]) + (", ..." if len(could) > MOST_NAMED else "")
+        named = some_of([titles[c] for c in could], MOST_NAMED)
         remarks.append(
             f"{name} has other columns that may hold classes: {named}; --labels {name}:{titles[could[0]]} takes "
             f"{'it' if len(could) == 1 else 'the first of them'}"

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from sslkit.data.prepare.label_tables.columns import CLASS_COLUMNS, SPLIT_COLUMNS, doubts, normalised
 from sslkit.data.prepare.label_tables.rows import table_rows
 from sslkit.data.prepare.split_names import split_named, split_within
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 
 TABLES = frozenset({".csv", ".tsv", ".tab", ".txt", ".lst", ".json", ".jsonl", ".ndjson", ".parquet"})
 MOST_COLUMNS = 10_000
@@ -75,8 +75,8 @@ class ImageLabels:
         for what, mine, others in (("class", self.classes, other.classes), ("split", self.splits, other.splits)):
             if differing := sum(mine.get(i, value) != value for i, value in others.items()):
                 self.notes.append(
-                    f"{_files_have(differing)} another {what} in {table} than in {before[0]} or a table before it; "
-                    f"{table} counts, --labels FILE reads one table only"
+                    f"{number_of(differing, 'file', 'has')} another {what} in {table} than in {before[0]} or a table "
+                    f"before it; {table} counts, --labels FILE reads one table only"
                 )
         self.notes += other.notes
         self.classes.update(other.classes)
@@ -149,14 +149,10 @@ def _settle(which: Sequence[int | None], values: Sequence[str | None]) -> tuple[
     return last, {i: given for i, given in every.items() if len(given) > 1}
 
 
-def _files_have(count: int) -> str:
-    return "1 file has" if count == 1 else f"{count} files have"
-
-
 def _contradictions(several: dict[int, list[str]], what: str, images: ImageNames, name: str) -> str:
     first, given = next(iter(several.items()))
     such = f"such as {images.names[first]}: {', '.join(given[:4])}"
-    return f"{_files_have(len(several))} more than one {what} in {name} ({such})"
+    return f"{number_of(len(several), 'file', 'has')} more than one {what} in {name} ({such})"
 
 
 def _class_names(

@@ -108,16 +108,6 @@ def left_out(folder: Path, images: Sequence[Path]) -> list[str]:
     return ["; ".join([f"{number_of(len(others), 'file')} left out in {folder.name}: {counts}", *advice(found)]), *odd]
 
 
-def named(names: Sequence[str], most: int = 3) -> str:
-    """The first names of a list, and how many more there are.
-
-    >>> named(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
-
-
 class _Names:
     """The names of the files of one folder."""
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sslkit.data.prepare.split_names import split_named
-from sslkit.errors import SslkitError
-from sslkit.probes.segmentation.annotations.pairs import Pairs, named
+from sslkit.errors import SslkitError, named
+from sslkit.probes.segmentation.annotations.pairs import Pairs
 
 
 def read_list(path: Path) -> list[str]:

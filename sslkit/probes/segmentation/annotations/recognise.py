@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslkit import registry
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, named
 from sslkit.probes.segmentation.annotations.layouts.base import PACKAGE, MaskedSet, MaskLayout, Meaning
-from sslkit.probes.segmentation.annotations.pairs import named
 
 DEPTH = 2  # folders around a dataset, such as VOCdevkit
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sslkit.errors import SslkitError, UsageError, did_you_mean
+from sslkit.errors import SslkitError, UsageError, did_you_mean, named
 from sslkit.probes.segmentation.annotations.colour_table import ColourTable, tables_near
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN
 from sslkit.probes.segmentation.annotations.layouts.base import Meaning
 from sslkit.probes.segmentation.annotations.likely_void import likely_void
 from sslkit.probes.segmentation.annotations.mask_files import MaskReader, brightness
-from sslkit.probes.segmentation.annotations.pairs import named
 
 NOTHING = "none"
 SOFT, MANY = 0.9, 32  # share of nearly black and white pixels, and values, of a binary mask with blurred edges

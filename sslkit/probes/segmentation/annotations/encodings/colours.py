@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from sslkit.errors import SslkitError, number_of
+from sslkit.errors import SslkitError, named, number_of
 from sslkit.probes.segmentation.annotations.encodings.base import UNKNOWN, MaskEncoding, SeenPixels
 
 MOST = 256  # colours without a table; more are those of a photo, or of a mask that was compressed
@@ -56,5 +56,4 @@ class Colours(MaskEncoding):
 
     def _missing(self, colours: np.ndarray) -> str:
         missing = [int(colour) for colour in colours[~np.isin(colours, self._sorted)]]
-        shown = ", ".join(f"{c >> 16} {c >> 8 & 255} {c & 255}" for c in missing[:3])
-        return shown + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        return named([f"{c >> 16} {c >> 8 & 255} {c & 255}" for c in missing])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sslkit.data.prepare.formats import readable
 from sslkit.data.prepare.split_names import split_named
-from sslkit.errors import SslkitError
+from sslkit.errors import SslkitError, named
 from sslkit.probes.segmentation.annotations.layouts.base import MaskedSet, MaskLayout
-from sslkit.probes.segmentation.annotations.pairs import named, pair
+from sslkit.probes.segmentation.annotations.pairs import pair
 from sslkit.probes.segmentation.annotations.parts import split_folder
 
 # fmt: off
