@@ -7,37 +7,60 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from sslkit.artifacts import DamagedFile
 from sslkit.distributed.launch import adopt_slurm, forget_others, rank_and_size
 from sslkit.errors import InterruptedRun, SslkitError, is_out_of_memory
-from stages.contract.integrity import remedy
-from stages.contract.named_files import check_named
 from stages.contract.output import fit_any_terminal, say
-from stages.contract.stage import Command, stages
+from stages.contract.stage import Command, Stage, lines, load
 
 # Newer typer carries its own copy of click; the base of all usage errors is found through typer's public one.
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+APPEARANCE: Any = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 INTERRUPTED, AGAIN = 128 + signal.SIGINT, "interrupted; rerun the same command to resume"
+
+
+class Stages(TyperGroup):
+    """The stages, each with its line in ``--help``."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        for name, line in lines().items():
+            self.add_command(Later(name, short_help=line))
+
+
+class Later(TyperCommand):
+    """A command of which only name and line are known until it is called: its file is imported, and its parser built.
+
+    To build all parsers for each command line would take longer than all the rest of ``--help``.
+    """
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **settings: Any) -> Any:
+        """The context of the command itself, for whoever parses, runs or completes a command line."""
+        return parser(str(self.name)).make_context(info_name, args, parent=parent, **settings)
 
 
 def build() -> typer.Typer:
     """The command line, from what the stages declare."""
-    app = typer.Typer(
+    return typer.Typer(
         name="sslkit",
+        cls=Stages,
+        callback=lambda: None,  # makes it a group
         help="Self-supervised Vision Transformers, in stages that you chain: prepare, pretrain, extract, knn, ...",
         epilog="Add --debug to any command to see the traceback of an error.",
         no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
+        **APPEARANCE,
     )
-    for stage in stages().values():
-        if isinstance(stage.parses, typer.Typer):
-            app.add_typer(stage.parses, name=stage.name)
-        else:
-            app.command(stage.name, cls=_own_options_first(stage.parses), short_help=stage.help)(stage.parses)
-    return app
+
+
+def parser(name: str) -> Any:
+    """The parser of a stage's command line, a click command."""
+    stage, app = load(name), typer.Typer(**APPEARANCE)
+    if isinstance(stage.parses, typer.Typer):
+        app.add_typer(stage.parses, name=name)
+    else:
+        app.command(name, cls=_own_options_first(stage.parses), short_help=stage.help)(stage.parses)
+    return typer.main.get_group(app).commands[name]
 
 
 def _own_options_first(parses: type) -> type[TyperCommand]:
@@ -69,15 +92,15 @@ def main() -> None:
         parsed = build()(standalone_mode=False)
         code = parsed if isinstance(parsed, int) else 0  # an int where typer has answered itself, as for --help
         if isinstance(parsed, Command):
+            from stages.contract.named_files import check_named  # what only commands need, --help does not wait for
+
             check_named(parsed)
             _execute(parsed)
         sys.stdout.flush()
         if code == INTERRUPTED:  # newer typer returns it for a KeyboardInterrupt, without a word
             code = _fail(AGAIN, INTERRUPTED, debug)
-    except DamagedFile as error:
-        code = _fail(f"{error}; {remedy(error.path)}", error.exit_code, debug)
     except SslkitError as error:
-        code = _fail(str(error), error.exit_code, debug)
+        code = _fail(_advised(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail(AGAIN, INTERRUPTED, debug)
     except ClickException as error:
@@ -96,7 +119,7 @@ def main() -> None:
 def _execute(command: Command) -> None:
     """Execute a command. Work that processes cannot share is done by the first of them."""
     rank, size = rank_and_size(os.environ)
-    stage = next((each for each in stages().values() if each.parses is type(command)), None)
+    stage = _stage_of(type(command))
     if size > 1 and stage is not None and not stage.shared:
         if rank:
             say(f"{stage.name} runs as one process: process {rank} of 0 to {size - 1} leaves it to process 0")
@@ -105,8 +128,21 @@ def _execute(command: Command) -> None:
     command.execute()
 
 
+def _stage_of(parses: type) -> Stage | None:
+    """The stage that declares a command: both are in the same file."""
+    return getattr(sys.modules[parses.__module__], "STAGE", None)
+
+
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise InterruptedRun("terminated; rerun the same command to resume", number)
+
+
+def _advised(error: SslkitError) -> str:
+    """An error, and where a file is damaged the command that makes it again."""
+    from sslkit.artifacts import DamagedFile
+    from stages.contract.integrity import remedy
+
+    return f"{error}; {remedy(error.path)}" if isinstance(error, DamagedFile) else str(error)
 
 
 def _unforeseen(error: Exception) -> str:
@@ -126,7 +162,8 @@ def _misused(error: Exception, command: type, debug: bool) -> int:
         print(message, file=sys.stderr)
         return 2
     context = getattr(error, "ctx", None)
-    own = next((f"sslkit {stage.name}" for stage in stages().values() if stage.parses is command), "")
+    stage = _stage_of(command)
+    own = f"sslkit {stage.name}" if stage else ""
     path = context.command_path if context else own
     return _fail(message.rstrip(".") + (f" (see `{path} --help`)" if path else ""), 2, debug)
 

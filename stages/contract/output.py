@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslkit.files import printable
-
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 PLAIN = {"±": "+-", "…": "...", "·": "-", "→": "->"}  # for terminals that have ASCII only
 
@@ -29,6 +27,8 @@ def fit_any_terminal() -> None:
 
 def _plain(error: UnicodeError) -> tuple[bytes, int]:
     """What stands for characters that the stream's encoding lacks: bytes of a file name as Latin-1, or plain signs."""
+    from sslkit.files import printable  # which --help does not wait for
+
     assert isinstance(error, UnicodeEncodeError)
     text = "".join(PLAIN.get(c, printable(c)) for c in error.object[error.start : error.end])
     return text.encode(error.encoding, "replace"), error.end

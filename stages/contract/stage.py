@@ -4,17 +4,23 @@ The command line, the run directory, ``status``, ``compare``, ``report`` and the
 declarations. None of them names a stage, so a new subcommand is one new file in ``stages/``.
 """
 
+import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from sslkit.errors import SslkitError
 
 PACKAGE = "stages"
 APP = "cli"
+# A declaration as it stands in a file that is formatted as ours are, and what `--help` needs of it.
+DECLARATION = re.compile(r"^STAGE = (Stage\((?:.*|\n(?: .*\n)*)\))$", re.MULTILINE)
+READ_OFF = ("name", "help", "order")
 
 
 @runtime_checkable
@@ -112,20 +118,51 @@ class Stage:
         return ", ".join(filter(None, words))
 
 
+def load(name: str) -> Stage:
+    """The stage of a name; its file imports nothing heavy.
+
+    Raises:
+        SslkitError: its file declares none.
+    """
+    file = name.replace("-", "_")
+    stage = getattr(importlib.import_module(f"{PACKAGE}.{file}"), "STAGE", None)
+    if not isinstance(stage, Stage) or stage.parses is None:
+        raise SslkitError(f"stages/{file}.py declares no STAGE with a command")
+    if stage.name != name:
+        raise SslkitError(f"stages/{file}.py declares the stage '{stage.name}': the two names must agree")
+    return stage
+
+
 @cache
 def stages() -> dict[str, Stage]:
-    """All stages by name, in the pipeline's order. Their files import nothing heavy, so this is quick."""
+    """All stages by name, in the pipeline's order."""
+    found = [load(name) for name in _files()]
+    return {stage.name: stage for stage in sorted(found, key=lambda stage: stage.order)}
+
+
+def lines() -> dict[str, str]:
+    """What each stage says in ``sslkit --help``, by name and in the pipeline's order, without importing them."""
+    found = {name: _order_and_help(name, file) for name, file in _files().items()}
+    return {name: found[name][1] for name in sorted(found, key=lambda name: found[name][0])}
+
+
+def _files() -> dict[str, Path]:
     package = importlib.import_module(PACKAGE)
-    files = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name != APP]
-    found = {}
-    for file in files:
-        stage = getattr(importlib.import_module(f"{PACKAGE}.{file}"), "STAGE", None)
-        if not isinstance(stage, Stage) or stage.parses is None:
-            raise SslkitError(f"stages/{file}.py declares no STAGE with a command")
-        if stage.name != file.replace("_", "-"):
-            raise SslkitError(f"stages/{file}.py declares the stage '{stage.name}': the two names must agree")
-        found[stage.name] = stage
-    return dict(sorted(found.items(), key=lambda item: item[1].order))
+    found = [m for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name != APP]
+    return {m.name.replace("_", "-"): Path(m.module_finder.path, f"{m.name}.py") for m in found}  # type: ignore
+
+
+def _order_and_help(name: str, file: Path) -> tuple[int, str]:
+    """What the text of a file declares; it is imported where that cannot be read off."""
+    try:
+        call = ast.parse(DECLARATION.findall(file.read_text(encoding="utf-8"))[0], mode="eval").body
+        said = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg in READ_OFF}  # type: ignore
+        if said["name"] == name:
+            return said["order"], said["help"]
+    except (OSError, ValueError, IndexError, SyntaxError, KeyError):
+        pass
+    stage = load(name)
+    return stage.order, stage.help
 
 
 def recorded() -> dict[str, Stage]:

@@ -52,6 +52,17 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     assert min(seconds) < 0.5
 
 
+@pytest.mark.parametrize(("words", "imported"), [(["--help"], []), (["attn-viz", "--help"], ["stages.attn_viz"])])
+def test_only_the_stage_that_is_called_is_imported(words: list[str], imported: list[str]) -> None:
+    modules = [f"stages.{name.replace('-', '_')}" for name in stages()]
+    code = (
+        "import sys, atexit; from stages.cli import main\n"
+        f"atexit.register(lambda: print([m for m in {modules} if m in sys.modules], file=sys.stderr)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert done.stderr == f"{imported}\n"
+
+
 def test_a_recipe_is_shown_without_building_a_model() -> None:
     """timm brings torchvision's models along: three of four seconds."""
     code = (

@@ -5,13 +5,13 @@ import socket
 from pathlib import Path
 
 import pytest
-import typer.main
+import typer
 from click import Command, Parameter
 
 from stages import cli
 from stages.contract.stage import stages
 
-COMMANDS: dict[str, Command] = typer.main.get_command(cli.build()).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Command] = {name: cli.parser(name) for name in stages()}
 NAMES_A_PATH = ("FILE", "DIR", "RUN", "PATH")
 OPTIONS = [
     (name, parameter)

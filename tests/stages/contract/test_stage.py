@@ -8,7 +8,7 @@ import pytest
 from sslkit.errors import SslkitError
 from stages.contract import stage as contract
 from stages.contract.layout import Run
-from stages.contract.stage import Command, stages
+from stages.contract.stage import Command, lines, stages
 
 DROPPED = '''
 """``sslkit brightness``: the share of labelled val rows, as a stage of its own."""
@@ -96,6 +96,36 @@ def test_a_dropped_file_is_a_subcommand_a_folder_and_a_result_everywhere(dropped
     assert "bright" in (run / "report.html").read_text().lower()
 
 
+def test_lines_of_help_are_those_that_stages_declare():
+    assert list(lines().items()) == [(name, stage.help) for name, stage in stages().items()]
+
+
+@pytest.mark.parametrize(
+    ("declaration", "written"),
+    [
+        ("STAGE = Stage(", "STAGE = Stage("),
+        ("STAGE = Stage(", "STAGE: Stage = Stage("),
+        ('help="Measure brightness."', 'help="Measure " + "brightness."'),
+        ('name="brightness"', '**{"name": "brightness"}'),
+        ("order=45", "order=int(45)"),
+        ("STAGE = Stage(\n", "STAGE = Stage(  # a comment\n"),
+        ("STAGE = Stage(\n", "other = Stage(name='a', help='b', order=1)\nSTAGE = Stage(\n"),
+    ],
+)
+def test_a_dropped_file_has_its_line_however_it_is_written(dropped, declaration, written, sslkit):
+    assert declaration in DROPPED
+    (dropped / "brightness.py").write_text(DROPPED.replace(declaration, written))
+    assert list(lines())[3:6] == ["knn", "brightness", "linear"]
+    assert "\n  brightness   Measure brightness.\n" in sslkit("--help")[1]
+
+
+def test_a_file_with_a_fault_leaves_the_others_their_help(dropped, sslkit):
+    (dropped / "brightness.py").write_text(DROPPED.replace("def execute", "def def execute"))
+    assert sslkit("--help")[0] == 0
+    assert sslkit("knn", "--help")[0] == 0
+    assert "invalid syntax (brightness.py, line 24)" in sslkit("brightness", "--help")[2]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -109,3 +139,5 @@ def test_a_file_that_declares_nothing_or_another_name_is_refused(dropped, text, 
     contract.stages.cache_clear()
     with pytest.raises(SslkitError, match=says):
         stages()
+    with pytest.raises(SslkitError, match=says):
+        lines()
