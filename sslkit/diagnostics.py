@@ -52,6 +52,11 @@ def uniformity(features: Tensor) -> float:
     return math.log(total / (count * (count - 1) / 2))
 
 
+def entropy(p: Tensor) -> Tensor:
+    """(..., K) distributions -> (...) entropies in nats."""
+    return -(p * p.clamp_min(1e-12).log()).sum(-1)
+
+
 @torch.no_grad()
 def assignment_metrics(
     targets: Tensor, cross_entropies: Tensor, center: Tensor | None = None, weights: Tensor | None = None
@@ -70,17 +75,17 @@ def assignment_metrics(
     Returns:
         0-dim tensors on the device; entropies are in nats.
     """
-    entropies = -(targets * targets.clamp_min(1e-12).log()).sum(-1)
-    entropy = entropies.mean() if weights is None else (entropies * weights).sum() / weights.sum()
+    entropies = entropy(targets)
+    mean = entropies.mean() if weights is None else (entropies * weights).sum() / weights.sum()
     marginal = targets.mean(0)
     centring = {} if center is None else {"center_norm": center.norm()}
     return {
-        "teacher_entropy": entropy,
-        "kl": cross_entropies - entropy,
-        "marginal_entropy": -(marginal * marginal.clamp_min(1e-12).log()).sum(),
+        "teacher_entropy": mean,
+        "kl": cross_entropies - mean,
+        "marginal_entropy": entropy(marginal),
         "prototypes_in_use": targets.new_zeros(targets.shape[-1]).index_fill_(0, targets.argmax(-1), 1.0).sum(),
         **centring,
-        "ln_k": entropy.new_full((), math.log(targets.shape[-1])),
+        "ln_k": mean.new_full((), math.log(targets.shape[-1])),
     }
 
 

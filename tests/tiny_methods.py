@@ -18,7 +18,7 @@ from sslkit.recipe.sections import TaughtSection
 from sslkit.schedules import Moment
 from stages.inputs.recipes import find, names
 
-SCALES = ("demo", "small32", "imagenet", "imagenet-subset")
+SCALES = ("demo", "small32", "small64", "imagenet", "imagenet-subset")
 RECIPES = [name for name in names() if name not in SCALES]
 CPU = torch.device("cpu")
 

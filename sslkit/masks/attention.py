@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from sslkit.errors import UsageError
-from sslkit.masks.base import Crops, Masking, Masks
+from sslkit.masks.base import Crops, Masking, Masks, rank
 
 
 class AttentionMasking(Masking):
@@ -57,8 +56,3 @@ class AttentionMasking(Masking):
             top = min(int(self.hint_share * crops.patches), int(count))
             row[generator.permutation(top)[: int(self.hint_share * ratio * crops.patches)]] = True
         return shown
-
-
-def rank(attention: Tensor) -> Tensor:
-    """(C, N) -> (C, N) int64: 0 for the largest value of a row, N - 1 for the smallest; ties by position."""
-    return attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)

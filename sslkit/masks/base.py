@@ -160,6 +160,11 @@ class Masking(MaskSection, ABC):
         return exact(masks, count, torch.from_numpy(preference).to(masks.mask.device, non_blocking=True))
 
 
+def rank(attention: Tensor) -> Tensor:
+    """(C, N) -> (C, N) int64: 0 for the largest value of a row, N - 1 for the smallest; ties by position."""
+    return attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+
+
 def exact(masks: Masks, count: int, preference: Tensor) -> Masks:
     """Masks that all hide ``count`` tokens: trimmed, or topped up.
 

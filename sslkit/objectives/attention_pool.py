@@ -87,4 +87,4 @@ class AttentionPool(PrototypeObjective):
             pushed = push(student.embedding, background, self.pushing.margin)
             metrics["push"] = pushed.detach()
             value = value + self.pushing.push * pushed
-        return Term(value, metrics, statistics={"mean_logits": teacher.scores.mean((0, 1))})
+        return self.term(value, metrics, teacher.scores.mean((0, 1)), targets)

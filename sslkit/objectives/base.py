@@ -4,6 +4,7 @@ A loss is a pure function of what the branches made of the views. State (a centr
 moves in ``after_step``, from statistics that the loss returned, averaged over micro-batches and processes.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -14,10 +15,10 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from sslkit.diagnostics import assignment_metrics
+from sslkit.diagnostics import assignment_metrics, entropy
 from sslkit.errors import UsageError
 from sslkit.heads.base import Head, HeadOutput
-from sslkit.losses.centering import moved_center, sharpen, sinkhorn
+from sslkit.losses.centering import moved_center, sharpen, sinkhorn, steered
 from sslkit.losses.prototype_cross_entropy import hidden_cross_entropy
 from sslkit.masks.base import Masks
 from sslkit.recipe.sections import HeadSection, ObjectiveSection
@@ -126,7 +127,7 @@ class PrototypeObjective(Objective):
     """An objective with the teacher's centred and sharpened prototypes as targets (arXiv:2104.14294, section 3.1).
 
     ``centering: mean`` subtracts a moving average, ``sinkhorn`` spreads the batch evenly over the prototypes instead
-    (arXiv:2006.09882), ``none`` does neither.
+    (arXiv:2006.09882), ``none`` does neither. With ``target_entropy`` the temperature sets itself.
 
     Raises:
         UsageError: the head has no prototypes.
@@ -141,29 +142,65 @@ class PrototypeObjective(Objective):
         student_temperature: float = Field(default=0.1, gt=0)
         teacher_temperature: tuple[PositiveFloat, PositiveFloat] = (0.04, 0.04)  # start, and after the warm-up
         temperature_warmup_epochs: Duration = 0.0
+        # Share of ln K that the targets' mean entropy is steered to, from the first of ``teacher_temperature`` on.
+        target_entropy: float | None = Field(default=None, gt=0, lt=1)
         centering: Literal["mean", "sinkhorn", "none"] = "mean"
         center_momentum: float = Field(default=0.9, ge=0, le=1)
 
     center: Tensor
+    temperature: Tensor
 
     def __init__(self, config: Config, head: HeadSection | None):
         super().__init__(config, head)
         self.settings = config
         self.couples_batch = config.centering == "sinkhorn"
         self.register_buffer("center", torch.zeros(self.prototypes_of(head)))
+        if config.target_entropy is not None:
+            self.register_buffer("temperature", torch.tensor(config.teacher_temperature[0]))
 
     def targets(self, logits: Tensor, at: Moment) -> Tensor:
         """(..., M, K) logits of the teacher -> the same shape, probabilities at the temperature of the moment."""
         c = self.settings
-        temperature = linear(*c.teacher_temperature, c.temperature_warmup_epochs, at)
+        given = linear(*c.teacher_temperature, c.temperature_warmup_epochs, at)
+        temperature = given if c.target_entropy is None else self.temperature
         if c.centering == "sinkhorn":
             return sinkhorn(logits, temperature)
         return sharpen(logits, self.center, temperature)
 
+    def term(
+        self,
+        loss: Tensor,
+        metrics: dict[str, Tensor],
+        mean_logits: Tensor,
+        targets: Tensor,
+        shares: Tensor | None = None,
+    ) -> Term:
+        """The term, with the statistics from which the centre and a temperature that sets itself follow.
+
+        Args:
+            loss: of ``Term``.
+            metrics: of ``Term``.
+            mean_logits: (K,) the teacher's, mean over the batch.
+            targets: (..., K).
+            shares: (...) how much each of the targets counts in the mean over the batch; None: all alike.
+        """
+        statistics = {"mean_logits": mean_logits}
+        if self.settings.target_entropy is not None:
+            entropies = entropy(targets)
+            shares = torch.full_like(entropies, 1 / entropies.numel()) if shares is None else shares
+            statistics |= {"entropy": (entropies * shares).sum(), "counted": shares.sum()}
+            metrics = {**metrics, "temperature": self.temperature.clone()}
+        return Term(loss, metrics, statistics)
+
     def after_step(self, statistics: Mapping[str, Tensor]) -> None:
-        """Move the centre towards ``mean_logits`` of the batch."""
-        if self.settings.centering == "mean":
-            self.center.copy_(moved_center(self.center, statistics["mean_logits"], self.settings.center_momentum))
+        """Move the centre towards ``mean_logits`` of the batch, and the temperature towards the entropy asked for."""
+        c = self.settings
+        if c.centering == "mean":
+            self.center.copy_(moved_center(self.center, statistics["mean_logits"], c.center_momentum))
+        if c.target_entropy is not None:
+            wanted = c.target_entropy * math.log(len(self.center)) * statistics["counted"]
+            moved = steered(self.temperature, statistics["entropy"], wanted, math.log(len(self.center)))
+            self.temperature.copy_(moved.clamp(max=c.student_temperature))
 
 
 class HiddenObjective(PrototypeObjective):
@@ -191,7 +228,7 @@ class HiddenObjective(PrototypeObjective):
         if masked := int((scene.masks.counts > 0).sum()):
             # A crop without a mask adds 0 to the loss; the entropies are those of the crops that have one.
             metrics = assignment_metrics(targets, value.detach() * crops / masked, self.center, weights)
-        return Term(value, metrics, statistics={"mean_logits": teacher.mean_logits})
+        return self.term(value, metrics, teacher.mean_logits, targets, weights / crops)
 
 
 class EmbeddingObjective(Objective):

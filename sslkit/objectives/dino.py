@@ -25,4 +25,4 @@ class Dino(PrototypeObjective):
         targets = self.targets(logits, scene.at)
         value = loss(scene.student.heads[self.head].scores, targets, self.settings.student_temperature)
         metrics = assignment_metrics(targets.flatten(0, 1), value.detach(), self.center)
-        return Term(value, metrics, statistics={"mean_logits": logits.mean((0, 1))})
+        return self.term(value, metrics, logits.mean((0, 1)), targets)

@@ -170,13 +170,13 @@ def _durations(section: BaseModel, path: str = "") -> Iterator[tuple[str, Durati
 
 
 def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
-    """Recipes merged left to right, then overrides, then checked.
+    """Recipes merged left to right, each after its ``base`` if it names one, then overrides, then checked.
 
     Raises:
         UsageError: an unreadable file, an unknown key, a wrong value or a contradiction.
     """
     settings: dict[str, Any] = {}
-    layers = [(f"recipe {path}", read(path)) for path in paths]
+    layers = [layer for path in paths for layer in with_base(path)]
     layers += [(f"--set {assignment}", override({}, assignment)) for assignment in overrides]
     for where, layer in layers:
         if isinstance(layer.get("method"), str):
@@ -189,6 +189,23 @@ def resolve(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Recipe:
         if settings.get(name) is not None:
             validated(kind, settings[name], name)
     return validated(Recipe, settings)
+
+
+def with_base(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """What messages call a recipe file, and its settings; before them the same of the file that its ``base`` names.
+
+    Raises:
+        UsageError: an unreadable file, a ``base`` that is no path, or files that name each other.
+    """
+    layer, where = read(path), f"recipe {path}"
+    base = layer.pop("base", None)
+    if base is None:
+        return [(where, layer)]
+    if not isinstance(base, str):
+        raise UsageError(f"{where}: base is the path of another recipe, relative to this one, such as small32.yaml")
+    if path.resolve() in above:
+        raise UsageError(f"{where} is its own base: {' -> '.join(file.name for file in (*above, path))}")
+    return [*with_base(path.parent / base, (*above, path.resolve())), (where, layer)]
 
 
 def _sections(layer: Mapping[str, Any], where: str) -> None:

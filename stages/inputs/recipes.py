@@ -36,9 +36,9 @@ def describe(path: Path) -> str:
 
 def about_order(paths: Sequence[Path]) -> str:
     """A remark where a scale stands before a method: what it says about heads that come later is lost; else empty."""
-    from sslkit.recipe.reading import read
+    from sslkit.recipe.schema import with_base
 
-    scales = [not {"method", "objectives"} & read(path).keys() for path in paths]
+    scales = [not any({"method", "objectives"} & layer.keys() for _, layer in with_base(path)) for path in paths]
     if not any(first and not second for first, second in pairwise(scales)):
         return ""
     method, scale = (paths[scales.index(kind)].stem for kind in (False, True))
@@ -55,7 +55,7 @@ def about_scale(size: int, largest: Sequence[int]) -> str:
     side = max(largest, default=size)
     if size <= 2 * side:
         return ""
-    scale = next(name for name, most in (("small32", 48), ("demo", 112), ("imagenet-subset", size)) if side <= most)
+    scale = next(name for name, most in (("small32", 48), ("small64", 112), ("imagenet-subset", size)) if side <= most)
     return (
         f"views of {size} pixels are made of images of at most {side}: a scale for such images, as in "
         f"--recipe {scale}, trains much faster"

@@ -294,4 +294,4 @@ def test_a_teacher_that_never_moves_and_a_missing_scale_are_said(train, shapes_r
     words = ["--data", shapes_run, "--recipe", "rotation", "--arch", "resnet18", "--batch-size", 8, "--dry-run"]
     _, _, err = sslkit("pretrain", tmp_path / "run", *words, "--device", "cpu")
     assert "views of 224 pixels are made of images of at most 64" in err
-    assert "--recipe demo" in err
+    assert "--recipe small64" in err

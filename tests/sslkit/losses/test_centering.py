@@ -1,10 +1,11 @@
-"""Sinkhorn-Knopp against a loop; DINO's centre meets the authors' in ``test_prototype_cross_entropy``."""
+"""Sinkhorn-Knopp against a loop, and a temperature that sets itself; the centre: ``test_prototype_cross_entropy``."""
 
 import numpy as np
 import pytest
 import torch
 
-from sslkit.losses.centering import sinkhorn
+from sslkit.diagnostics import entropy
+from sslkit.losses.centering import sharpen, sinkhorn, steered
 
 
 def sinkhorn_by_loops(scores: np.ndarray, epsilon: float) -> np.ndarray:
@@ -31,3 +32,24 @@ def test_sinkhorn_uses_all_prototypes_alike_and_takes_an_empty_batch():
     torch.testing.assert_close(codes.sum(-1), torch.ones(64))
     torch.testing.assert_close(codes.mean(0), torch.full((8,), 1 / 8))
     assert sinkhorn(torch.zeros(0, 8), 0.05).shape == (0, 8)
+
+
+# Near the uniform state, and far beyond it; with two temperatures to start from.
+@pytest.mark.parametrize("spread", [0.01, 0.3, 10.0])
+@pytest.mark.parametrize("first", [0.04, 1.0])
+def test_a_steered_temperature_reaches_the_entropy_asked_for_from_both_sides_and_stays(spread, first):
+    logits, most = spread * torch.randn(50, 256), np.log(256)
+    temperature, wanted, seen = torch.tensor(first), torch.tensor(0.6 * most), []
+    for _ in range(400):
+        found = entropy(sharpen(logits, torch.zeros(256), temperature)).mean()
+        temperature = steered(temperature, found, wanted, float(most))
+        seen.append(float(found) / most)
+    assert max(seen[300:]) - min(seen[300:]) < 0.01
+    assert abs(seen[-1] - 0.6) < 0.01
+
+
+def test_a_steered_temperature_stops_where_logits_are_all_alike():
+    temperature = torch.tensor(0.04)
+    for _ in range(2000):
+        temperature = steered(temperature, torch.tensor(5.5), torch.tensor(3.0), 5.5)
+    assert temperature == pytest.approx(1e-3)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sslkit import registry, rng
 from sslkit.errors import UsageError
-from sslkit.masks.attention import AttentionMasking, rank
-from sslkit.masks.base import Crops, Masking, Masks
+from sslkit.masks.attention import AttentionMasking
+from sslkit.masks.base import Crops, Masking, Masks, rank
 from sslkit.masks.block import BlockMasking
 from sslkit.masks.oracle import OracleMasking
 from sslkit.masks.random import RandomMasking
@@ -122,6 +122,20 @@ def test_a_hint_of_nothing_on_a_small_grid_equals_high():
     high = draw(build("attention", probability=1.0), grid=(4, 4))
     hint = draw(build("attention", order="hint", probability=1.0), grid=(4, 4))
     assert torch.equal(high.mask, hint.mask)
+
+
+@pytest.mark.parametrize(("power", "chance"), [(0.0, 1 / 4), (1.0, 4 / 7), (2.0, 16 / 19)])
+def test_the_first_token_sampled_is_drawn_in_proportion_to_attention_to_a_power(power, chance):
+    attention = torch.tensor([0.1, 0.4, 0.1, 0.1]).expand(2000, 4) / 0.7
+    generators = [rng.generator(0, "s", i) for i in range(2000)]
+    crops = Crops(np.ones(2000, dtype=np.int64), (2, 2), generators, rng.generator(0, ""), attention)
+    hit = build("attention_sampled", power=power).choose(crops).mask[:, 1].float().mean()
+    assert abs(hit - chance) < 4 * (chance * (1 - chance) / 2000) ** 0.5
+
+
+def test_a_large_power_samples_what_high_hides():
+    sampled = draw(build("attention_sampled", power=1e6, probability=1.0))
+    assert torch.equal(sampled.mask, draw(build("attention", probability=1.0)).mask)
 
 
 @given(grid=st.tuples(st.integers(4, 16), st.integers(4, 16)), count=st.integers(1, 60), seed=st.integers(0, 99))

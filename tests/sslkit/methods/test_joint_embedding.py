@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_batches import batch_of
+from tiny_methods import RECIPES
 
 from sslkit import registry
 from sslkit.data.augment import photometric
@@ -15,11 +16,10 @@ from sslkit.methods.base import drop_scales
 from sslkit.methods.joint_embedding import JointEmbedding
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
-from stages.inputs.recipes import find, names
+from stages.inputs.recipes import find
 
 AT = Moment(step=3, steps_per_epoch=10, epochs=10)
-SCALES = ("demo", "small32", "imagenet", "imagenet-subset")
-METHODS = [n for n in names() if n not in SCALES and resolve([find(n)]).method.name == "joint_embedding"]
+METHODS = [n for n in RECIPES if resolve([find(n)]).method.name == "joint_embedding"]
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +90,22 @@ def test_after_step_moves_the_teacher_and_the_centres_and_the_loss_does_not(buil
     for name in ("dino", "ibot"):
         expected = 0.1 * losses.statistics[f"{name}/mean_logits"]
         torch.testing.assert_close(after[f"objectives.{name}.center"], expected)
+
+
+@pytest.mark.parametrize("probability", [0.5, 1.0])
+def test_a_temperature_moves_towards_the_entropy_asked_for(build, probability):
+    steered = [f"objectives.{name}.target_entropy=0.5" for name in ("dino", "ibot")]
+    method = build("attmask", f"mask.probability={probability}", *steered)
+    losses = method(batch_of(method), AT)
+    method.after_step(losses.statistics, AT)
+    masks = method.masking.draw(0, AT.step, np.arange(4), 2, (4, 4), torch.rand(8, 16))
+    # Patches in crops without a mask are not counted: a step in which half are masked moves half as far.
+    for name, counted in {"dino": 1.0, "ibot": float((masks.counts > 0).mean())}.items():
+        over = losses.metrics[f"{name}/teacher_entropy"] / losses.metrics[f"{name}/ln_k"] - 0.5
+        assert abs(over) > 0.01
+        wanted = (0.04 * (-counted * over / 10).exp()).clamp(max=0.1)
+        torch.testing.assert_close(method.objectives[name].temperature, wanted)
+        torch.testing.assert_close(losses.metrics[f"{name}/temperature"], torch.tensor(0.04))
 
 
 def test_accumulated_micro_batches_give_the_gradient_of_the_whole(build):

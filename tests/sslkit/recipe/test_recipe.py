@@ -1,23 +1,57 @@
 """Recipes merge, refuse what they do not know, and say what is nearest."""
 
+import re
+
 import pytest
 import yaml
+from tiny_methods import RECIPES, SCALES
 
 from sslkit.errors import UsageError
 from sslkit.recipe.schema import Recipe, as_dict, dump, resolve
 from sslkit.recipe.validation import validated
 from stages.inputs.recipes import find, names
 
-SCALES = ["demo", "small32", "imagenet-subset", "imagenet"]
-METHODS = sorted(set(names()) - set(SCALES))
 
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RECIPES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_shipped_pair_resolves_and_survives_a_round_trip(method, scale):
     recipe = resolve([find(method), find(scale)])
     again = validated(Recipe, yaml.safe_load(dump(recipe)))
     assert as_dict(again) == as_dict(recipe)
+
+
+def test_a_base_comes_before_its_recipe_and_after_what_was_named_before(tmp_path):
+    (tmp_path / "first.yaml").write_text("train: {epochs: 7, batch_size: 8}\nheads?:\n  prototypes?: {out: 9}\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\ntrain: {epochs: 5}\n")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "third.yaml").write_text("base: ../second.yaml\ntrain: {seed: 3}\n")
+    recipe = resolve([find("dino"), tmp_path / "deeper" / "third.yaml"], ["train.batch_size=4"])
+    train, head = recipe.train, recipe.heads["prototypes"]
+    assert (train.epochs, train.batch_size, train.seed, head.prototypes) == (5, 4, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("[a.yaml]", "base is the path of another recipe, relative to this one"),
+        ("nowhere.yaml", "nowhere.yaml: No such file or directory"),
+        ("own.yaml", "is its own base: own.yaml -> own.yaml"),
+        ("../{folder}/own.yaml", "is its own base: own.yaml -> own.yaml"),
+    ],
+)
+def test_a_base_that_is_none_is_named(base, message, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"base: {base.format(folder=tmp_path.name)}\n")
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolve([tmp_path / "own.yaml"])
+
+
+def test_small64_is_small32_at_twice_the_size():
+    small32, small64 = (as_dict(resolve([find("dino"), find(name)])) for name in ("small32", "small64"))
+    assert (small64["encoder"].pop("image_size"), small64["encoder"].pop("patch_size")) == (64, 8)
+    assert (small32["encoder"].pop("image_size"), small32["encoder"].pop("patch_size")) == (32, 4)
+    for crops in ("global", "local"):
+        assert small64["views"][crops].pop("size") == 2 * small32["views"][crops].pop("size")
+    assert small64 == small32
 
 
 @pytest.mark.parametrize("name", names())
