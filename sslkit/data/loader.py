@@ -16,6 +16,7 @@ from sslkit.errors import SslkitError
 from sslkit.workers import leave_signals_to_parent
 
 IN_MEMORY_BYTES = 1 << 30  # decoded pixels up to this size are kept
+DECODED_AT_ONCE = 16  # images of a micro-batch whose views are drawn together
 
 
 class Images(Protocol):
@@ -117,17 +118,19 @@ class ViewBatches(Dataset):
     def __getitem__(self, key: tuple[int, np.ndarray]) -> Batch:
         epoch, samples = key
         made, objects = [], []
-        for sample in samples.tolist():
-            image = self.images.image(sample)
-            made.append(self.views(image, epoch, sample))
+        for first in range(0, len(samples), DECODED_AT_ONCE):
+            part = samples[first : first + DECODED_AT_ONCE].tolist()
+            images = [self.images.image(sample) for sample in part]
+            made.append(self.views.batch(images, epoch, part))
             if self.objects:
-                objects.append(self.views.objects(_mask_for(image, self.images, sample), epoch, sample))
+                for sample, image in zip(part, images, strict=True):
+                    objects.append(self.views.objects(_mask_for(image, self.images, sample), epoch, sample))
         groups = range(len(self.views.groups))
         return Batch(
             samples=torch.from_numpy(samples),
             labels=torch.from_numpy(self.images.labels[samples]),
-            crops=[torch.stack([crops[g] for crops, _ in made], 1) for g in groups],
-            photometric=[torch.from_numpy(np.stack([draws[g] for _, draws in made], 1)) for g in groups],
+            crops=[torch.cat([crops[g] for crops, _ in made], 1) for g in groups],
+            photometric=[torch.from_numpy(np.concatenate([draws[g] for _, draws in made], 1)) for g in groups],
             objects=torch.stack(objects, 1) if objects else None,
             mean=self.views.mean,
             std=self.views.std,

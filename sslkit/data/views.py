@@ -142,18 +142,36 @@ class ViewMaker:
         Returns:
             For each group (V, C, S, S) uint8, and (V, P) float32 for ``augment.photometric``.
         """
-        u = self._shared(epoch, sample)
-        places = self._places(u, image.shape[1], image.shape[2], epoch, sample)
-        draws = np.zeros((self._views, self._columns), np.float32)
+        crops, photometric = self.batch([image], epoch, [sample])
+        return [part[:, 0] for part in crops], [part[:, 0] for part in photometric]
+
+    def batch(
+        self, images: Sequence[Tensor], epoch: int, samples: Sequence[int]
+    ) -> tuple[list[Tensor], list[np.ndarray]]:
+        """The views of several images, which cost less together.
+
+        Args:
+            images: B of (C, H, W) uint8, which may differ in size.
+            epoch: from 0.
+            samples: B, the images' indices in the dataset.
+
+        Returns:
+            For each group (V, B, C, S, S) uint8, and (V, B, P) float32 for ``augment.photometric``.
+        """
+        u = self._shared(epoch, samples)
+        places = self._places(u, [image.shape[1:] for image in images], epoch, samples)
+        draws = np.zeros((len(samples) * self._views, self._columns), np.float32)
         for active in self._active:
             if active.columns is not None:
-                draws.T[active.columns] = self._draw(active, u, epoch, sample)
+                draws.T[active.columns] = self._draw(active, u, epoch, samples)
+        draws = draws.reshape(len(samples), self._views, -1).swapaxes(0, 1)
         crops, photometric, first = [], [], 0
         for group in self.groups:
-            views = slice(first, first + group.count)
-            crops.append(torch.stack([_moved(image, place, group.size) for place in places[views]]))
-            photometric.append(draws[views])
-            first += group.count
+            views = range(first, first + group.count)
+            cuts = [_moved(i, p[v], group.size) for v in views for i, p in zip(images, places, strict=True)]
+            crops.append(torch.stack(cuts).unflatten(0, (group.count, -1)))
+            photometric.append(draws[views.start : views.stop])
+            first = views.stop
         return crops, photometric
 
     def objects(self, mask: Tensor, epoch: int, sample: int) -> Tensor:
@@ -168,36 +186,44 @@ class ViewMaker:
             (V, S, S) uint8: the share of each pixel that lies on the object, times 255.
         """
         group = self.groups[0]
-        height, width = mask.shape
-        places = self._places(self._shared(epoch, sample), height, width, epoch, sample)[: group.count]
+        (places,) = self._places(self._shared(epoch, [sample]), [mask.shape], epoch, [sample])
         # Bilinear: its weights are never negative, so that shares do not ring at an edge.
-        return torch.cat([_moved(mask[None], place, group.size, "bilinear") for place in places])
+        return torch.cat([_moved(mask[None], place, group.size, "bilinear") for place in places[: group.count]])
 
-    def _shared(self, epoch: int, sample: int) -> np.ndarray:
-        """(V, SHARED) uniform numbers in [0, 1)."""
-        return rng.generator(self.seed, "views", epoch, sample).random((self._views, SHARED))
+    def _shared(self, epoch: int, samples: Sequence[int]) -> np.ndarray:
+        """(B x V, SHARED) uniform numbers in [0, 1)."""
+        return self._numbers("views", epoch, samples, SHARED)
 
-    def _draw(self, active: Active, u: np.ndarray, epoch: int, sample: int) -> Sequence[np.ndarray]:
-        """The columns of an augmentation, (V,) each; ``u`` is the shared stream."""
+    def _numbers(self, stream: str, epoch: int, samples: Sequence[int], count: int) -> np.ndarray:
+        """(B x V, count) uniform numbers in [0, 1) of a stream."""
+        shape = (self._views, count)
+        return np.concatenate([rng.generator(self.seed, stream, epoch, sample).random(shape) for sample in samples])
+
+    def _draw(self, active: Active, u: np.ndarray, epoch: int, samples: Sequence[int]) -> Sequence[np.ndarray]:
+        """The columns of an augmentation, (B x V,) each; ``u`` is the shared stream."""
         augmentation, numbers = active.augmentation, active.augmentation.numbers
         if augmentation.shared is not None:
             first = NUMBERS + augmentation.shared
             own = u[:, first : first + numbers].T
         else:
-            own = rng.generator(self.seed, f"views-{active.name}", epoch, sample).random((self._views, numbers)).T
-        return augmentation.draw(own[0] < active.probability, own[1:], self._sizes)
+            own = self._numbers(f"views-{active.name}", epoch, samples, numbers).T
+        on = own[0] < np.tile(active.probability, len(samples))
+        return augmentation.draw(on, own[1:], np.tile(self._sizes, len(samples)))
 
-    def _places(self, u: np.ndarray, height: int, width: int, epoch: int, sample: int) -> list[Place]:
-        """The place of every view."""
-        boxes = boxes_from(u[:, :NUMBERS], height, width, self._scale, self._ratio)
-        places = [Place(box, []) for box in boxes.tolist()]
+    def _places(
+        self, u: np.ndarray, shapes: Sequence[Sequence[int]], epoch: int, samples: Sequence[int]
+    ) -> list[list[Place]]:
+        """The place of every view of each image; ``shapes`` are their heights and widths."""
+        height, width = np.repeat(np.array(shapes), self._views, axis=0).T
+        scale, ratio = (np.tile(each, (len(samples), 1)) for each in (self._scale, self._ratio))
+        places = [Place(box, []) for box in boxes_from(u[:, :NUMBERS], height, width, scale, ratio).tolist()]
         for active in self._active:
             if isinstance(active.augmentation, Geometric):
-                (values,) = self._draw(active, u, epoch, sample)
+                (values,) = self._draw(active, u, epoch, samples)
                 for place, value in zip(places, values.tolist(), strict=True):
                     if value:
                         place.moves.append((type(active.augmentation), value))
-        return places
+        return [places[first : first + self._views] for first in range(0, len(places), self._views)]
 
 
 def _moved(image: Tensor, place: Place, size: int, mode: Literal["bicubic", "bilinear"] = "bicubic") -> Tensor:
