@@ -1,44 +1,55 @@
 #!/usr/bin/env bash
-# What AttMask masks on `shapes`, whose true objects are known, and attention as a loss, with seeds.
+# What a mask hides, and attention as a loss, with seeds: on `shapes`, whose true objects are known, or on photographs.
 #
 # Usage: attmask_study.sh [FOLDER] [EPOCHS] [SEEDS] [JOBS]
 #   SEEDS  as in "0 1 2"
 #   JOBS   training runs at the same time; each gets cores / JOBS threads
-# MASKS="attmask block" and LOSSES="" train only those. Rerun the same command to resume.
-# Ends in FOLDER/masked.png, the share of masked tokens on the object during training, and two tables.
+# MASKS="attmask block" and LOSSES="" train only those. BASE holds settings of all runs, OPTIONS other options of pretrain.
+# IMAGES=photos.tar SIZE=64 SCALE=small64 OPTIONS="--weights RUN" is the study on photographs, from the encoder of a run.
+# Rerun the same command to resume. Ends in two tables and, on `shapes`, in FOLDER/masked.png, the share of masked tokens
+# on the object during training.
 set -euo pipefail
 export out=${1:-runs/attmask-study} epochs=${2:-12}
 seeds=${3:-0 1 2} jobs=${4:-1}
 # nproc itself obeys OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc)
-export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
+export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1)) WORKERS=${WORKERS:-auto}
+export scale=${SCALE:-demo} base=${BASE:-monitor.every_epochs=4} options=${OPTIONS:-}
 
-read -r -a masks <<<"${MASKS-attmask attmask-hint attmask-low ibot-random block oracle}"
-read -r -a losses <<<"${LOSSES-attmask-distill attmask-pool attmask-weighted attmask-diversity}"
+read -r -a masks <<<"${MASKS-attmask attmask-hint attmask-low ibot-random block sampled oracle}"
+read -r -a losses <<<"${LOSSES-attmask-distill attmask-pool attmask-weighted attmask-diversity entropy}"
 
-sslkit prepare "$out/data"
+source=()
+if [ -n "${IMAGES:-}" ]; then source=(--source folder --root "$IMAGES" --size "${SIZE:-64}"); fi
+sslkit prepare "$out/data" "${source[@]}"
 learn() {
-  local recipe=$1 words=()
+  local recipe=$1 words=() more
+  read -r -a more <<<"$base"
   # As often and as much as AttMask hides. The oracle hides the true object: an upper bound, not a method.
   case $recipe in
-    oracle | block) words=(--set "mask.strategy=$recipe" --set mask.ratio_per=step) recipe=attmask ;;
+    oracle | block) more+=("mask.strategy=$recipe" mask.ratio_per=step) recipe=attmask ;;
+    sampled) more+=(mask.strategy=attention_sampled) recipe=attmask ;;
+    entropy) more+=(objectives.dino.target_entropy=0.65 objectives.ibot.target_entropy=0.45) recipe=attmask ;;
   esac
+  for setting in "${more[@]}"; do words+=(--set "$setting"); done
+  read -r -a more <<<"$options"
   local run="$out/$1-s$2"
-  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe demo --epochs "$epochs" --seed "$2" \
-    --set monitor.every_epochs=4 "${words[@]}"
-  sslkit extract "$run"
+  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe "$scale" --epochs "$epochs" --seed "$2" \
+    --workers "$WORKERS" "${words[@]}" "${more[@]}"
+  sslkit extract "$run" --workers "$WORKERS"
   sslkit knn     "$run"
   sslkit linear  "$run"
 }
 export -f learn
-for seed in $seeds; do printf '%s\n' "${masks[@]}" "${losses[@]}" | sed "s/$/ $seed/"; done |
+for seed in $seeds; do printf '%s\n' "${masks[@]}" "${losses[@]}" | sed "/^\$/d; s/\$/ $seed/"; done |
   xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; learn "$0" "$1"'
 
 named() { for name in "$@"; do for seed in $seeds; do echo "$out/$name-s$seed"; done; done; }
 mapfile -t masked < <(named "${masks[@]}")
-# Without the oracle, which hides only the object.
-mapfile -t drawn < <(printf '%s\n' "${masked[@]}" | grep -v /oracle-)
-sslkit curves "${drawn[@]}" --seeds --metric masked_on_object --out "$out/masked.png"
+if [ -z "${IMAGES:-}" ]; then
+  mapfile -t drawn < <(printf '%s\n' "${masked[@]}" | grep -v /oracle-)
+  sslkit curves "${drawn[@]}" --seeds --metric masked_on_object --out "$out/masked.png"
+fi
 echo
 sslkit compare "${masked[@]}" --seeds --markdown
 if [ ${#losses[@]} -gt 0 ]; then

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Which keys of a recipe help on small images: one run for each change of a base, chosen on held-out training images.
+# Which keys of a recipe help on small images: one run for each change of a base, all with the same number of multiply-adds.
 #
 # Usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]
-#   TRAIN   a folder of class folders, or an archive of it, without test images: a tenth is held out
+#   TRAIN   a folder of class folders, or an archive of it, without test images: a tenth is held out, and chosen on
+#   EPOCHS  of the base; a variant whose step costs twice as much gets half as many
 #   SEEDS   as in "0 1"
 #   JOBS    training runs at the same time; each gets cores / JOBS threads
 # RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS.
-# Rerun the same command to resume. Ends in a table: accuracies on the held-out images at equal epochs, seconds beside them.
+# Rerun the same command to resume. Ends in a table of accuracies on the held-out images.
 set -euo pipefail
 train=${1:?usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]}
 export out=${2:-runs/sweep} epochs=${3:-8} recipe=${RECIPE:-dino}
@@ -14,43 +15,62 @@ seeds=${4:-0} jobs=${5:-1}
 # nproc itself obeys OMP_NUM_THREADS.
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1)) WORKERS=${WORKERS:-auto}
-# A ViT of 192 x 4 with patch 8: many steps in little time. Around DINO without what an earlier sweep put into small32.
-export base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128 views.local.count=4 heads.prototypes.batch_norm=false}
+# A ViT of 192 x 4 with patch 8: many steps in little time.
+export base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
 strong='views.augment.jitter_strength=[0.8,0.8,0.8,0.2]'
 variants=${VARIANTS:-"
 base
-no-local views.local.count=0
-local-8 views.local.count=8
-strong-jitter $strong
-strong-jitter-no-local $strong views.local.count=0
-strong-jitter-no-local-teacher-0.02-lr-2x $strong views.local.count=0 views.global.scale=[0.2,1] objectives.dino.teacher_temperature=[0.02,0.02] optim.lr=4e-3
-teacher-0.02 objectives.dino.teacher_temperature=[0.02,0.02]
-teacher-0.07 objectives.dino.teacher_temperature=[0.07,0.07]
-momentum-0.996 teacher.momentum=[0.996,1]
-momentum-constant teacher.momentum=[0.99,0.99]
+no-batch-norm heads.prototypes.batch_norm=false
+local-2 views.local.count=2
+local-4 views.local.count=4
+patch-4 encoder.patch_size=4
+batch-64 train.batch_size=64
+batch-256 train.batch_size=256
 lr-0.5x optim.lr=1e-3
 lr-2x optim.lr=4e-3
-batch-norm heads.prototypes.batch_norm=true
+momentum-0.996 teacher.momentum=[0.996,1]
+momentum-constant teacher.momentum=[0.99,0.99]
+teacher-0.02 objectives.dino.teacher_temperature=[0.02,0.02]
+teacher-0.07 objectives.dino.teacher_temperature=[0.07,0.07]
+entropy-0.45 objectives.dino.target_entropy=0.45
+prototypes-256 heads.prototypes.out=256
 prototypes-4096 heads.prototypes.out=4096
+bottleneck-256 heads.prototypes.bottleneck=256
 koleo objectives.koleo.weight=0.1
 sinkhorn objectives.dino.centering=sinkhorn
-smaller-crops views.global.scale=[0.14,1] views.local.scale=[0.05,0.2]
+strong-jitter $strong
+strong-jitter-teacher-0.02 $strong objectives.dino.teacher_temperature=[0.02,0.02]
+smaller-crops views.global.scale=[0.14,1]
+larger-crops views.global.scale=[0.5,1]
 "}
 sslkit prepare "$out/data" --source folder --root "$train" --val-fraction 0.1
 
-learn() {
-  local name=$1 seed=$2 shared words=()
-  shift 2
+pretrain() { # RUN SETTINGS... [-- OPTIONS]
+  local run=$1 words=() shared
+  shift
   read -r -a shared <<<"$base"
-  for setting in "${shared[@]}" "$@"; do words+=(--set "$setting"); done
-  sslkit pretrain "$out/$name-s$seed" --data "$out/data" --recipe "$recipe" --recipe small32 \
-    --epochs "$epochs" --seed "$seed" --workers "$WORKERS" "${words[@]}"
-  sslkit extract "$out/$name-s$seed" --workers "$WORKERS"
-  sslkit knn     "$out/$name-s$seed"
-  sslkit linear  "$out/$name-s$seed"
+  for setting in "${shared[@]}"; do words+=(--set "$setting"); done
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do words+=(--set "$1") && shift; done
+  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe small32 --workers "$WORKERS" "${words[@]}" "${@:2}"
 }
-export -f learn
+cost() { # NAME SETTINGS...: GFLOPs of an image's step, into a file
+  local name=$1
+  shift
+  [ -s "$out/costs/$name" ] || pretrain "$out/$name" "$@" -- --dry-run | awk '/GFLOPs per image, training/ {print $NF}' >"$out/costs/$name"
+}
+learn() { # NAME SEED SETTINGS...
+  local name=$1 run="$out/$1-s$2" seed=$2 length
+  shift 2
+  length=$(awk -v epochs="$epochs" '{cost[NR] = $1} END {printf "%.2f", epochs * cost[1] / cost[2]}' "$out/costs/base" "$out/costs/$name")
+  pretrain "$run" "$@" -- --epochs "$length" --seed "$seed"
+  sslkit extract "$run" --workers "$WORKERS"
+  sslkit knn     "$run"
+  sslkit linear  "$run" --epochs 20
+}
+export -f pretrain cost learn
 lines() { sed '/^$/d' <<<"$variants"; }
+mkdir -p "$out/costs"
+lines | xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; cost "$0" "$@"'
 for seed in $seeds; do lines | sed -E "s/^([^ ]+)/\1 $seed/"; done |
   xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; learn "$0" "$@"'
 
