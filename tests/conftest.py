@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import HealthCheck, settings
+from processes import succeed
 
 from stages.contract.integrity import CHECK
 from stages.contract.layout import Run
@@ -64,7 +64,7 @@ def tiny_scale(tmp_path_factory) -> Path:
 def shapes_run(tmp_path_factory) -> Path:
     """A run with 80 + 40 prepared `shapes` images; tests use it by --data."""
     run = tmp_path_factory.mktemp("shapes") / "run"
-    spawn("prepare", run, "--source", "shapes", "--per-class", 8, "--workers", 0).check_returncode()
+    succeed("prepare", run, "--source", "shapes", "--per-class", 8, "--workers", 0)
     return run
 
 
@@ -73,20 +73,15 @@ def trained_run(shapes_run, tiny_scale, tmp_path_factory) -> Path:
     """A run on `shapes_run` with a tiny AttMask encoder, one kept each epoch, features, and k-NN; copy it to write."""
     run = tmp_path_factory.mktemp("trained") / "run"
     words = ["--recipe", "attmask", "--recipe", tiny_scale, "--keep-every", 1, "--workers", 0, "--precision", "fp32"]
-    spawn("pretrain", run, "--data", shapes_run, *words, "--device", "cpu").check_returncode()
-    spawn("extract", run, "--workers", 0, "--precision", "fp32", "--device", "cpu").check_returncode()
-    spawn("knn", run).check_returncode()
+    succeed("pretrain", run, "--data", shapes_run, *words, "--device", "cpu")
+    succeed("extract", run, "--workers", 0, "--precision", "fp32", "--device", "cpu")
+    succeed("knn", run)
     return run
 
 
 def command(*words: object) -> list[str]:
-    """An sslkit command line for a process of its own."""
+    """An sslkit command line for a process that is started anew; see ``processes`` for a quicker one."""
     return [sys.executable, "-m", "stages.cli", *map(str, words)]
-
-
-def spawn(*words: object, **options) -> subprocess.CompletedProcess:
-    """Run sslkit in a process of its own."""
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, **options)
 
 
 def unsealed(path: Path) -> dict:

@@ -1,19 +1,17 @@
 """Functions run in several processes that know each other, as torchrun or srun would start them, but quickly."""
 
-import multiprocessing
 import os
 import socket
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-# One server imports all of this once; the processes are forked from it. It has no threads, and no use of autograd yet.
+from processes import Process
+
 GROUPS = 6  # that one process may be in, one after the other
-PRELOAD = ["timm", "stages.cli", "sslkit.training.loop", "sslkit.training.monitor", "stages.inputs.training"]
 
 
-def start(function: Callable[..., None], size: int, *arguments: object, **environment: str) -> list:
+def start(function: Callable[..., None], size: int, *arguments: object, **environment: str) -> list[Process]:
     """Start ``function(*arguments)`` in several processes; what they print goes to ``rank-N.txt`` in a folder.
 
     Args:
@@ -22,20 +20,14 @@ def start(function: Callable[..., None], size: int, *arguments: object, **enviro
         arguments: of the function. The first is the folder for the output.
         environment: more variables.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
     shared = {
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "PORTS": " ".join(free_ports(GROUPS)),
     }
-    processes = []
-    for rank in range(size):
-        own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment}
-        processes.append(context.Process(target=_run, args=(function, arguments, own), daemon=True))
-        processes[-1].start()
-    return processes
+    ranks = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment} for rank in range(size)]
+    return [Process(_run, function, arguments, **each) for each in ranks]
 
 
 def free_ports(count: int = 1) -> list[str]:
@@ -51,32 +43,20 @@ def next_group() -> None:
     os.environ.update(MASTER_PORT=port, PORTS=rest)
 
 
-def _run(function: Callable[..., None], arguments: tuple, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    path = Path(str(arguments[0])) / f"rank-{environment['RANK']}.txt"
+def _run(function: Callable[..., None], arguments: tuple) -> None:
+    path = Path(str(arguments[0])) / f"rank-{os.environ['RANK']}.txt"
     handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    try:
-        next_group()
-        function(*arguments)
-    except SystemExit:
-        raise
-    except BaseException:
-        traceback.print_exc()
-        raise
+    next_group()
+    function(*arguments)
 
 
-def exit_codes(processes: list, seconds: float = 120) -> list[int | None]:
-    """How the processes ended; None and killed where one did not."""
+def exit_codes(processes: list[Process], seconds: float = 120) -> list[int | None]:
+    """How the processes ended; where one takes longer than that, it is killed."""
     for process in processes:
-        process.join(seconds)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-        process.join()
-        process.close()
-    return codes
+        process.communicate(seconds)
+    return [process.returncode for process in processes]
 
 
 def said(folder: Path, size: int) -> list[str]:

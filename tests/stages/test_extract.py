@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from conftest import ROOT
@@ -40,18 +41,7 @@ def prepared(tmp_path_factory):
                 pixels = random.integers(0, 256, (40 + i, 48, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / "images" / split / label / f"{i}.png")
     run = root / "run"
-    words = [
-        sys.executable,
-        "-m",
-        "stages.cli",
-        "prepare",
-        str(run),
-        "--source",
-        str(root / "images"),
-        "--workers",
-        "0",
-    ]
-    subprocess.run(words, check=True, capture_output=True, cwd=ROOT)
+    processes.succeed("prepare", run, "--source", root / "images", "--workers", 0)
     torch.manual_seed(7)
     save_encoder(Encoder(TINY), run / "pretrain/encoder.safetensors", run / "pretrain/encoder.json", "teacher")
     return run
@@ -190,8 +180,7 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path, prepared):
 def test_two_processes_write_what_one_writes(tmp_path, prepared):
     words = [*RANDOM, *QUICK, "--like", str(prepared)]
     root = ROOT
-    one = [sys.executable, "-m", "stages.cli", "extract", str(tmp_path / "one"), *words]
-    subprocess.run(one, cwd=root, check=True, capture_output=True)
+    processes.succeed("extract", tmp_path / "one", *words)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = [*launch, "-m", "stages.cli", "extract", str(tmp_path / "two"), *words]
     ended = subprocess.run(two, cwd=root, check=False, capture_output=True, text=True, timeout=120)

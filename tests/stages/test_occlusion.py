@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import spawn
+from processes import succeed
 
 from sslkit.data.shards import Split, open_split
 from sslkit.errors import UsageError
@@ -29,7 +29,7 @@ def evaluated(trained_run, shapes_run, tmp_path_factory) -> Path:
     """A copy of the trained run with a linear probe; do not write to it."""
     path = tmp_path_factory.mktemp("occlusion") / "run"
     shutil.copytree(trained_run, path)
-    spawn("linear", path, "--data", shapes_run, "--epochs", 10, "--device", "cpu").check_returncode()
+    succeed("linear", path, "--data", shapes_run, "--epochs", 10, "--device", "cpu")
     return path
 
 

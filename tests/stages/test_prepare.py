@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import ROOT
-from conftest import command as command_line
+from processes import sslkit as begin
 
 from sslkit import registry
 from sslkit.data import images
@@ -365,21 +365,10 @@ def test_size_shrinks_what_is_larger_and_its_mask(tmp_path):
 )
 def test_ctrl_c_is_one_line_whatever_the_workers_do(kill, number, sign, tmp_path):
     data = tmp_path / "run/data"
-    # Who runs the tests in the background may ignore SIGINT, and a child would inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(
-            command_line("prepare", tmp_path / "run", "--source", "shapes", "--workers", 2),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    while process.poll() is None and not [path for path in data.glob(sign) if "stage.json." not in path.name]:
-        pass
+    process = begin("prepare", tmp_path / "run", "--source", "shapes", "--workers", 2, new_session=True)
+    process.wait_for(lambda: [path for path in data.glob(sign) if "stage.json." not in path.name])
     kill(process.pid, number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     word = "interrupted" if number == signal.SIGINT else "terminated"
     assert (process.returncode, err) == (128 + number, f"sslkit: {word}; rerun the same command to resume\n")
     assert json.loads((data / "stage.json").read_text())["status"] == "interrupted"

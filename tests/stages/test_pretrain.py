@@ -8,11 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import processes
 import pytest
 import ranks
 import timm
 import torch
-from conftest import command, spawn, unsealed
+from conftest import command, unsealed
+from processes import succeed
 from safetensors.torch import load_file
 
 from stages.contract.layout import Run
@@ -30,7 +32,7 @@ def train(shapes_run, tiny_scale):
 def undisturbed(shapes_run, tiny_scale, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     words = ["--data", shapes_run, "--recipe", "attmask", "--recipe", tiny_scale, *QUICK]
-    spawn("pretrain", run, *words).check_returncode()
+    succeed("pretrain", run, *words)
     return run
 
 
@@ -114,16 +116,11 @@ def test_again_is_up_to_date_and_other_settings_are_refused(undisturbed, train, 
 def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed, train, sslkit, tmp_path, number):
     run = tmp_path / "run"
     # Every step is kept and logged, so that there is a middle to be killed in.
-    process = subprocess.Popen(
-        command("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9")),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = processes.sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))
     metrics = run / "pretrain" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-        pass
+    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     if number == signal.SIGKILL:
         assert process.returncode == -9
     else:
@@ -141,14 +138,11 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed
 def test_ctrl_c_in_a_terminal_reaches_the_workers_and_still_keeps_the_step(undisturbed, train, sslkit, tmp_path):
     run = tmp_path / "run"
     words = train("--workers", "2", "--epochs", "40", "--set", "monitor.every_epochs=0")
-    process = subprocess.Popen(
-        command("pretrain", run, *words), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = processes.sslkit("pretrain", run, *words, new_session=True)
     metrics = run / "pretrain" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-        pass
+    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert (run / "pretrain" / "checkpoint.pt").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import spawn
+from processes import succeed
 
 from sslkit.training import log
 
@@ -23,7 +23,7 @@ def words(shapes_run, tiny_scale) -> list[object]:
 @pytest.fixture(scope="module")
 def undisturbed(words, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    spawn("pretrain", run, *words).check_returncode()
+    succeed("pretrain", run, *words)
     return run
 
 

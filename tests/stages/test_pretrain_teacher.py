@@ -3,12 +3,11 @@
 import json
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
+import processes
 import pytest
 import torch
-from conftest import command, spawn
 
 from stages.contract.layout import Run
 
@@ -68,14 +67,13 @@ def run_with_other_bytes(path: Path) -> Path:
 
 def test_killed_and_started_again_gives_the_same_bytes(trained_run, words, sslkit, tmp_path):
     more = words("--teacher", trained_run, "--set", "train.checkpoint_minutes=1e-9")
-    spawn("pretrain", tmp_path / "whole", *more).check_returncode()
+    processes.succeed("pretrain", tmp_path / "whole", *more)
     run = tmp_path / "run"
-    process = subprocess.Popen(command("pretrain", run, *more), stderr=subprocess.PIPE, text=True)
+    process = processes.sslkit("pretrain", run, *more)
     metrics = run / "pretrain" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-        pass
+    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate()
     assert not Run(run).encoder.exists()
     code, _, err = sslkit("pretrain", run, *more)
     assert code == 0

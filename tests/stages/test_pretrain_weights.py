@@ -3,12 +3,11 @@
 import json
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
+import processes
 import pytest
 import torch
-from conftest import command, spawn
 from safetensors.torch import load_file
 
 from stages.contract.layout import Run
@@ -70,14 +69,13 @@ def test_the_refusal_says_how_to_train_on(trained_run, words, sslkit, tmp_path):
 def test_killed_and_started_again_gives_the_same_bytes(trained_run, words, sslkit, tmp_path, number):
     more = ["--weights", trained_run, "--set", "train.checkpoint_minutes=1e-9", "--set", "optim.layer_decay=0.7"]
     more += ["--set", "encoder.freeze=1"]
-    spawn("pretrain", tmp_path / "whole", *words("attmask", *more)).check_returncode()
+    processes.succeed("pretrain", tmp_path / "whole", *words("attmask", *more))
     run = tmp_path / "run"
-    process = subprocess.Popen(command("pretrain", run, *words("attmask", *more)), stderr=subprocess.PIPE, text=True)
+    process = processes.sslkit("pretrain", run, *words("attmask", *more))
     metrics = run / "pretrain" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-        pass
+    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate()
     assert not Run(run).encoder.exists()
     code, _, err = sslkit("pretrain", run, *words("attmask", *more))
     assert code == 0

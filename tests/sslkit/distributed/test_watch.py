@@ -74,9 +74,7 @@ def hang(folder: Path, how: str) -> None:
 def test_a_process_that_hangs_ends_the_others_with_a_line_that_names_it(tmp_path, how, rank):
     processes = ranks.start(hang, 3, tmp_path, how, HANGS=str(rank), SSLKIT_PATIENCE="0.5")
     waits = [process for number, process in enumerate(processes) if how != "stopped" or number != rank]
-    for process in waits:
-        process.join(30)
-    assert [process.exitcode for process in waits] == [1] * len(waits)
+    assert [process.wait(30) for process in waits] == [1] * len(waits)
     name = f"process {rank} (pid {processes[rank].pid} on "
     ranks.exit_codes(processes, 0)
     lines = "".join(ranks.said(tmp_path, 3)).splitlines()

@@ -1,13 +1,16 @@
 """Joint-embedding losses against published figures, loops from the equations, invariances, and a second process."""
 
 import math
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+import ranks
 import torch
 from conftest import FIXTURES
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 
 from sslkit import registry
 from sslkit.errors import UsageError
@@ -338,10 +341,10 @@ def losses_and_gradients(rows: slice) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def one_of_two(rank: int, folder: str) -> None:
+def one_of_two(folder: Path) -> None:
     """A process that sees half of the batch."""
     warnings.simplefilter("error")
-    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.save(losses_and_gradients(slice(4 * rank, 4 * rank + 4)), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -350,7 +353,7 @@ def one_of_two(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> list[dict[str, tuple[Tensor, Tensor]]]:
     folder = tmp_path_factory.mktemp("gloo")
-    multiprocessing.spawn(one_of_two, (str(folder),), nprocs=2)
+    assert ranks.exit_codes(ranks.start(one_of_two, 2, folder)) == [0, 0], ranks.said(folder, 2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
