@@ -6,14 +6,13 @@ DINO (arXiv:2104.14294); the augmentations that came later follow those.
 
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sslkit import registry
-from sslkit.data.augmentations.base import Augmentation, Photometric
+from sslkit.data.augmentations.base import Augmentation, Photometric, at_once
 from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-
-CACHED_FLOATS = 1 << 15  # 128 KiB of pixels, and several times as much of what the operations make of them
 
 
 @cache
@@ -49,30 +48,39 @@ def photometric(
         (V, B, C, S, S) float32, normalised. Never under autocast: a blur in
         bf16 would cost two of the eight bits of a pixel.
     """
+    pixels, rows = crops.flatten(0, 1), draws.flatten(0, 1).numpy()
+    images = torch.empty(pixels.shape, device=pixels.device)
+    # An image that fills the cache of a CPU goes through all operations before the next one.
+    step = 1 if at_once(images) == 1 else max(1, len(images))
     with torch.autocast(crops.device.type, enabled=False):
-        pixels, rows = crops.flatten(0, 1), draws.flatten(0, 1).numpy()
-        out = torch.empty(pixels.shape, device=pixels.device)
-        columns, _ = photometric_columns()
-        kinds = [(kind, columns[name]) for name, kind in augmentations().items() if issubclass(kind, Photometric)]
-        before = [(kind, where) for kind, where in kinds if not kind.after_normalising]
-        after = [(kind, where) for kind, where in kinds if kind.after_normalising]
-        # On a CPU so few images at a time that they stay in its cache from the first operation to the last.
-        at_once = max(1, CACHED_FLOATS // pixels[0].numel()) if pixels.device.type == "cpu" else len(pixels)
-        for part in range(0, len(pixels), at_once):
-            some = slice(part, part + at_once)
-            images = torch.mul(pixels[some], 1 / 255, out=out[some])
-            for kind, where in before:
-                kind.apply(images, rows[some, where])
-            normalise(images, mean, std)
-            for kind, where in after:
-                kind.apply(images, rows[some, where])
-        return out.unflatten(0, crops.shape[:2])
+        for first in range(0, len(images), step):
+            some = slice(first, first + step)
+            _fill(images[some], pixels[some], rows[some], mean, std)
+    return images.unflatten(0, crops.shape[:2])
+
+
+def _fill(images: Tensor, pixels: Tensor, rows: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Write (n, C, S, S) uint8, augmented by draws (n, P) and normalised, into (n, C, S, S) float32."""
+    several = at_once(images)
+    for part, of_pixels in zip(images.split(several), pixels.split(several), strict=True):
+        part.copy_(of_pixels).mul_(1 / 255)  # not mul(out=): its mix of types is slow on a CPU
+    columns, _ = photometric_columns()
+    kinds = [(kind, columns[name]) for name, kind in augmentations().items() if issubclass(kind, Photometric)]
+    drawn = [(kind, rows[:, where]) for kind, where in kinds if rows[:, where.start].any()]
+    for kind, draws in drawn:
+        if not kind.after_normalising:
+            kind.apply(images, draws)
+    for part in images.split(several):
+        normalise(part, mean, std)
+    for kind, draws in drawn:
+        if kind.after_normalising:
+            kind.apply(images, draws)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
     """(..., C, H, W) in [0, 1] -> mean 0 and standard deviation 1, in place."""
     shift, scale = _shift_and_scale(mean, std, images.device)
-    return torch.addcmul(shift, images, scale, out=images)
+    return images.mul_(scale).add_(shift)
 
 
 @lru_cache

@@ -11,6 +11,7 @@ from torch import Tensor
 from sslkit.recipe.sections import Strict
 
 RGB = 3
+CACHED_FLOATS = 1 << 17  # 512 KiB of pixels, and as much of what the operations make of them
 
 
 class Augmentation(ABC):
@@ -91,6 +92,11 @@ class Photometric(Augmentation):
         """
 
 
+def at_once(images: Tensor) -> int:
+    """How many of (n, C, H, W) an operation is done to together: on a CPU what stays in its cache, elsewhere all."""
+    return len(images) if images.device.type != "cpu" else max(1, CACHED_FLOATS // images[0].numel())
+
+
 def change(images: Tensor, where: np.ndarray, operation: Callable[..., object], *values: np.ndarray) -> None:
     """Apply an in-place operation to some images, each with its own values.
 
@@ -99,26 +105,27 @@ def change(images: Tensor, where: np.ndarray, operation: Callable[..., object], 
     Args:
         images: (n, C, H, W).
         where: (n,) bool, which ones.
-        operation: takes (m, C, H, W) and, for each of ``values``, (m, 1, 1, 1).
-        values: (n,) each.
+        operation: takes (m, C, H, W) and, for each of ``values``, (m, k, 1, 1).
+        values: (n,) each, with k = 1, or (n, k).
     """
-    chosen = np.flatnonzero(where)
-    if not len(chosen):
-        return
-    parameters = [torch.from_numpy(column[chosen])[:, None, None, None] for column in values]
-    parameters = [p.to(images.device, non_blocking=True) for p in parameters]
-    if len(chosen) == len(images):
-        operation(images, *parameters)
-        return
-    index = torch.from_numpy(chosen).to(images.device, non_blocking=True)
-    picked = images[index]
-    operation(picked, *parameters)
-    images[index] = picked
+    chosen, most = np.flatnonzero(where), at_once(images)
+    for first in range(0, len(chosen), most):
+        some = chosen[first : first + most]
+        parameters = (torch.from_numpy(column[some]).view(len(some), -1, 1, 1) for column in values)
+        on_device = (p.to(images.device, non_blocking=True) for p in parameters)
+        start, stop = int(some[0]), int(some[-1]) + 1
+        if stop - start == len(some):  # neighbours, which need not be copied
+            operation(images[start:stop], *on_device)
+        else:
+            index = torch.from_numpy(some).to(images.device, non_blocking=True)
+            picked = images.index_select(0, index)
+            operation(picked, *on_device)
+            images.index_copy_(0, index, picked)
 
 
 def luma(x: Tensor) -> Tensor:
     """(n, 3, H, W) -> (n, 1, H, W), with the weights of ITU-R BT.601, as PIL and torchvision; else channels' mean."""
     if x.shape[1] != RGB:
         return x.mean(1, keepdim=True)
-    red, green, blue = x.split(1, 1)
+    red, green, blue = x.chunk(RGB, 1)
     return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)

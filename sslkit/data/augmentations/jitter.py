@@ -1,17 +1,19 @@
 """Colour jitter: brightness, contrast, saturation and hue, in an order that is drawn too (as torchvision's)."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslkit.data.augmentations.base import RGB, Photometric, change, luma
+from sslkit.data.augmentations.base import RGB, Photometric, at_once, change, luma
 from sslkit.recipe.sections import Probability
 
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): the four operations in the order they are applied
 BRIGHTNESS, CONTRAST = 0, 1
+OWN_HUES = np.array([0, 2, 4], np.float32)  # of red, green and blue, in sixths of a turn
 
 
 class Jitter(Photometric):
@@ -42,12 +44,23 @@ class Jitter(Photometric):
     @staticmethod
     def apply(images: Tensor, draws: np.ndarray) -> None:
         """Apply the four operations to each image in its own order; without RGB, brightness and contrast alone."""
-        on, *parameters, order = draws.T
+        on, *factors, shift, order = draws.T
+        parameters = (*factors, (6 * shift[:, None] - OWN_HUES + 3) % 6 - 3)
         defined = range(len(OPERATIONS)) if images.shape[1] == RGB else (BRIGHTNESS, CONTRAST)
-        active, turns = on > 0, ORDERS[order.astype(np.int64)].T
-        for turn in turns:
-            for number in set(turn[active].tolist()).intersection(defined):
+        active, orders = on > 0, order.astype(np.int64)
+        if at_once(images) < len(ORDERS):  # large: fewest copies
+            for number in {*orders[active].tolist()}:
+                turns = [turn for turn in ORDERS[number].tolist() if turn in defined]
+                change(images, active & (orders == number), partial(_in_turn, turns=turns), *parameters)
+            return
+        for turn in ORDERS[orders].T:  # fewest calls
+            for number in {*turn[active].tolist()}.intersection(defined):
                 change(images, active & (turn == number), OPERATIONS[number], parameters[number])
+
+
+def _in_turn(x: Tensor, *parameters: Tensor, turns: Sequence[int]) -> None:
+    for number in turns:
+        OPERATIONS[number](x, parameters[number])
 
 
 # Each changes (n, C, H, W) in [0, 1] in place; a factor is (n, 1, 1, 1).
@@ -60,40 +73,35 @@ def brightness_(x: Tensor, factor: Tensor) -> None:
 
 def contrast_(x: Tensor, factor: Tensor) -> None:
     """Scale towards the mean luma of the image."""
-    mean = luma(x).mean((1, 2, 3), keepdim=True)
-    torch.addcmul(mean * (1 - factor), x, factor, out=x).clamp_(0, 1)
+    mean = luma(x.mean((2, 3), keepdim=True))
+    # Not addcmul(): with two numbers that are one per image, a CPU does not vectorise it.
+    x.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
 
 
 def saturation_(x: Tensor, factor: Tensor) -> None:
     """Scale towards the pixel's luma."""
-    torch.addcmul(luma(x).mul_(1 - factor), x, factor, out=x).clamp_(0, 1)
+    torch.lerp(luma(x), x, factor, out=x).clamp_(0, 1)
 
 
-def hue_(x: Tensor, shift: Tensor) -> None:
-    """Turn the hue of HSV by a share of a whole turn; value and saturation stay.
+def hue_(x: Tensor, turns: Tensor) -> None:
+    """Turn the hue of HSV; value and saturation stay.
 
-    With value V, chroma C and hue H in sixths of a turn, channel n of the result is V - C max(0, min(k, 4 - k, 1)),
-    k = (n + H) mod 6, for n = 5, 3, 1 (red, green, blue).
+    With value V, chroma C = V - min and hue H in sixths of a turn, C |H| is C + green + blue - red - min, and H is
+    negative where blue exceeds green. A channel is V where H is within one sixth of the channel's own hue, min beyond
+    two, and linear between them. Everything is kept times C, so nothing is divided.
+
+    Args:
+        x: images.
+        turns: (n, 3, 1, 1) how far H is turned, minus each channel's own hue, in sixths of a turn in [-3, 3).
     """
-    red, green, blue = x.split(1, 1)
-    # clamp() by a tensor is maximum() at a quarter of its time.
-    value = red.clamp_min(green).clamp_min_(blue)
-    chroma = value - red.clamp_max(green).clamp_max_(blue)
-    inverse = 1 / chroma.clamp_min(1e-12)
-    # The largest channel decides which sixth the hue lies in.
-    of_green = torch.addcmul(shift.new_full((), 2.0), blue - red, inverse)
-    of_blue = torch.addcmul(shift.new_full((), 4.0), red - green, inverse)
-    # where() is slow on a CPU; lerp by 0 or 1 is the same choice.
-    chosen = torch.empty_like(value)
-    sixths = of_blue.lerp_(of_green, torch.eq(value, green, out=chosen))
-    sixths.lerp_((green - blue).mul_(inverse), torch.eq(value, red, out=chosen))
-    sixths.add_(shift * 6)
-    for channel, n in enumerate((5, 3, 1)):
-        # min(k, 4 - k) is a tent around k = 2; with k in [0, 6) its distance to 2 gives it in one go.
-        k = sixths + n
-        k.sub_((k * (1 / 6)).floor_(), alpha=6)  # remainder() takes three times as long
-        k.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
-        torch.addcmul(value, k, chroma, value=-1, out=x[:, channel : channel + 1])
+    red, green, blue = x.chunk(RGB, 1)
+    value, low = x.amax(1, keepdim=True), x.amin(1, keepdim=True)
+    chroma = value - low
+    hue = (chroma - low).add_(green).add_(blue).sub_(red).copysign_(green - blue)
+    # The distance from the opposite of the channel's own hue, times C; in place, as fresh memory costs a CPU the most.
+    torch.addcmul(hue, chroma, turns, out=x).abs_().sub_(chroma, alpha=3).abs_()
+    torch.maximum(x.add_(low - chroma), low, out=x)
+    torch.minimum(x, value, out=x)
 
 
 OPERATIONS = (brightness_, contrast_, saturation_, hue_)

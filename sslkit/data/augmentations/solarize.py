@@ -28,4 +28,4 @@ class Solarize(Photometric):
 
 def solarize_(x: Tensor) -> None:
     """(n, C, H, W) in [0, 1], in place."""
-    torch.where(x >= 128 / 255, 1 - x, x, out=x)
+    x.lerp_(1 - x, torch.ge(x, 128 / 255, out=torch.empty_like(x)))  # where() is slow on a CPU

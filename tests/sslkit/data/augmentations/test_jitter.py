@@ -35,11 +35,23 @@ def test_each_image_is_changed_by_its_own_factor_as_torchvision_does(column, the
     )  # torchvision rounds luma's weights
 
 
+@pytest.mark.parametrize(("count", "side"), [(48, 8), (6, 64), (2, 212)])  # many fit into a cache, some, only one
+def test_images_in_orders_of_their_own_are_within_a_quarter_of_a_level_of_torchvisions(count, side):
+    theirs = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+    random = np.random.default_rng(0)
+    images = torch.from_numpy(random.random((count, 3, side, side), np.float32))
+    values = np.concatenate([random.uniform(0.6, 1.4, (count, 3)), random.uniform(-0.5, 0.5, (count, 1))], 1)
+    draws = [(random.random() < 0.9, *row, random.integers(24)) for row in values]
+    expected = images.clone()
+    for image, (on, *factors, order) in zip(expected, draws, strict=True):
+        for operation in jitter.ORDERS[order] if on else ():
+            image.copy_(theirs[operation](image, factors[operation]))
+    torch.testing.assert_close(jittered(images, *draws), expected, rtol=0, atol=0.25 / 255)
+
+
 def test_hue_leaves_gray_and_extreme_pixels_alone():
     x = torch.tensor([0.0, 0.5, 1.0])[:, None, None, None].expand(3, 3, 2, 2).contiguous()
-    expected = x.clone()
-    jitter.hue_(x, torch.full((3, 1, 1, 1), 0.3))
-    torch.testing.assert_close(x, expected)
+    torch.testing.assert_close(jittered(x, *[(1, 1.0, 1.0, 1.0, 0.3, 0)] * 3), x)
 
 
 def test_the_order_matters_and_all_24_occur():

@@ -43,6 +43,13 @@ def test_blur_as_torchvision_each_image_by_its_own_sigma(images):
     torch.testing.assert_close(applied(Blur, images, *[(s,) for s in sigmas]), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [37, 50, 212])  # no block fits it, one does, an image is larger than the cache
+def test_blur_of_any_side_as_torchvision(side):
+    images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([images[0], images[1], tv.gaussian_blur(images[2], [11, 11], [1.5, 1.5])])
+    torch.testing.assert_close(applied(Blur, images, (0,), (0,), (1.5,)), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [Gray, Solarize, Blur, Sobel])
 def test_images_that_are_not_drawn_keep_every_bit(kind, images):
     out = applied(kind, images, (0,), (1,), (0,))
