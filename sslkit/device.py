@@ -40,8 +40,10 @@ def pick_device(name: str = "auto") -> torch.device:
 def resolve_precision(name: str, device: torch.device) -> Precision:
     """What ``--precision`` means on a device.
 
-    ``auto`` is bf16 where the hardware multiplies bf16 matrices: CUDA devices that say so, and CPUs with
-    AVX512-BF16 or AMX, where it is two to three times as fast as float32. On other CPUs bf16 is emulated, and slower.
+    ``auto`` is bf16 where the hardware multiplies bf16 matrices fast: CUDA devices that say so, and CPUs with AMX or
+    AVX512-BF16, where it is two to three times as fast as float32. On other CPUs bf16 is emulated, and slower; so it is
+    on Intel's CPUs with AVX512-FP16 (Sapphire Rapids and later) in a virtual machine that hides their AMX: what is left
+    of bf16 there has half the throughput of float32.
     Other CUDA devices with tensor cores (V100, T4, RTX 20) take fp16. With fp32 on CUDA, matrix products are computed
     in TF32 where the device has it.
 
@@ -62,7 +64,7 @@ def _fastest(device: torch.device) -> Precision:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
         return "fp16" if torch.cuda.get_device_capability(device) >= TENSOR_CORES else "fp32"
-    return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_is_fast_at_bf16() else "fp32"
 
 
 def described(device: torch.device, precision: Precision | None = None) -> str:
@@ -77,11 +79,12 @@ def described(device: torch.device, precision: Precision | None = None) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)}{', fp32 products in TF32' if rounded else ''})"
 
 
-def _cpu_computes_bf16() -> bool:
+def _cpu_is_fast_at_bf16() -> bool:
     # get_capabilities is public in newer torch; the older ones only have the private questions.
     if hasattr(torch.cpu, "get_capabilities"):
         can = torch.cpu.get_capabilities()
-        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+        meant_for_amx = can.get("avx512_fp16") and "Intel" in can.get("cpu_name", "")
+        return bool(can.get("amx_bf16") or (can.get("avx512_bf16") and not meant_for_amx))
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question, bool)() for question in questions)
 

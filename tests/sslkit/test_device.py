@@ -30,8 +30,19 @@ def test_each_local_rank_has_its_own_cuda_device(monkeypatch):
         device.pick_device("cuda")
 
 
+SAPPHIRE_RAPIDS = {"avx512_bf16": True, "avx512_fp16": True, "cpu_name": "Intel Xeon"}
+
+
 @pytest.mark.parametrize(
-    ("can", "expected"), [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")]
+    ("can", "expected"),
+    [
+        ({"amx_bf16": True}, "bf16"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"avx2": True}, "fp32"),
+        ({**SAPPHIRE_RAPIDS, "amx_bf16": True}, "bf16"),
+        (SAPPHIRE_RAPIDS, "fp32"),  # in a virtual machine that hides its AMX
+        ({**SAPPHIRE_RAPIDS, "cpu_name": "AMD EPYC"}, "bf16"),
+    ],
 )
 def test_auto_precision_follows_the_cpu(monkeypatch, can, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
