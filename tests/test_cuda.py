@@ -65,7 +65,7 @@ def test_two_steps_of_a_recipe_equal_the_cpu_s(name, tiny_scale):
         # The same weights: a method that draws them differently on a device would be another test's fault.
         other = begun(build(name, tiny_scale, device=device))
         other.load_state_dict(copy.deepcopy(method.state_dict()))
-        other.suit_device(device, "off")
+        other.suit_device(device, "off", "fp32")
         optimizer = optim.build(other, other.recipe.optim, other.rate_factors())
         batch = batch_of(other).to(device)
         values.append([float(v) for step in (11, 12) for v in one_step(other, optimizer, batch, step)])
@@ -75,7 +75,7 @@ def test_two_steps_of_a_recipe_equal_the_cpu_s(name, tiny_scale):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_never_waits_for_the_device(name, tiny_scale):
     method = begun(build(name, tiny_scale, device=CUDA))
-    method.suit_device(CUDA, "off")
+    method.suit_device(CUDA, "off", "bf16")
     optimizer = optim.build(method, method.recipe.optim, method.rate_factors())
     host = batch_of(method).pin_memory()
     # The first step makes constants, and the optimizer's state.
@@ -93,7 +93,7 @@ def test_compiled_blocks_compute_the_same(name, tiny_scale):
     losses = []
     for compiles in ("off", "on"):
         method = begun(build(name, tiny_scale, "encoder.drop_path=0", device=CUDA))
-        method.suit_device(CUDA, compiles)
+        method.suit_device(CUDA, compiles, "fp32")
         optimizer = optim.build(method, method.recipe.optim, method.rate_factors())
         batch = batch_of(method).to(CUDA)
         losses.append([float(v) for step in (11, 12) for v in one_step(method, optimizer, batch, step)])

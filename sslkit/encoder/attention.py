@@ -54,13 +54,14 @@ def threshold(attention: Tensor, keep: float = 0.6) -> Tensor:
 
 
 def unfuse_attention(module: nn.Module) -> None:
-    """Make every attention layer of a module multiply matrices instead of calling the fused kernel.
+    """Make the attention layers of a module that are trained multiply matrices instead of calling the fused kernel.
 
     On a CPU the fused kernel's backward pass in bf16 is so slow that a training step of ViT-S/16 takes 1.3 times
-    as long with it, one of a small ViT at 48 pixels 1.6 times (torch 2.15); its forward pass is as fast.
+    as long with it, one of a small ViT at 48 pixels 1.6 times (torch 2.15). Its forward pass is the faster one, so
+    layers without gradient, such as a teacher's, keep it.
     """
     from timm.layers.attention import Attention
 
     for layer in module.modules():
-        if isinstance(layer, Attention):
+        if isinstance(layer, Attention) and layer.qkv.weight.requires_grad:
             layer.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue]

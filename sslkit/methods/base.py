@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sslkit import rng
 from sslkit.data.augment import photometric
 from sslkit.data.batch import Batch
+from sslkit.device import Precision
 from sslkit.encoder import layer_decay
 from sslkit.encoder.attention import unfuse_attention
 from sslkit.encoder.encoder import Encoder
@@ -63,14 +64,16 @@ class Method(nn.Module, ABC):
         self.facts = facts or DataFacts()
         self.remarks: list[str] = []  # on what it does not do with this recipe, for the user
 
-    def suit_device(self, device: torch.device, compile_blocks: Literal["auto", "on", "off"]) -> None:
+    def suit_device(
+        self, device: torch.device, compile_blocks: Literal["auto", "on", "off"], precision: Precision
+    ) -> None:
         """Use attention that trains fast on a CPU; compile transformer blocks where that pays, on CUDA."""
         from timm.models.vision_transformer import Block
 
         compiles = compile_blocks == "on" or (compile_blocks == "auto" and device.type == "cuda")
+        if device.type == "cpu" and precision != "fp32":
+            unfuse_attention(self)
         for root in (self, *self.frozen_modules()):
-            if device.type == "cpu":
-                unfuse_attention(root)
             for module in root.modules():
                 # Block by block: short to compile, and one piece of code for all blocks of a shape.
                 if isinstance(module, Block) and compiles:

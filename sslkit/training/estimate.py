@@ -26,7 +26,7 @@ def estimate(method: Method, batch: Batch, recipe: Recipe, order: Order, precisi
     """
     device, images = batch.crops[0].device, len(batch.samples)
     start = Moment(0, order.steps_per_epoch, recipe.train.epochs)
-    method.suit_device(device, "off")
+    method.suit_device(device, "off", precision)
     once, twice = (_step(method, each, recipe, start, precision) for each in (batch, doubled(batch)))
     micro = order.batch_size // (order.accumulate * order.world)
 

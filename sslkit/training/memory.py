@@ -22,6 +22,11 @@ from sslkit.errors import SslkitError, is_out_of_memory
 from sslkit.recipe.schema import Recipe
 
 CROWDED = 0.9  # of the free memory: libraries need some, and some is lost in pieces that are too small
+for _pass in ("", "_backward"):  # torch counts those of CUDA's fused attention, and none of the CPU's (2.14)
+    _cuda, _cpu = (
+        getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention{name}{_pass}") for name in ("", "_for_cpu")
+    )
+    flop_registry.setdefault(_cpu, flop_registry[_cuda])
 
 
 class Accounts(TorchDispatchMode):

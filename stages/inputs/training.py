@@ -70,7 +70,7 @@ class Training:
             with atomic(run.recipe, "w") as handle:
                 handle.write(dump(self.recipe))
         images = in_memory(self.opened.images, self.opened.wants_objects)
-        method.suit_device(self.device, self.recipe.train.compile)
+        method.suit_device(self.device, self.recipe.train.compile, self.precision)
         trainer = self._trainer(images, folder, self._evaluation(images), begun=begun)
         batches = self._batches(images, trainer.step, trainer.total)
         with advised(self.recipe):
@@ -145,7 +145,7 @@ class Training:
         from sslkit.training.memory import advised
         from sslkit.training.timing import TIMED, WARM, measure
 
-        self.opened.method.suit_device(self.device, self.recipe.train.compile)
+        self.opened.method.suit_device(self.device, self.recipe.train.compile, self.precision)
         with TemporaryDirectory() as folder, advised(self.recipe):
             images = in_memory(self.opened.images, self.opened.wants_objects)
             trainer = self._trainer(images, Path(folder), evaluate=dict, quiet=True)

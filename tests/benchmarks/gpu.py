@@ -112,7 +112,7 @@ def row(
     order = Order(samples=100_000, batch_size=arguments.batch_size)
     small = ViewBatches(images, views)[0, np.arange(2)].to(device)
     costs = estimate(method, small, recipe, order, precision)
-    method.suit_device(device, recipe.train.compile)
+    method.suit_device(device, recipe.train.compile, precision)
     step = stepper(method, recipe, precision, device)
     began = time.perf_counter()
     step(batch.to(device))

@@ -56,7 +56,7 @@ def sslkit_step(name: str, arguments: argparse.Namespace, precision: Precision) 
     recipe = resolve([find(name), find("imagenet-subset")], words)
     torch.manual_seed(0)
     method = registry.load("sslkit.methods", recipe.method.name)(recipe).to(device)
-    method.suit_device(device, "auto")
+    method.suit_device(device, "auto", precision)
     optimizer, batch = optim.build(method, recipe.optim), batch_of(recipe, device)
     trained = [p for p in method.parameters() if p.requires_grad]
     steps = iter(range(10**9))

@@ -172,7 +172,7 @@ class FineTuner:
         torch.manual_seed(self.settings.seed)  # the classifier's first weights
         facts = DataFacts(samples=len(images), classes=self.classes)
         method = FineTune(recipe, facts, start, self.settings).to(device)
-        method.suit_device(device, recipe.train.compile)
+        method.suit_device(device, recipe.train.compile, self.start.precision)
         return method
 
     def predict(self, method: FineTune, images: LabelledImages) -> Predictions:

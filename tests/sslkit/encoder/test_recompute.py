@@ -18,7 +18,7 @@ def gradients(tiny_scale, name: str, recomputed: bool, precision="fp32", compile
     method = begun(build(name, tiny_scale, "encoder.drop_path=0.5"))
     if recomputed:
         assert recompute_blocks(method) >= 2
-    method.suit_device(CPU, "on" if compiled else "off")
+    method.suit_device(CPU, "on" if compiled else "off", precision)
     kept: dict[int, int] = {}
 
     def pack(tensor):

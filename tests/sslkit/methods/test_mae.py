@@ -191,10 +191,14 @@ def test_the_teacher_follows_and_its_positions_stay(build):
     assert torch.equal(teacher.pos_embed, student.pos_embed)
 
 
-def test_cpu_attention_is_unfused_in_the_decoder_too(build):
-    method = build()
-    method.suit_device(torch.device("cpu"), "off")
-    assert not any(m.fused_attn for m in method.modules() if hasattr(m, "fused_attn"))
+@pytest.mark.parametrize(("precision", "fused"), [("bf16", False), ("fp16", False), ("fp32", True)])
+def test_cpu_attention_that_is_trained_is_unfused_in_bf16(build, precision, fused):
+    method = build("mae-attmask")
+    method.suit_device(torch.device("cpu"), "off", precision)
+
+    trained = {m.fused_attn for m in method.modules() if hasattr(m, "fused_attn") and m.qkv.weight.requires_grad}
+    assert trained == {fused}
+    assert all(m.fused_attn for m in method.teacher.modules() if hasattr(m, "fused_attn"))
 
 
 # Masks.

@@ -41,7 +41,7 @@ def blocks_compile_in_no_time(monkeypatch):
 )
 def test_blocks_have_no_graph_breaks_and_few_graphs(tiny_scale, name, overrides, graphs):
     method = build(name, tiny_scale, *overrides)
-    method.suit_device(CPU, "on")
+    method.suit_device(CPU, "on", "fp32")
     batch, seen = batch_of(method, 2), []
     for step in range(STEPS):
         with autocast(CPU, "bf16"):

@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny_methods import CPU, batch_of, build
 from tiny_trainers import trainer_of
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -86,6 +88,18 @@ def test_flops_are_those_of_torchs_counter(tiny_scale, name):
             method(batch, Moment(0, 10, 10)).loss.backward()
         found.append(counter.flops if isinstance(counter, memory.Accounts) else counter.get_total_flops())
     assert found[0] == found[1] > 1e6
+
+
+def test_fused_attention_counts_as_the_products_that_it_replaces():
+    q = torch.randn(2, 3, 65, 16, requires_grad=True)
+    with memory.Accounts([], []) as fused, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        out = F.scaled_dot_product_attention(q, q, q)
+        forward = fused.flops
+        out.sum().backward()
+    with memory.Accounts([], []) as products:
+        _ = q @ q.transpose(-2, -1) @ q
+    assert forward == products.flops > 0
+    assert fused.flops == 3.5 * forward  # both passes; five products instead of four: it computes q k^T again
 
 
 def test_estimating_leaves_no_gradients(tiny_scale):
