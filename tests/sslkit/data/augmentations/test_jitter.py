@@ -41,10 +41,10 @@ def test_images_in_orders_of_their_own_are_within_a_quarter_of_a_level_of_torchv
     random = np.random.default_rng(0)
     images = torch.from_numpy(random.random((count, 3, side, side), np.float32))
     values = np.concatenate([random.uniform(0.6, 1.4, (count, 3)), random.uniform(-0.5, 0.5, (count, 1))], 1)
-    draws = [(random.random() < 0.9, *row, random.integers(24)) for row in values]
+    draws = [(float(random.random() < 0.9), *row, float(random.integers(24))) for row in values.tolist()]
     expected = images.clone()
     for image, (on, *factors, order) in zip(expected, draws, strict=True):
-        for operation in jitter.ORDERS[order] if on else ():
+        for operation in jitter.ORDERS[int(order)] if on else ():
             image.copy_(theirs[operation](image, factors[operation]))
     torch.testing.assert_close(jittered(images, *draws), expected, rtol=0, atol=0.25 / 255)
 
