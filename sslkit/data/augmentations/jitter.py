@@ -12,7 +12,7 @@ from sslkit.data.augmentations.base import RGB, Photometric, at_once, change, lu
 from sslkit.recipe.sections import Probability
 
 ORDERS = np.array(list(permutations(range(4))))  # (24, 4): the four operations in the order they are applied
-BRIGHTNESS, CONTRAST = 0, 1
+BRIGHTNESS, CONTRAST, HUE = 0, 1, 3
 OWN_HUES = np.array([0, 2, 4], np.float32)  # of red, green and blue, in sixths of a turn
 
 
@@ -44,23 +44,24 @@ class Jitter(Photometric):
     @staticmethod
     def apply(images: Tensor, draws: np.ndarray) -> None:
         """Apply the four operations to each image in its own order; without RGB, brightness and contrast alone."""
-        on, *factors, shift, order = draws.T
-        parameters = (*factors, (6 * shift[:, None] - OWN_HUES + 3) % 6 - 3)
+        on, orders = draws[:, 0] > 0, draws[:, -1].astype(np.int64)
+        turns = (6 * draws[:, HUE + 1, None] - OWN_HUES + 3) % 6 - 3
+        parameters = np.concatenate([draws[:, 1 : HUE + 1], turns], 1)
         defined = range(len(OPERATIONS)) if images.shape[1] == RGB else (BRIGHTNESS, CONTRAST)
-        active, orders = on > 0, order.astype(np.int64)
-        if at_once(images) < len(ORDERS):  # large: fewest copies
-            for number in {*orders[active].tolist()}:
-                turns = [turn for turn in ORDERS[number].tolist() if turn in defined]
-                change(images, active & (orders == number), partial(_in_turn, turns=turns), *parameters)
-            return
-        for turn in ORDERS[orders].T:  # fewest calls
-            for number in {*turn[active].tolist()}.intersection(defined):
-                change(images, active & (turn == number), OPERATIONS[number], parameters[number])
+        if at_once(images) < len(ORDERS):  # large images: fewest copies
+            for order in {*orders[on].tolist()}:
+                numbers = [number for number in ORDERS[order].tolist() if number in defined]
+                change(images, on & (orders == order), partial(_operate, numbers=numbers), parameters)
+        else:  # small ones: fewest calls
+            for turn in ORDERS[orders].T:
+                for number in {*turn[on].tolist()}.intersection(defined):
+                    change(images, on & (turn == number), partial(_operate, numbers=[number]), parameters)
 
 
-def _in_turn(x: Tensor, *parameters: Tensor, turns: Sequence[int]) -> None:
-    for number in turns:
-        OPERATIONS[number](x, parameters[number])
+def _operate(x: Tensor, parameters: Tensor, numbers: Sequence[int]) -> None:
+    """Do some operations in turn; ``parameters`` (n, 6, 1, 1) are three factors, and what ``hue_`` takes."""
+    for number in numbers:
+        OPERATIONS[number](x, parameters[:, number : number + 1] if number < HUE else parameters[:, HUE:])
 
 
 # Each changes (n, C, H, W) in [0, 1] in place; a factor is (n, 1, 1, 1).
