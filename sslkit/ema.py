@@ -6,20 +6,36 @@ from torch import Tensor, _foreach_lerp_, nn  # pyright: ignore[reportPrivateImp
 from sslkit.schedules import Moment, cosine
 
 
-@torch.no_grad()
-def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Teacher <- momentum x teacher + (1 - momentum) x student, in place; both have the same parameters in one order.
+class MovingAverage:
+    """Makes a teacher follow a student.
 
-    Parameters are averaged. Buffers (BatchNorm's running statistics) are copied: they are averages already.
+    Torch walks the whole tree of modules whenever it is asked for parameters, which takes as long as averaging those of
+    a small ViT: here it is walked once.
+
+    Args:
+        teacher: with the same parameters and buffers as the student, in the same order.
+        student: its submodules, like the teacher's, stay the ones that it has now.
     """
-    old: list[Tensor] = list(teacher.parameters())
-    new: list[Tensor] = list(student.parameters())
-    if old:
-        _foreach_lerp_(old, new, 1 - momentum)
-    for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
-        target.copy_(source)
+
+    def __init__(self, teacher: nn.Module, student: nn.Module):
+        self.teacher, self.student = list(teacher.modules()), list(student.modules())
+
+    @torch.no_grad()
+    def update(self, momentum: float) -> None:
+        """Teacher <- momentum x teacher + (1 - momentum) x student, in place.
+
+        Parameters are averaged. Buffers (BatchNorm's running statistics) are copied: they are averages already.
+        """
+        if old := _held(self.teacher, "_parameters"):
+            _foreach_lerp_(old, _held(self.student, "_parameters"), 1 - momentum)
+        for target, source in zip(_held(self.teacher, "_buffers"), _held(self.student, "_buffers"), strict=True):
+            target.copy_(source)
+
+    def follow(self, momentum: tuple[float, float], at: Moment) -> None:
+        """``update`` after a step; the momentum goes from the first value to the second along a cosine over the run."""
+        self.update(cosine(*momentum, at.step / at.total))
 
 
-def follow(teacher: nn.Module, student: nn.Module, momentum: tuple[float, float], at: Moment) -> None:
-    """``update`` after a step; the momentum goes from the first value to the second along a cosine over the run."""
-    update(teacher, student, cosine(*momentum, at.step / at.total))
+def _held(modules: list[nn.Module], what: str) -> list[Tensor]:
+    """Parameters or buffers in torch's order, those that modules share once."""
+    return list(dict.fromkeys(t for module in modules for t in getattr(module, what).values() if t is not None))

@@ -54,6 +54,7 @@ class Data2Vec(Method):
         self.masking = _checked(recipe, self.student, self.config)
         self.predict = nn.Linear(self.student.width, self.student.width)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.average = ema.MovingAverage(self.teacher, self.student)
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
@@ -73,7 +74,7 @@ class Data2Vec(Method):
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the teacher."""
         assert self.recipe.teacher is not None
-        ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
+        self.average.follow(self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """Crops, and what is hidden of them."""

@@ -65,6 +65,7 @@ class ImageJepa(Method):
             raise UsageError(f"a crop of {size} px is {grid[0]} x {grid[1]} patches: ijepa needs 2 x 2 or more")
         self.predictor = Predictor(self.student.width, grid, self.config.predictor)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.average = ema.MovingAverage(self.teacher, self.student)
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
@@ -83,7 +84,7 @@ class ImageJepa(Method):
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the teacher."""
         assert self.recipe.teacher is not None
-        ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
+        self.average.follow(self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """The crops, the context (what is not masked), and each target block."""

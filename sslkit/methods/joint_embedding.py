@@ -85,6 +85,7 @@ class JointEmbedding(Method):
             encoder.mask_token.requires_grad_(False)
         self._freeze_unread_heads()
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
+        self.average = self.teacher and ema.MovingAverage(self.teacher, self.student)
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
@@ -111,8 +112,8 @@ class JointEmbedding(Method):
         for name, objective in self._objectives().items():
             mine = {key.split("/", 1)[1]: value for key, value in statistics.items() if key.startswith(f"{name}/")}
             objective.after_step(mine)
-        if self.teacher is not None and self.recipe.teacher:
-            ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
+        if self.average is not None and self.recipe.teacher:
+            self.average.follow(self.recipe.teacher.momentum, at)
 
     def frozen_parameters(self, at: Moment) -> Iterable[nn.Parameter]:
         """Last layers of heads in their first epochs."""

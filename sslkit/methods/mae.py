@@ -69,6 +69,7 @@ class MaskedAutoencoder(Method):
         self.decoder = Decoder(*sizes, self.config.decoder, self.student.spec.in_channels)
         self.apply(_initialise)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if recipe.teacher else None
+        self.average = self.teacher and ema.MovingAverage(self.teacher, self.student)
 
     def forward(self, batch: Batch, at: Moment) -> Losses:
         """One step of the method, up to the loss."""
@@ -83,8 +84,8 @@ class MaskedAutoencoder(Method):
     @torch.no_grad()
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the teacher."""
-        if self.teacher is not None and self.recipe.teacher:
-            ema.follow(self.teacher, self.student, self.recipe.teacher.momentum, at)
+        if self.average is not None and self.recipe.teacher:
+            self.average.follow(self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
         """Crops, what is removed of them, and the target where it is not the crop itself."""

@@ -60,6 +60,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.optimizer = optim.build(self.method, self.recipe.optim, self.method.rate_factors())
         self.trained = [p for p in self.method.parameters() if p.requires_grad]
+        self.modules = list(self.method.modules())
         self.total = self.at(0).total
         self.scale = LossScale(self.device, self.precision)
         self._recent: list[tuple[int, list[Tensor], Tensor]] = []  # step, samples and why it was skipped; since the log
@@ -95,7 +96,7 @@ class Trainer:
                 if self.step % self.steps_per_epoch == 0:
                     self._begin_epoch(at, clock)
                 rates = optim.schedule(self.optimizer, self.recipe.optim, self.recipe.train.batch_size, at)
-                buffers = [(b, b.clone()) for b in self.method.buffers()]
+                buffers = [(b, b.clone()) for m in self.modules for b in m._buffers.values() if b is not None]
 
                 loss, statistics, samples = self._forward_backward(module, batches, clock, at)
                 self.scale.unscale(self.optimizer)

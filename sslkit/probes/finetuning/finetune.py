@@ -82,6 +82,7 @@ class FineTune(Supervised):
             freeze_below(self.encoder, settings.unfreeze)
         self.live = EncoderClassifier(self.encoder, self.classifier, settings.pool or "cls")
         self.averaged = deepcopy(self.live).requires_grad_(False) if settings.ema else None
+        self.average = self.averaged and ema.MovingAverage(self.averaged, self.live)
 
     def encode(self, images: Tensor, batch: Batch, at: Moment) -> Tensor:
         """(V, B, 3, S, S) -> input of the head, (V, B, D)."""
@@ -94,8 +95,8 @@ class FineTune(Supervised):
 
     def after_step(self, statistics: Mapping[str, Tensor], at: Moment) -> None:
         """Move the average of the weights."""
-        if self.averaged is not None:
-            ema.update(self.averaged, self.live, momentum(self.settings.ema, at.step))
+        if self.average is not None:
+            self.average.update(momentum(self.settings.ema, at.step))
 
     def evaluated(self) -> EncoderClassifier:
         """The classifier that is evaluated: the average where there is one."""

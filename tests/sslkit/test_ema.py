@@ -1,0 +1,25 @@
+"""The moving average of a student."""
+
+import torch
+from torch import nn
+
+from sslkit.ema import MovingAverage
+
+
+def test_shared_parameters_are_averaged_once_and_buffers_are_copied():
+    first, second = (nn.Sequential(layer := nn.Linear(2, 2), layer, nn.BatchNorm1d(2)) for _ in range(2))
+    before, student = first[0].weight.clone(), second[0].weight
+    second[2].running_mean.fill_(3.0)
+    MovingAverage(first, second).update(0.75)
+    torch.testing.assert_close(first[0].weight, 0.75 * before + 0.25 * student)
+    assert torch.equal(first[2].running_mean, torch.full((2,), 3.0))
+
+
+def test_it_follows_modules_that_moved_to_other_tensors():
+    teacher, student = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    average = MovingAverage(teacher, student)
+    for module in (teacher, student):
+        module.double()  # new buffers, as on another device
+    student.running_var.fill_(5.0)
+    average.update(0.5)
+    assert torch.equal(teacher.running_var, student.running_var)
