@@ -108,7 +108,10 @@ def test_the_chain_runs_and_resumes_on_a_card(sslkit, shapes_run, tiny_scale, tm
     run = tmp_path / "run"
     ran(sslkit, "pretrain", run, "--data", shapes_run, *words)
     rows = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
-    assert all(np.isfinite(row["loss"]) for row in rows)
+    # fp16 can skip all the steps between two rows, until the scale has found its level: such a row has no loss.
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses
+    assert np.isfinite(losses).all()
     ran(sslkit, "extract", run, "--device", "cuda", "--precision", precision)
     ran(sslkit, "knn", run)
     ran(sslkit, "linear", run, "--device", "cuda")

@@ -7,12 +7,16 @@ python tests/benchmarks/evidence.py table NAME          # its table, which a tes
 import json
 import sys
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
+
+from sslkit.statistics.intervals import interval
+from sslkit.statistics.paired import over_seeds
 
 KEPT = Path(__file__).parents[2] / ".readme" / "results.json"
 STAGES = ("pretrain", "knn", "linear")
 NAMES = {"pixels": "raw pixels", "random": "random initialisation"}
+REFERENCE = "ibot-random"  # what a table over seeds compares with
 
 
 def keep(experiment: str, runs: list[Path]) -> None:
@@ -27,7 +31,10 @@ def keep(experiment: str, runs: list[Path]) -> None:
         if rows:
             found["online k-NN"] = [[round(row["epoch"], 2), row["knn"]] for row in rows if "knn" in row]
             found["images/s"] = median(row["images_per_second"] for row in rows if "images_per_second" in row)
-        kept.setdefault(experiment, {})[run.name.removesuffix("-s0")] = found
+            hidden = [row["masked_on_object"] for row in rows if "masked_on_object" in row]
+            if hidden:
+                found["masked on the object"] = round(100 * fmean(hidden[len(hidden) // 2 :]), 1)
+        kept.setdefault(experiment, {})[run.name] = found
     KEPT.write_text(json.dumps(kept, indent=1) + "\n")
 
 
@@ -41,6 +48,13 @@ def short(record: dict[str, Any]) -> dict[str, Any]:
 def table(experiment: str) -> str:
     """Markdown: a row for each run, in the order in which they were kept."""
     runs = json.loads(KEPT.read_text())[experiment]
+    recipes: dict[str, dict[str, dict[str, Any]]] = {}  # by name and seed
+    for name, stages in runs.items():
+        recipe, _, seed = name.rpartition("-s")
+        if recipe and seed.isdigit() and "knn" in stages:
+            recipes.setdefault(recipe, {})[seed] = stages
+    if any(len(seeds) > 2 for seeds in recipes.values()):
+        return over_seeds_table(recipes)
     if not any("knn" in stages for stages in runs.values()):
         lines = ["| changed | online k-NN | images/s |", "|---|---|---:|"]
         for name, stages in runs.items():
@@ -56,6 +70,30 @@ def table(experiment: str) -> str:
         else:
             shown += ["-"] * 4
         lines.append(f"| {NAMES.get(name, f'`{name}`')} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def over_seeds_table(recipes: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Markdown: means over seeds, and the difference from ``REFERENCE`` with the same seeds; 95 % t intervals."""
+    masked = any("masked on the object" in one for seeds in recipes.values() for one in seeds.values())
+    columns = ["recipe", "seeds", *["on the object, %"] * masked]
+    columns += [word for stage in ("k-NN", "linear") for word in (stage, "difference", "seeds needed")]
+    lines = [f"| {' | '.join(columns)} |", "|---|---:" + "|---:" * (len(columns) - 2) + "|"]
+    for name, seeds in recipes.items():
+        shown = [f"`{name}`", str(len(seeds))]
+        if masked:
+            shown.append(f"{fmean(one['masked on the object'] for one in seeds.values()):.1f}")
+        for stage in ("knn", "linear"):
+            mean, half = interval([one[stage]["top1"] for one in seeds.values()])
+            shown.append(f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}")
+            shared = [seed for seed in seeds if seed in recipes[REFERENCE]]
+            if name == REFERENCE or len(shared) < 2:
+                shown += ["-", "-"]
+                continue
+            paired = over_seeds(*([of[seed][stage]["top1"] for seed in shared] for of in (seeds, recipes[REFERENCE])))
+            shown.append(f"{paired.difference:+.1f} ({paired.low:+.1f} to {paired.high:+.1f})")
+            shown.append(str(paired.needed))
+        lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ from sslkit.data.loader import ViewBatches, batches
 from sslkit.data.order import Order
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.data.views import ViewMaker
-from sslkit.device import autocast, pick_device
+from sslkit.device import autocast, pick_device, resolve_precision
 from sslkit.files import write_json
 from sslkit.methods.base import Method
 from sslkit.optimizers import base as optim
@@ -104,6 +104,7 @@ def row(
     words = [f"train.batch_size={arguments.batch_size}", f"encoder.arch={arguments.arch}"]
     words += [f"train.precision={precision}", f"train.compile={compiles}"]
     recipe = resolve([find(name), find("imagenet-subset")], words)
+    resolve_precision(precision, device)  # fp32's products are TF32, as in a run
     torch.manual_seed(0)
     method = registry.load("sslkit.methods", recipe.method.name)(recipe).to(device)
     # Like the loop's, batches come from page-locked memory; the same one each time, and then from the loader.
