@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torchvision  # noqa: F401  loads the operators behind torch.ops.image
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional as F
 
 from sslkit.data.decoding import png
 from sslkit.data.pixels.arrays import NPY, as_tensor, is_wide_tiff, read_npy, read_wide_tiff
@@ -172,14 +173,12 @@ def encode_exactly(image: torch.Tensor) -> tuple[str, bytes]:
 
 
 def shrink(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """A uint8 image (C, H, W) resized (bicubic, antialiased) to (height, width)."""
+    """A uint8 image (C, H, W) resized (bicubic, antialiased) to (height, width): within a level of Pillow's."""
     if size == image.shape[1:]:
         return image
-    # One by one, unless RGB: Pillow would take a fourth channel for alpha and weight the colours by it.
-    parts = [image] if len(image) == RGB else image.split(1)
-    bicubic = Image.Resampling.BICUBIC
-    resized = [np.array(Image.fromarray(_channels_last(part)).resize((size[1], size[0]), bicubic)) for part in parts]
-    return torch.cat([torch.from_numpy(np.atleast_3d(part)).permute(2, 0, 1) for part in resized])
+    # By this way round, the channels of a decoded image stay last, as the encoder takes them.
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    return F.interpolate(batch, size, mode="bicubic", antialias=True)[0]
 
 
 def _channels_last(image: torch.Tensor) -> np.ndarray:

@@ -119,6 +119,19 @@ def test_shrink_brings_the_shorter_side_down_and_never_enlarges(size, side, expe
     assert (small == 77).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 13])
+@pytest.mark.parametrize("last", [False, True])
+def test_every_channel_is_shrunk_within_a_level_of_pillows(channels, last):
+    pixels = np.random.default_rng(0).integers(0, 256, (channels, 40, 60), np.uint8)
+    pixels[:, :20] = np.linspace(0, 255, 60)  # noise, and a ramp
+    theirs = [np.array(Image.fromarray(plane).resize((21, 14), Image.Resampling.BICUBIC)) for plane in pixels]
+    image = torch.from_numpy(pixels)
+    image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1) if last else image
+    difference = images.shrink(image, (14, 21)).int() - torch.from_numpy(np.stack(theirs)).int()
+    assert difference.abs().max() <= 1
+    assert difference.float().abs().mean() < 0.05
+
+
 def large_photo(mode="RGB"):
     """640 x 480, with edges and gradients."""
     y, x = np.mgrid[:480, :640]

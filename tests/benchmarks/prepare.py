@@ -1,0 +1,84 @@
+"""``prepare --size 128`` of photos in one process: over a plain PIL loop, and over the time of its decoder and encoder.
+
+python tests/benchmarks/prepare.py --images ../shared/data/ecssd-200.tar
+"""
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from data import photos
+from PIL import Image
+from timing import interleave, ratio, show, verdict
+
+from sslkit.data import images
+from sslkit.data.prepare.packing import pack, plan
+from sslkit.data.prepare.subset import Subset
+from sslkit.data.sources.folder import FolderSource
+
+SIDE = 128  # pixels: the shorter one
+LARGE = 4  # times: how much larger photos are made for the second part, which a decoder can reduce
+
+
+def resized(data: bytes, shorter_side: int) -> bytes:
+    """A JPEG decoded, resized and encoded by PIL."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as opened:
+        factor = shorter_side / min(opened.size)
+        size = (round(factor * opened.width), round(factor * opened.height))
+        opened.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=images.JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def measure(what: str, files: Sequence[bytes], rounds: int, least: float) -> None:
+    """Time the contenders on one set of files, and print."""
+    small = [images.decode(resized(data, SIDE)) for data in files]
+    with tempfile.TemporaryDirectory() as folder:
+        photo_folder = Path(folder, "photos")
+        photo_folder.mkdir()
+        for number, data in enumerate(files):
+            (photo_folder / f"{number:04d}.jpg").write_bytes(data)
+
+        def prepare() -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as out:
+                planned = plan(FolderSource(photo_folder), Subset(), Path(out, "scratch"))
+                pack(Path(out, "data"), planned, size=SIDE)
+
+        def pil() -> None:
+            for path in sorted(photo_folder.iterdir()):
+                resized(path.read_bytes(), SIDE)
+
+        def limit() -> None:
+            for data, image in zip(files, small, strict=True):
+                images.read_to_shrink(data, images.DEFAULT, SIDE)
+                images.encode_jpeg(image)
+
+        names = {"prepare": prepare, "PIL": pil, "decoder and encoder": limit}
+        seconds = interleave(names, rounds, clock=time.process_time)
+    height, width = images.decode(files[0]).shape[1:]
+    print(f"{len(files)} {what} photos, such as of {width} x {height}, to {SIDE} px, CPU seconds")
+    show(seconds, len(files), "images")
+    verdict("PIL / prepare", ratio(seconds, "PIL", "prepare"), least)
+    verdict("decoder and encoder / prepare", ratio(seconds, "decoder and encoder", "prepare"), 0.6)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="tar or folder of JPEG photos; default: generated ones")
+    parser.add_argument("--count", type=int, default=160, help="photos")
+    parser.add_argument("--rounds", type=int, default=4)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # as in a worker process
+    files = photos(arguments.images, arguments.count)
+    measure("small", files, arguments.rounds, 1.3)
+    large = [resized(data, LARGE * min(images.decode(data).shape[1:])) for data in files[: len(files) // 8]]
+    measure("large", large, arguments.rounds, 3)
+
+
+if __name__ == "__main__":
+    main()
