@@ -1,4 +1,6 @@
-"""Decode and cut 2 x 224 + 10 x 96 crops on one core, against lightly's PIL pipeline (pip install 'sslkit[benchmark]').
+"""Views on one core, against lightly's PIL pipeline (pip install 'sslkit[benchmark]'), in CPU seconds.
+
+Photos, decoded and cut to 2 x 224 + 10 x 96; and images of 32 x 32 in memory, to 2 x 32 as in recipe small32.
 
 python tests/benchmarks/data.py --images ../shared/data/ecssd-200.tar
 """
@@ -7,8 +9,11 @@ import argparse
 import io
 import tarfile
 import tempfile
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +21,21 @@ from PIL import Image
 from timing import interleave, ratio, show, verdict
 
 from sslkit.data.augment import photometric
+from sslkit.data.images import decode, shrink
+from sslkit.data.loader import DecodedImages, ViewBatches
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.data.views import ViewMaker
 from sslkit.files import write_json
 from sslkit.recipe.sections import ViewsSection
 
 # DINO's own crops and probabilities, which lightly's transform has as defaults.
-SECTION = {
+PHOTOS = {
     "global": {"count": 2, "size": 224, "scale": [0.4, 1.0]},
     "local": {"count": 10, "size": 96, "scale": [0.05, 0.4]},
 }
+SMALL = {"global": {"count": 2, "size": 32, "scale": [0.3, 1.0]}, "local": {"count": 0}, "augment": {"blur": 0.0}}
 SUFFIXES = {".jpg", ".jpeg"}
-MICRO_BATCH = 8  # images whose photometric part runs together
+PHOTOS_AT_ONCE, SMALL_AT_ONCE = 8, 256  # images of a micro-batch
 
 
 def photos(source: Path | None, count: int) -> list[bytes]:
@@ -58,6 +66,48 @@ def generated(number: int) -> bytes:
     return buffer.getvalue()
 
 
+def pil_views(section: dict[str, dict[str, Any]], blur: tuple[float, float, float]) -> Callable[[Image.Image], object]:
+    """lightly's transform with the crops of a section."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lightly.transforms.dino_transform import DINOTransform
+
+    crops, local = section["global"], section["local"]
+    return DINOTransform(
+        global_crop_size=crops["size"],
+        global_crop_scale=tuple(crops["scale"]),
+        local_crop_size=local.get("size", crops["size"]),
+        local_crop_scale=tuple(local.get("scale", crops["scale"])),
+        n_local_views=local["count"],
+        gaussian_blur=blur,
+    )
+
+
+def measure(
+    batches: ViewBatches, pil: Callable[[], object], at_once: int, rounds: int, least: tuple[float, float]
+) -> None:
+    """Time a worker's part, that with the photometric part, and PIL; and print."""
+    count = len(batches.images)
+    keys = [(0, np.arange(first, min(first + at_once, count))) for first in range(0, count, at_once)]
+
+    def worker() -> None:
+        for key in keys:
+            batches[key]
+
+    def everything() -> None:
+        for batch in map(batches.__getitem__, keys):
+            for crops, draws in zip(batch.crops, batch.photometric, strict=True):
+                photometric(crops, draws)
+
+    cut, full, slow = "sslkit, worker's part", "sslkit, with photometric", "lightly (PIL)"
+    seconds = interleave({cut: worker, full: everything, slow: pil}, rounds, clock=time.process_time)
+    groups = " + ".join(f"{group.count} x {group.size}" for group in batches.views.groups)
+    print(f"{count} images, {groups} crops each, CPU seconds")
+    show(seconds, count, "images")
+    verdict("lightly / sslkit per worker core", ratio(seconds, slow, cut), least[0])
+    verdict("lightly / sslkit with the photometric part on the same core", ratio(seconds, slow, full), least[1])
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,17 +116,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # as in a loader's worker
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from lightly.transforms.dino_transform import DINOTransform
-
-        pil = DINOTransform(
-            global_crop_size=224,
-            global_crop_scale=(0.4, 1.0),
-            local_crop_size=96,
-            local_crop_scale=(0.05, 0.4),
-            n_local_views=10,
-        )
     files = photos(arguments.images, arguments.count)
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "train-000000.tar"
@@ -86,31 +125,29 @@ def main() -> None:
             {"classes": ["photo"], "splits": {"train": {"shards": [{"file": shard.name}]}}},
         )
         split = open_split(Path(folder), "train")
-        views = ViewMaker(ViewsSection.model_validate(SECTION), 224, 16, seed=0)
+        transform = pil_views(PHOTOS, (1.0, 0.1, 0.5))
 
-        def geometric() -> None:
-            for index in range(len(split)):
-                views(split.image(index), 0, index)
-
-        def everything() -> None:
-            for first in range(0, len(split), MICRO_BATCH):
-                made = [views(split.image(i), 0, i) for i in range(first, min(first + MICRO_BATCH, len(split)))]
-                for group in range(len(views.groups)):
-                    draws = torch.from_numpy(np.stack([draw[group] for _, draw in made], 1))
-                    photometric(torch.stack([crops[group] for crops, _ in made], 1), draws)
-
-        def lightly() -> None:
+        def of_photos() -> None:
             for index in range(len(split)):
                 with Image.open(io.BytesIO(split.image_bytes(index))) as image:
-                    pil(image.convert("RGB"))
+                    transform(image.convert("RGB"))
 
-        names = {"sslkit, worker's part": geometric, "sslkit, with photometric": everything, "lightly (PIL)": lightly}
-        seconds = interleave(names, arguments.rounds)
-    slow, cut, full = "lightly (PIL)", "sslkit, worker's part", "sslkit, with photometric"
-    print(f"{len(files)} photos, 2 x 224 + 10 x 96 crops each, one core")
-    show(seconds, len(files), "images")
-    verdict("lightly / sslkit per worker core", ratio(seconds, slow, cut), 5)
-    verdict("lightly / sslkit with the photometric part on the same core", ratio(seconds, slow, full), 2)
+        views = ViewMaker(ViewsSection.model_validate(PHOTOS), 224, 16, seed=0)
+        measure(ViewBatches(split, views), of_photos, PHOTOS_AT_ONCE, arguments.rounds, (5, 2.5))
+
+    shrunk = torch.stack([shrink(decode(data), (32, 32)).contiguous() for data in files])
+    small = shrunk.repeat(-(-SMALL_AT_ONCE // len(files)), 1, 1, 1)[:SMALL_AT_ONCE]
+    as_pil = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in small]
+    small_transform = pil_views(SMALL, (0.0, 0.0, 0.0))
+    views = ViewMaker(ViewsSection.model_validate(SMALL), 32, 4, seed=0)
+    in_memory = DecodedImages(small, np.zeros(len(small), np.int64))
+    measure(
+        ViewBatches(in_memory, views),
+        lambda: [small_transform(image) for image in as_pil],
+        SMALL_AT_ONCE,
+        arguments.rounds,
+        (5, 3),
+    )
 
 
 if __name__ == "__main__":
