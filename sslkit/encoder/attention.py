@@ -35,6 +35,21 @@ def rows(block: Any, q: Tensor, k: Tensor) -> Tensor:
     return ((q @ k.transpose(-2, -1)).float() * scale).softmax(-1)
 
 
+def for_cls(block: Any, x: Tensor) -> Tensor:
+    """What a block makes of CLS, the first token, alone: (B, T, D) -> (B, 1, D).
+
+    The others only give keys and values, a sixth of a block's products: for a last block whose patches nobody reads.
+    """
+    attn, normed, cls = block.attn, block.norm1(x), x[:, :1]
+    q, k = project(block, normed, normed[:, :1])
+    weight, bias = attn.qkv.weight[2 * attn.attn_dim :], attn.qkv.bias
+    v = F.linear(normed, weight, None if bias is None else bias[2 * attn.attn_dim :])
+    v = v.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+    seen = (rows(block, q, k).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+    cls = cls + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(attn.norm(seen)))))
+    return cls + block.drop_path2(block.ls2(block.mlp(block.norm2(cls))))
+
+
 def threshold(attention: Tensor, keep: float = 0.6) -> Tensor:
     """The fewest most-attended tokens of each head that together hold ``keep`` of the head's attention.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sslkit.encoder import stochastic_depth
-from sslkit.encoder.attention import project, rows
+from sslkit.encoder.attention import for_cls, project, rows
 from sslkit.encoder.recompute import through
 from sslkit.encoder.spec import EncoderSpec, is_vit
 from sslkit.errors import UsageError
@@ -26,7 +26,8 @@ class Tokens:
     """What an encoder returns."""
 
     cls: Tensor  # (B, D) the CLS token after the final norm; the pooled feature where there is no CLS token
-    # (B, N, D) patch tokens after the final norm, in row-major order; None for models other than ViTs
+    # (B, N, D) patch tokens after the final norm, in row-major order; None for models other than ViTs, and where nobody
+    # asked for them
     patches: Tensor | None = None
     # (B, H, N) the last block's attention from CLS to patches, after softmax over all tokens; None unless requested.
     # A row sums to less than 1: the rest goes to CLS and registers.
@@ -136,6 +137,7 @@ class Encoder(nn.Module):
         keep: Tensor | None = None,
         attention: bool = False,
         drop: Tensor | None = None,
+        patches: bool = True,
     ) -> Tokens:
         """Encode a batch.
 
@@ -145,6 +147,7 @@ class Encoder(nn.Module):
             keep: (B, M) int64, indices of the patches that enter the blocks, as in MAE; ``patches`` has M tokens then.
             attention: also return CLS's row of the last block.
             drop: (2L, B) scales of the residual branches, see ``drop_scales``; None drops nothing.
+            patches: they are read; otherwise the last block may leave them out, with the same CLS up to rounding.
 
         Raises:
             UsageError: masks, kept patches or attention asked of a model that has none.
@@ -158,8 +161,16 @@ class Encoder(nn.Module):
         blocks = self.model.blocks
         x = through(blocks[:-1], x)
         row = self._cls_attention(blocks[-1], x) if attention else None
+        if not patches and self._can_leave_out_patches(blocks[-1]):
+            return Tokens(cls=self._pool(self.model.norm(for_cls(blocks[-1], x))), attention=row)
         x = self.model.norm(through(blocks[-1:], x))
         return Tokens(cls=self._pool(x), patches=x[:, self.prefix :], attention=row)
+
+    def _can_leave_out_patches(self, block: Any) -> bool:
+        from timm.models.vision_transformer import Block
+
+        plain = isinstance(block, Block) and not self.why_no_attention() and getattr(block.attn, "gate", None) is None
+        return plain and block._compiled_call_impl is None  # a compiled block is fast as a whole only
 
     def last_cls(self, images: Tensor, last: int) -> tuple[Tensor, Tensor | None]:
         """CLS of the last blocks, each after the final norm, and the patches' mean (arXiv:2104.14294, section 4).

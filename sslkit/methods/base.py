@@ -143,7 +143,7 @@ class Classifying(Method):
     def encode(self, images: Tensor, batch: Batch, at: Moment) -> Tensor:
         """(V, B, C, S, S), V images made of each sample of the batch -> CLS (V, B, D)."""
         drop = drop_scales(self.encoder, batch, len(images), at, self.recipe.train.seed)
-        return self.encoder(images.flatten(0, 1), drop=drop).cls.unflatten(0, images.shape[:2])
+        return self.encoder(images.flatten(0, 1), drop=drop, patches=False).cls.unflatten(0, images.shape[:2])
 
     def losses(self, loss: Tensor, logits: Tensor, targets: Tensor, cls: Tensor, **more: Tensor) -> Losses:
         """A loss and what such methods log: of (..., K) logits against (...) targets, and of one view's CLS (B, D)."""

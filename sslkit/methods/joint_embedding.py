@@ -139,7 +139,8 @@ class JointEmbedding(Method):
         """(G, B, 3, S, S) unmasked -> tokens of G x B crops; train mode and no drop path."""
         if self.teacher is None:
             return None
-        return self.teacher.encoder(crops.flatten(0, 1), attention=self._reads_teacher_attention())
+        attention = self._reads_teacher_attention()
+        return self.teacher.encoder(crops.flatten(0, 1), attention=attention, patches=self._reads_patches())
 
     def _draw_masks(self, batch: Batch, teacher: Tokens | None, at: Moment) -> Masks | None:
         if self.masking is None:
@@ -174,7 +175,8 @@ class JointEmbedding(Method):
         for group, crops in enumerate(views):
             mask = masks.mask if masks is not None and group == 0 else None
             drop = drop_scales(encoder, batch, len(crops), at, self.recipe.train.seed, group)
-            groups.append(encoder(crops.flatten(0, 1), mask=mask, attention=group == 0 and reads, drop=drop))
+            attention, patches = (group == 0 and needed for needed in (reads, self._reads_patches()))
+            groups.append(encoder(crops.flatten(0, 1), mask, attention=attention, drop=drop, patches=patches))
         tokens, hidden = groups[0], {}
         if masks is not None and tokens.patches is not None:
             picked = tokens.patches.flatten(0, 1)[masks.padded_index]
@@ -187,6 +189,9 @@ class JointEmbedding(Method):
     def _reads_teacher_attention(self) -> bool:
         masks_need_it = self.masking is not None and self.masking.needs_attention
         return masks_need_it or any(o.reads_attention or o.reads_teacher_attention for o in self._objectives().values())
+
+    def _reads_patches(self) -> bool:
+        return any(o.reads_hidden or o.reads_patches for o in self._objectives().values())
 
     def _heads_reading(self, what: Literal["cls", "hidden"]) -> list[str]:
         wanted = {o.head for o in self._objectives().values() if (o.reads_cls if what == "cls" else o.reads_hidden)}

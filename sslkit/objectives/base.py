@@ -38,7 +38,7 @@ class BranchOutput:
     """What the student or the teacher made of its views; the global crops come first."""
 
     cls: Tensor  # (V, B, D)
-    patches: Tensor | None = None  # (G, B, N, D) of the global crops; None for an encoder that is not a ViT
+    patches: Tensor | None = None  # (G, B, N, D) of the global crops; None unless an objective reads them, of a ViT
     attention: Tensor | None = None  # (G, B, H, N) of the global crops, when some objective or mask reads it
     heads: Mapping[str, HeadOutput] = field(default_factory=dict)  # CLS through each head, by name; (V, B, ...)
     hidden: Mapping[str, PatchOutput] = field(default_factory=dict)  # hidden patch tokens through each head, by name

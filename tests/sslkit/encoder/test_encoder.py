@@ -1,6 +1,7 @@
 """An encoder's tokens equal timm's to the bit; masks, kept patches and CLS's attention row."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import timm
@@ -161,3 +162,27 @@ def test_without_a_cls_token_the_feature_is_the_mean_of_the_patches_and_plain_ti
     assert "cls_token" not in Encoder(EncoderSpec("vit_tiny_patch16_224", 32, 8, 24, 1, 3)).info("student")["spec"]
     with pytest.raises(UsageError, match=r"takes no encoder.cls_token: set encoder.cls_token to null"):
         Encoder(EncoderSpec("resnet10t", cls_token=False))
+
+
+@pytest.mark.parametrize(("name", "alone"), [("cls", True), ("registers", True), ("no cls", False)])
+def test_cls_alone_is_that_of_the_whole_block_with_its_gradients(name, alone):
+    encoder = Encoder(replace(SPECS[name], drop_path=0.5))
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # no scale of a layer is next to 0, and no bias 0
+    images = torch.randn(4, 3, SPECS[name].image_size, SPECS[name].image_size)
+    drop, found = encoder.drop_scales(torch.rand(2 * encoder.depth, 4)), []
+    for patches in (True, False):
+        tokens = encoder(images, drop=drop, attention=encoder.has_cls, patches=patches)
+        assert (tokens.patches is None) == (alone and not patches)
+        encoder.zero_grad()
+        tokens.cls.square().sum().backward()
+        found.append((tokens.cls, tokens.attention, [p.grad for p in encoder.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiled_block_stays_whole(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+    encoder = Encoder(SPECS["cls"])
+    encoder.model.blocks[-1].compile()
+    assert encoder(torch.randn(1, 3, 64, 64), patches=False).patches is not None
