@@ -36,7 +36,7 @@ check: $(VENV)/tested
 # The ratios in .readme/measured.md; lightly is the PIL pipeline that they compare with.
 benchmark: $(VENV)/installed
 	$(BIN)/python -m pip install -qq --editable '.[benchmark]'
-	for script in cli data prepare step extract knn linear scale; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
+	for script in cli data prepare step products extract knn linear scale; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

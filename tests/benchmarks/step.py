@@ -45,21 +45,18 @@ class Noise:
 def batch_of(recipe: Recipe, device: torch.device) -> Batch:
     """One batch of views, on the device."""
     images = Noise(recipe.train.batch_size)
-    views = ViewMaker(recipe.views, recipe.encoder.image_size, 16, seed=0)
+    views = ViewMaker(recipe.views, recipe.encoder.image_size, recipe.encoder.patch_size or 16, seed=0)
     return ViewBatches(images, views)[0, torch.arange(len(images)).numpy()].to(device)
 
 
-def sslkit_step(name: str, arguments: argparse.Namespace, precision: Precision) -> Callable[[], None]:
+def sslkit_step(recipe: Recipe, device: torch.device, precision: Precision) -> Callable[[], None]:
     """One step after the other of a recipe, as the loop takes them."""
-    device = pick_device(arguments.device)
-    words = [f"train.batch_size={arguments.batch_size}", f"heads.prototypes.out={K}", f"encoder.arch={arguments.arch}"]
-    recipe = resolve([find(name), find("imagenet-subset")], words)
     torch.manual_seed(0)
     method = registry.load("sslkit.methods", recipe.method.name)(recipe).to(device)
     method.suit_device(device, "auto", precision)
     optimizer, batch = optim.build(method, recipe.optim), batch_of(recipe, device)
     trained = [p for p in method.parameters() if p.requires_grad]
-    steps = iter(range(10**9))
+    steps = iter(range(10 * STEPS_PER_EPOCH, 10**9))  # the last layer, frozen at first, moves
 
     def step() -> None:
         at = Moment(next(steps), STEPS_PER_EPOCH, recipe.train.epochs)
@@ -175,13 +172,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-fp32", action="store_true", help="leave out the slow contender")
     arguments = parser.parse_args()
+    device = pick_device(arguments.device)
+    words = [f"train.batch_size={arguments.batch_size}", f"heads.prototypes.out={K}", f"encoder.arch={arguments.arch}"]
+    attmask, ibot = (resolve([find(name), find("imagenet-subset")], words) for name in ("attmask", "ibot-random"))
     contenders = {
-        "AttMask, bf16": sslkit_step("attmask", arguments, "bf16"),
-        "iBOT-random, bf16": sslkit_step("ibot-random", arguments, "bf16"),
+        "AttMask, bf16": sslkit_step(attmask, device, "bf16"),
+        "iBOT-random, bf16": sslkit_step(ibot, device, "bf16"),
         "plain AttMask, bf16": plain_step(arguments, "bf16"),
     }
     if not arguments.without_fp32:
-        contenders["AttMask, fp32"] = sslkit_step("attmask", arguments, "fp32")
+        contenders["AttMask, fp32"] = sslkit_step(attmask, device, "fp32")
     seconds = interleave(contenders, arguments.rounds)
     print(f"{arguments.arch}, 2 x 224 + 6 x 96 crops, K = {K}, batch {arguments.batch_size}, {arguments.device}")
     show(seconds, arguments.batch_size, "images")
