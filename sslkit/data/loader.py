@@ -73,7 +73,9 @@ def in_memory(images: Images, objects: bool = False) -> Images:
     channels, *size = first.shape
     if (channels + masked) * first[0].numel() * len(images) > IN_MEMORY_BYTES:
         return images
-    pixels = torch.empty((len(images), channels, *size), dtype=torch.uint8).share_memory_()
+    # Channels last, as decoders leave them: crops of it are resized faster.
+    shape = (len(images), channels, *size)
+    pixels = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last).share_memory_()
     masks = torch.empty((len(images), *size), dtype=torch.uint8).share_memory_() if masked else None
     for index in range(len(images)):
         image = images.image(index)

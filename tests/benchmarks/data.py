@@ -140,7 +140,7 @@ def main() -> None:
     as_pil = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in small]
     small_transform = pil_views(SMALL, (0.0, 0.0, 0.0))
     views = ViewMaker(ViewsSection.model_validate(SMALL), 32, 4, seed=0)
-    in_memory = DecodedImages(small, np.zeros(len(small), np.int64))
+    in_memory = DecodedImages(small.contiguous(memory_format=torch.channels_last), np.zeros(len(small), np.int64))
     measure(
         ViewBatches(in_memory, views),
         lambda: [small_transform(image) for image in as_pil],
