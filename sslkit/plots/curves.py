@@ -18,7 +18,7 @@ MARKED = 30  # points; a line with no more than these has a marker at each
 MOST = 600  # points of a line in a page: about as many as it has pixels
 SMALL = (4.6, 2.9)  # inches: a figure in a page
 MARGINS = {"left": 0.185, "right": 0.98, "top": 0.94, "bottom": 0.18}  # shares of its size
-WRAP = 30  # letters of an axis name on one line of a small figure
+WRAP = 30  # letters of an axis name on one line
 Log = Sequence[Mapping[str, Any]]
 
 
@@ -121,8 +121,7 @@ def small_figure(content: Curves, time: str) -> Figure:
     # Fixed margins that fit any label: figures line up, and need no extra drawing to find out, which halves the time.
     figure = Figure(figsize=SMALL)
     axes = figure.subplots(gridspec_kw=MARGINS)
-    # The page has the legend.
-    _draw_axes(axes, replace(content, axis=textwrap.fill(content.axis, WRAP)), f"{time}s of training")
+    _draw_axes(axes, content, f"{time}s of training")  # the page has the legend
     # A metric that hardly changes has plain ticks, not differences from a number in a corner.
     axes.ticklabel_format(useOffset=False, scilimits=(-4, 5))
     axes.yaxis.label.set(fontsize=9, verticalalignment="top")
@@ -178,7 +177,7 @@ def _draw_axes(axes: Axes, content: Curves, x_label: str) -> None:
         axes.axhline(value, color="black", alpha=0.55, linewidth=1, linestyle="--")
         axes.annotate(f"{name} = {value:.2f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
                       ha="right", va="bottom", color="black", alpha=0.75)  # fmt: skip
-    label(axes, x_label, content.axis)
+    label(axes, x_label, textwrap.fill(content.axis, WRAP))
 
 
 def _points(rows: Log, key: str, time: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sslkit.plots import curves
 from sslkit.plots.figure import as_svg
+from sslkit.plots.panels.base import panels
 
 
 def log(entropy: float = 3.0, *names: str) -> list[dict]:
@@ -37,6 +39,20 @@ def test_each_run_has_a_line_and_only_entropies_are_bounded_by_ln_k() -> None:
     assert kl.axis == "KL(teacher || student) (nats)"
     # Distinct by colour and, in print, by style.
     assert len({line.colour for line in kl.lines}) == len({line.style for line in kl.lines}) == 2
+
+
+def test_the_longest_name_of_an_axis_fits_where_curves_have_a_legend_of_three_rows(monkeypatch, tmp_path) -> None:
+    metric = max(panels(), key=lambda name: len(panels()[name].axis))
+    rows = [{"step": 10 * n, "epoch": n, metric: 0.1 * n} for n in range(30)]
+    figures: list[Figure] = []
+    monkeypatch.setattr(curves, "save_png", lambda figure, path, alt: figures.append(figure))
+    curves.draw(
+        [curves.curves_of(metric, {f"run {n}": [rows] for n in range(6)}, "epoch")], "epoch", tmp_path / "a.png"
+    )
+    figures[0].draw_without_rendering()
+    extent = figures[0].axes[0].yaxis.label.get_window_extent()
+    assert extent.y0 >= 0
+    assert extent.y1 <= figures[0].bbox.height
 
 
 def test_a_short_name_means_every_objective_and_an_exact_one_only_itself() -> None:
