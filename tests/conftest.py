@@ -1,5 +1,6 @@
 """A small prepared dataset and the command line, for the tests that run stages."""
 
+import gc
 import json
 import os
 import signal
@@ -32,6 +33,12 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("desk", patient)
 settings.register_profile("ci", patient, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what imports have made to itself: a search for garbage would look at all of it, every time."""
+    gc.freeze()
+
 
 TINY = """
 encoder: {arch: vit_tiny_patch16_224, image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, drop_path: 0.1}

@@ -62,6 +62,7 @@ def test_every_objective_trains_alone_and_beside_dino(name, sslkit, shapes_run, 
         run = tmp_path / others
         # A teacher, masks, prototypes and a projector: whatever the objective needs is there.
         words = ["--data", shapes_run, "--recipe", "ibot-random", "--recipe", tiny_scale, *QUICK, "--workers", 0]
+        words += ["--epochs", 1]
         settings = [f"objectives.{name}.weight=0.5", "heads.projector={kind: projector, out: 24, hidden: 32}"]
         settings += [f"objectives.{other}=null" for other in ("ibot", "dino") if other != name and others == "alone"]
         for setting in settings:

@@ -63,18 +63,27 @@ def test_only_the_stage_that_is_called_is_imported(words: list[str], imported: l
     assert done.stderr == f"{imported}\n"
 
 
+def test_caches_of_a_long_run_are_bounded_unless_someone_has_said_how(sslkit, monkeypatch):
+    names = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    monkeypatch.setenv(names[0], "7")
+    monkeypatch.setenv(names[1], "7")
+    monkeypatch.delenv(names[1])
+    assert sslkit("recipes")[0] == 0
+    assert [os.environ[name] for name in names] == ["7", "256"]
+
+
 def test_a_recipe_is_shown_without_building_a_model() -> None:
     """timm brings torchvision's models along: three of four seconds."""
     code = (
-        "import sys, atexit; from stages.cli import main\n"
-        "heavy = ('timm', 'torchvision')\n"
-        "atexit.register(lambda: print([m for m in heavy if m in sys.modules], file=sys.stderr)); main()"
+        "import sys; from contextlib import suppress; from stages.cli import main\n"
+        "for name in ('supervised', 'ijepa'):\n"
+        "    sys.argv[1:] = ['recipes', 'show', name, 'small32']\n"
+        "    with suppress(SystemExit): main()\n"
+        "print([m for m in ('timm', 'torchvision') if m in sys.modules], file=sys.stderr)"
     )
-    done = [
-        subprocess.run([sys.executable, "-c", code, "recipes", "show", name, "small32"], cwd=ROOT, capture_output=True)
-        for name in ("supervised", "ijepa")
-    ]
-    assert [each.stderr for each in done] == [b"[]\n", b"[]\n"]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "[]\n"
+    assert done.stdout.count("\nencoder:\n") == 2
 
 
 def test_every_stage_is_there() -> None:
