@@ -59,7 +59,7 @@ def table(experiment: str) -> str:
         lines = ["| changed | online k-NN | images/s |", "|---|---|---:|"]
         for name, stages in runs.items():
             curve = ", ".join(f"{knn:.1f}" for _, knn in stages["online k-NN"])
-            lines.append(f"| {name} | {curve} | {stages['images/s']:,.0f} |")
+            lines.append(f"| {name.removesuffix('-s0')} | {curve} | {stages['images/s']:,.0f} |")
         return "\n".join(lines)
     lines = ["| run | k-NN | linear | epochs | steps | minutes | images/s |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, stages in runs.items():
