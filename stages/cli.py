@@ -84,10 +84,6 @@ def main() -> None:
     # OpenMP's threads wait for each other busily. Where another process has one of the cores, the default of
     # milliseconds makes training many times slower; this many turns cost nothing on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # On a CPU, masks give products of other sizes at each step. For each size about a megabyte is kept, in two caches,
-    # until they hold 1024: a long run would grow by a gigabyte. The sizes that come again at each step are under 200.
-    for capacity in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(capacity, "256")
     # A short command imports, and what imports make stays: a search for garbage at every 700 objects finds nothing and
     # takes a tenth of the time.
     gc.set_threshold(50_000)

@@ -63,15 +63,6 @@ def test_only_the_stage_that_is_called_is_imported(words: list[str], imported: l
     assert done.stderr == f"{imported}\n"
 
 
-def test_caches_of_a_long_run_are_bounded_unless_someone_has_said_how(sslkit, monkeypatch):
-    names = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-    monkeypatch.setenv(names[0], "7")
-    monkeypatch.setenv(names[1], "7")
-    monkeypatch.delenv(names[1])
-    assert sslkit("recipes")[0] == 0
-    assert [os.environ[name] for name in names] == ["7", "256"]
-
-
 def test_a_recipe_is_shown_without_building_a_model() -> None:
     """timm brings torchvision's models along: three of four seconds."""
     code = (
