@@ -18,7 +18,7 @@ from sslkit.data.augment import photometric
 from sslkit.data.batch import Batch
 from sslkit.data.loader import ViewBatches
 from sslkit.data.views import ViewMaker
-from sslkit.device import Precision, autocast, pick_device
+from sslkit.device import Precision, autocast, pick_device, resolve_precision
 from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
@@ -190,7 +190,7 @@ def main() -> None:
     )
     verdict("plain / sslkit, seconds", ratio(seconds, "plain AttMask, bf16", "AttMask, bf16"), 1.3)
     verdict("AttMask images/s", arguments.batch_size / sorted(seconds["AttMask, bf16"])[arguments.rounds // 2], 6)
-    if not arguments.without_fp32:
+    if not arguments.without_fp32 and resolve_precision("auto", device) == "bf16":
         verdict("fp32 / bf16, seconds", ratio(seconds, "AttMask, fp32", "AttMask, bf16"), 2.5)
 
 
