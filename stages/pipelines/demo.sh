@@ -4,7 +4,7 @@
 # Usage: demo.sh [FOLDER]      makes three runs below FOLDER; rerun it to resume
 set -euo pipefail
 out=${1:-runs/demo}
-echo "AttMask and two baselines on generated images: five minutes on two CPU cores, most of them training"
+echo "AttMask and two baselines on generated images: about six minutes on two CPU cores, most of them training"
 
 sslkit prepare  "$out/attmask"
 sslkit pretrain "$out/attmask" --recipe attmask --recipe demo
