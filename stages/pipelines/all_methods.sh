@@ -10,9 +10,7 @@
 set -euo pipefail
 cifar=${1:?usage: all_methods.sh CIFAR [FOLDER] [MINUTES] [JOBS]}
 export out=${2:-runs/all-methods} minutes=${3:-10} jobs=${4:-1}
-# nproc itself obeys OMP_NUM_THREADS.
-cores=$(env -u OMP_NUM_THREADS nproc)
-export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1))
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores "$jobs"
 
 recipes=(supervised dino dino-sinkhorn dino-koleo ibot-random ibot attmask attmask-hint attmask-low masked-distill
   mae mae-block mae-attmask simclr byol barlow-twins vicreg swav dino-barlow-joint dino-barlow-shared
@@ -27,11 +25,7 @@ learn() {
   local words=(--data "$out/data" --recipe "$1" --recipe small32)
   # 192 wide, as all of small32, but only 4 blocks deep: more epochs in the same time.
   words+=(--set encoder.depth=4 --set monitor.every_epochs=5)
-  # In a mixture, Barlow Twins' weight is ln K / D, with this scale's K and D.
-  case $1 in
-    dino-barlow-joint) words+=(--set objectives.barlow_twins.weight=0.0135) ;;
-    dino-barlow-shared) words+=(--set objectives.barlow_twins.weight=0.0542) ;;
-  esac
+  for setting in $(barlow_weight "$1" small32); do words+=(--set "$setting"); done
   # Measured once and kept, so that the recipe stays the same when this script resumes.
   local fits="$run.epochs-in-$minutes-min"
   if [ ! -s "$fits" ]; then
@@ -39,19 +33,13 @@ learn() {
       python3 -c 'import json, sys; print(json.load(sys.stdin)["epochs that fit"])' >"$fits"
   fi
   sslkit pretrain "$run" "${words[@]}" --epochs "$(cat "$fits")"
-  sslkit extract "$run"
   evaluate "$1"
 }
-evaluate() {
-  sslkit knn    "$out/$1"
-  sslkit linear "$out/$1"
-}
-export -f learn evaluate
+export -f learn
 printf '%s\n' "${recipes[@]}" | xargs -P "$jobs" -I{} bash -c 'set -euo pipefail; learn {}'
 
 for baseline in random pixels; do
-  sslkit extract "$out/$baseline" --like "$out/${recipes[0]}" --weights "$baseline"
-  evaluate "$baseline"
+  evaluate "$baseline" --like "$out/${recipes[0]}" --weights "$baseline"
 done
 
 echo

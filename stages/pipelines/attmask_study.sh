@@ -11,9 +11,7 @@
 set -euo pipefail
 export out=${1:-runs/attmask-study} epochs=${2:-12}
 seeds=${3:-0 1 2} jobs=${4:-1}
-# nproc itself obeys OMP_NUM_THREADS.
-cores=$(env -u OMP_NUM_THREADS nproc)
-export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1)) WORKERS=${WORKERS:-auto}
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores "$jobs"
 export scale=${SCALE:-demo} base=${BASE:-monitor.every_epochs=4} options=${OPTIONS:-}
 
 read -r -a masks <<<"${MASKS-attmask attmask-hint attmask-low ibot-random block sampled oracle}"
@@ -23,22 +21,17 @@ source=()
 if [ -n "${IMAGES:-}" ]; then source=(--source folder --root "$IMAGES" --size "${SIZE:-64}"); fi
 sslkit prepare "$out/data" "${source[@]}"
 learn() {
-  local recipe=$1 words=() more
-  read -r -a more <<<"$base"
+  local recipe=$1 settings more
+  read -r -a settings <<<"$base"
   # As often and as much as AttMask hides. The oracle hides the true object: an upper bound, not a method.
   case $recipe in
-    oracle | block) more+=("mask.strategy=$recipe" mask.ratio_per=step) recipe=attmask ;;
-    sampled) more+=(mask.strategy=attention_sampled) recipe=attmask ;;
-    entropy) more+=(objectives.dino.target_entropy=0.65 objectives.ibot.target_entropy=0.45) recipe=attmask ;;
+    oracle | block) settings+=("mask.strategy=$recipe" mask.ratio_per=step) recipe=attmask ;;
+    sampled) settings+=(mask.strategy=attention_sampled) recipe=attmask ;;
+    entropy) settings+=(objectives.dino.target_entropy=0.65 objectives.ibot.target_entropy=0.45) recipe=attmask ;;
   esac
-  for setting in "${more[@]}"; do words+=(--set "$setting"); done
   read -r -a more <<<"$options"
-  local run="$out/$1-s$2"
-  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe "$scale" --epochs "$epochs" --seed "$2" \
-    --workers "$WORKERS" "${words[@]}" "${more[@]}"
-  sslkit extract "$run" --workers "$WORKERS"
-  sslkit knn     "$run"
-  sslkit linear  "$run"
+  pretrain "$1-s$2" "$recipe" "$scale" "${settings[@]}" -- --epochs "$epochs" --seed "$2" "${more[@]}"
+  evaluate "$1-s$2"
 }
 export -f learn
 for seed in $seeds; do printf '%s\n' "${masks[@]}" "${losses[@]}" | sed "/^\$/d; s/\$/ $seed/"; done |

@@ -10,9 +10,7 @@
 set -euo pipefail
 export out=${1:-runs/knobs} epochs=${2:-8}
 jobs=${3:-1} seeds=${4:-0}
-# nproc itself obeys OMP_NUM_THREADS.
-cores=$(env -u OMP_NUM_THREADS nproc)
-export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1)) WORKERS=${WORKERS:-auto}
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores "$jobs"
 export scale=${SCALE:-demo} base=${BASE:-} options=${OPTIONS:-}
 
 source=()
@@ -22,32 +20,24 @@ knobs=(full no-centring no-sharpening no-temperature-warmup no-momentum no-froze
 recipes=(dino dino-barlow-joint dino-barlow-shared)
 
 learn() {
-  local recipe=$1 knob=$2 words=() more
-  read -r -a more <<<"$base"
+  local recipe=$1 knob=$2 settings more
+  read -r -a settings <<<"$base"
   # "full" has them all: centring, sharpening, a temperature that warms up, momentum, a last layer that is frozen at first.
-  more+=("objectives.dino.teacher_temperature=[0.02,0.04]" objectives.dino.temperature_warmup_epochs=30%)
+  settings+=("objectives.dino.teacher_temperature=[0.02,0.04]" objectives.dino.temperature_warmup_epochs=30%)
   case $knob in
     full) ;;
-    no-centring) more+=(objectives.dino.centering=none) ;;
-    no-sharpening) more+=("objectives.dino.teacher_temperature=[0.1,0.1]") ;;
-    no-temperature-warmup) more+=("objectives.dino.teacher_temperature=[0.04,0.04]") ;;
-    no-momentum) more+=("teacher.momentum=[0.0,0.0]") ;;
-    no-frozen-layer) more+=(heads.prototypes.frozen=0) ;;
+    no-centring) settings+=(objectives.dino.centering=none) ;;
+    no-sharpening) settings+=("objectives.dino.teacher_temperature=[0.1,0.1]") ;;
+    no-temperature-warmup) settings+=("objectives.dino.teacher_temperature=[0.04,0.04]") ;;
+    no-momentum) settings+=("teacher.momentum=[0.0,0.0]") ;;
+    no-frozen-layer) settings+=(heads.prototypes.frozen=0) ;;
   esac
-  # Barlow's first weight in a mixture is ln K / D, of the scale's K and D.
-  case $recipe:$scale in
-    dino-barlow-joint:demo) more+=(objectives.barlow_twins.weight=0.0217) ;;
-    dino-barlow-shared:demo) more+=(objectives.barlow_twins.weight=0.0866) ;;
-    dino-barlow-joint:small*) more+=(objectives.barlow_twins.weight=0.0135) ;;
-    dino-barlow-shared:small*) more+=(objectives.barlow_twins.weight=0.0542) ;;
-  esac
-  for setting in "${more[@]}"; do words+=(--set "$setting"); done
+  for setting in $(barlow_weight "$recipe" "$scale"); do settings+=("$setting"); done
   read -r -a more <<<"$options"
-  local run="$out/$knob.$recipe-s$3"
-  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe "$scale" --epochs "$epochs" --seed "$3" \
-    --workers "$WORKERS" "${words[@]}" "${more[@]}"
-  sslkit extract "$run" --workers "$WORKERS"
-  sslkit knn     "$run"
+  local run="$knob.$recipe-s$3"
+  pretrain "$run" "$recipe" "$scale" "${settings[@]}" -- --epochs "$epochs" --seed "$3" "${more[@]}"
+  sslkit extract "$out/$run" --workers "$WORKERS"
+  sslkit knn     "$out/$run"
 }
 export -f learn
 for seed in $seeds; do for knob in "${knobs[@]}"; do printf "%s $knob $seed\n" "${recipes[@]}"; done; done |

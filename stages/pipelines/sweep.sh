@@ -9,12 +9,10 @@
 # RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS.
 # Rerun the same command to resume. Ends in a table of accuracies on the held-out images.
 set -euo pipefail
-train=${1:?usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]}
+images=${1:?usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]}
 export out=${2:-runs/sweep} epochs=${3:-8} recipe=${RECIPE:-dino}
 seeds=${4:-0} jobs=${5:-1}
-# nproc itself obeys OMP_NUM_THREADS.
-cores=$(env -u OMP_NUM_THREADS nproc)
-export OMP_NUM_THREADS=$((cores > jobs ? cores / jobs : 1)) WORKERS=${WORKERS:-auto}
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores "$jobs"
 # A ViT of 192 x 4 with patch 8: many steps in little time.
 export base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
 strong='views.augment.jitter_strength=[0.8,0.8,0.8,0.2]'
@@ -43,31 +41,26 @@ strong-jitter-teacher-0.02 $strong objectives.dino.teacher_temperature=[0.02,0.0
 smaller-crops views.global.scale=[0.14,1]
 larger-crops views.global.scale=[0.5,1]
 "}
-sslkit prepare "$out/data" --source folder --root "$train" --val-fraction 0.1
+sslkit prepare "$out/data" --source folder --root "$images" --val-fraction 0.1
 
-pretrain() { # RUN SETTINGS... [-- OPTIONS]
-  local run=$1 words=() shared
-  shift
-  read -r -a shared <<<"$base"
-  for setting in "${shared[@]}"; do words+=(--set "$setting"); done
-  while [ $# -gt 0 ] && [ "$1" != -- ]; do words+=(--set "$1") && shift; done
-  sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe small32 --workers "$WORKERS" "${words[@]}" "${@:2}"
+train() { # NAME SETTINGS... [-- OPTIONS]
+  local settings
+  read -r -a settings <<<"$base"
+  pretrain "$1" "$recipe" small32 "${settings[@]}" "${@:2}"
 }
 cost() { # NAME SETTINGS...: GFLOPs of an image's step, into a file
-  local name=$1
-  shift
-  [ -s "$out/costs/$name" ] || pretrain "$out/$name" "$@" -- --dry-run | awk '/GFLOPs per image, training/ {print $NF}' >"$out/costs/$name"
+  local file="$out/costs/$1"
+  [ -s "$file" ] || train "$@" -- --dry-run | awk '/GFLOPs per image, training/ {print $NF}' >"$file"
 }
 learn() { # NAME SEED SETTINGS...
-  local name=$1 run="$out/$1-s$2" seed=$2 length
-  shift 2
-  length=$(awk -v epochs="$epochs" '{cost[NR] = $1} END {printf "%.2f", epochs * cost[1] / cost[2]}' "$out/costs/base" "$out/costs/$name")
-  pretrain "$run" "$@" -- --epochs "$length" --seed "$seed"
-  sslkit extract "$run" --workers "$WORKERS"
-  sslkit knn     "$run"
-  sslkit linear  "$run" --epochs 20
+  local run="$1-s$2" length
+  length=$(awk -v epochs="$epochs" '{cost[NR] = $1} END {printf "%.2f", epochs * cost[1] / cost[2]}' "$out/costs/base" "$out/costs/$1")
+  train "$run" "${@:3}" -- --epochs "$length" --seed "$2"
+  sslkit extract "$out/$run" --workers "$WORKERS"
+  sslkit knn     "$out/$run"
+  sslkit linear  "$out/$run" --epochs 20
 }
-export -f pretrain cost learn
+export -f train cost learn
 lines() { sed '/^$/d' <<<"$variants"; }
 mkdir -p "$out/costs"
 lines | xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; cost "$0" "$@"'
