@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from sslkit.errors import UsageError
-from sslkit.masks.base import Crops, Masking, Masks, rank
+from sslkit.masks.base import Crops, Masking, Masks, first, rank
 
 
 class AttentionMasking(Masking):
@@ -41,7 +41,7 @@ class AttentionMasking(Masking):
         attention = crops.attention
         assert attention is not None
         ranks = rank(attention if self.order != "low" else -attention)
-        mask = ranks < torch.from_numpy(crops.counts).to(attention.device, non_blocking=True)[:, None]
+        mask = first(ranks, crops.counts)
         if self.order != "hint":
             return Masks(mask, crops.counts)
         shown = self._shown_ranks(crops)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from sslkit.masks.base import Crops, Masking, Masks, rank
+from sslkit.masks.base import Crops, Masking, Masks, first, rank
 
 
 class AttentionSampledMasking(Masking):
@@ -31,5 +31,4 @@ class AttentionSampledMasking(Masking):
         noise = np.stack([generator.gumbel(size=crops.patches) for generator in crops.generators])
         gumbel = torch.from_numpy(noise.astype(np.float32)).to(attention.device, non_blocking=True)
         ranks = rank(self.power * attention.float().clamp_min(1e-20).log() + gumbel)
-        counts = torch.from_numpy(crops.counts).to(attention.device, non_blocking=True)
-        return Masks(ranks < counts[:, None], crops.counts)
+        return Masks(first(ranks, crops.counts), crops.counts)

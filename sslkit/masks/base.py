@@ -165,6 +165,11 @@ def rank(attention: Tensor) -> Tensor:
     return attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
+def first(ranks: Tensor, counts: np.ndarray) -> Tensor:
+    """(C, N) or (N,) ranks -> (C, N) bool: as many of the lowest in each row as ``counts`` (C,) on the host says."""
+    return ranks < torch.from_numpy(counts).to(ranks.device, non_blocking=True)[:, None]
+
+
 def exact(masks: Masks, count: int, preference: Tensor) -> Masks:
     """Masks that all hide ``count`` tokens: trimmed, or topped up.
 

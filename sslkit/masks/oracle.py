@@ -7,7 +7,7 @@ background's) at random.
 import numpy as np
 import torch
 
-from sslkit.masks.base import Crops, Masking, Masks
+from sslkit.masks.base import Crops, Masking, Masks, first
 
 
 class OracleMasking(Masking):
@@ -22,5 +22,5 @@ class OracleMasking(Masking):
         shuffled = torch.from_numpy(order).to(crops.objects.device, non_blocking=True)
         ranked = crops.objects.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
         places = torch.arange(crops.patches, device=crops.objects.device)
-        hidden = places < torch.from_numpy(crops.counts).to(places.device, non_blocking=True)[:, None]
+        hidden = first(places, crops.counts)
         return Masks(torch.zeros_like(hidden).scatter(1, shuffled.gather(1, ranked), hidden), crops.counts)

@@ -198,8 +198,9 @@ class PrototypeObjective(Objective):
         if c.centering == "mean":
             self.center.copy_(moved_center(self.center, statistics["mean_logits"], c.center_momentum))
         if c.target_entropy is not None:
-            wanted = c.target_entropy * math.log(len(self.center)) * statistics["counted"]
-            moved = steered(self.temperature, statistics["entropy"], wanted, math.log(len(self.center)))
+            most = math.log(len(self.center))
+            wanted = c.target_entropy * most * statistics["counted"]
+            moved = steered(self.temperature, statistics["entropy"], wanted, most)
             self.temperature.copy_(moved.clamp(max=c.student_temperature))
 
 

@@ -55,6 +55,17 @@ def photos(source: Path | None, count: int) -> list[bytes]:
     return files
 
 
+def chosen(description: str | None, count: int, rounds: int) -> tuple[list[bytes], int]:
+    """The photos and the rounds that the command line asks for; torch takes one thread, as in a loader's worker."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="tar or folder of JPEG photos; default: generated ones")
+    parser.add_argument("--count", type=int, default=count, help="photos in a round")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    return photos(arguments.images, arguments.count), arguments.rounds
+
+
 def generated(number: int) -> bytes:
     """1/f noise in colour, which compresses about as a photo does."""
     noise = np.random.default_rng(number)
@@ -110,13 +121,7 @@ def measure(
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="tar or folder of JPEG photos; default: generated ones")
-    parser.add_argument("--count", type=int, default=48, help="photos in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)  # as in a loader's worker
-    files = photos(arguments.images, arguments.count)
+    files, rounds = chosen(__doc__, count=48, rounds=5)
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "train-000000.tar"
         write_shard(shard, (Record(f"{i:06d}", 0, {"jpg": data}) for i, data in enumerate(files)), [])
@@ -133,7 +138,7 @@ def main() -> None:
                     transform(image.convert("RGB"))
 
         views = ViewMaker(ViewsSection.model_validate(PHOTOS), 224, 16, seed=0)
-        measure(ViewBatches(split, views), of_photos, PHOTOS_AT_ONCE, arguments.rounds, (5, 2.5))
+        measure(ViewBatches(split, views), of_photos, PHOTOS_AT_ONCE, rounds, (5, 2.5))
 
     shrunk = torch.stack([shrink(decode(data), (32, 32)).contiguous() for data in files])
     small = shrunk.repeat(-(-SMALL_AT_ONCE // len(files)), 1, 1, 1)[:SMALL_AT_ONCE]
@@ -145,7 +150,7 @@ def main() -> None:
         ViewBatches(in_memory, views),
         lambda: [small_transform(image) for image in as_pil],
         SMALL_AT_ONCE,
-        arguments.rounds,
+        rounds,
         (5, 3),
     )
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import generated
-from step import Noise
+from step import Noise, stepper
+from timing import wait
 
 from sslkit import registry
 from sslkit.data.batch import Batch
@@ -22,12 +23,9 @@ from sslkit.data.loader import ViewBatches, batches
 from sslkit.data.order import Order
 from sslkit.data.shards import Record, open_split, write_shard
 from sslkit.data.views import ViewMaker
-from sslkit.device import autocast, pick_device, resolve_precision
+from sslkit.device import pick_device, resolve_precision
 from sslkit.files import write_json
-from sslkit.methods.base import Method
-from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe, resolve
-from sslkit.schedules import Moment
 from sslkit.training.estimate import estimate
 from sslkit.workers import worker_count
 from stages.inputs.recipes import find
@@ -91,12 +89,6 @@ def timed(call: Callable[[], object], repeats: int, device: torch.device) -> flo
     return (time.perf_counter() - began) / repeats
 
 
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def row(
     name: str, precision: str, compiles: str, arguments: argparse.Namespace, device: torch.device
 ) -> dict[str, float]:
@@ -134,27 +126,6 @@ def row(
         "peak GB": memory,
         "estimated GB": costs["memory at the peak, MB"] / 1e3,
     }
-
-
-def stepper(method: Method, recipe: Recipe, precision: str, device: torch.device) -> Callable[[Batch], None]:
-    """A step as the loop takes it."""
-    optimizer = optim.build(method, recipe.optim)
-    trained = [p for p in method.parameters() if p.requires_grad]
-    steps = iter(range(10**9))
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-
-    def step(batch: Batch) -> None:
-        at = Moment(next(steps), 1000, recipe.train.epochs)
-        optim.schedule(optimizer, recipe.optim, recipe.train.batch_size, at)
-        with autocast(device, precision):
-            result = method(batch, at)
-        scaler.scale(result.loss).backward()
-        norm = optim.clip_each(trained, recipe.optim.clip)
-        optim.step_unless(optimizer, ~torch.isfinite(norm))
-        optimizer.zero_grad(set_to_none=True)
-        method.after_step(result.statistics, at)
-
-    return step
 
 
 def fed(

@@ -3,15 +3,13 @@
 python tests/benchmarks/prepare.py --images ../shared/data/ecssd-200.tar
 """
 
-import argparse
 import io
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from data import photos
+from data import chosen
 from PIL import Image
 from timing import interleave, ratio, show, verdict
 
@@ -74,16 +72,10 @@ def measure(what: str, files: Sequence[bytes], rounds: int, least: tuple[float, 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="tar or folder of JPEG photos; default: generated ones")
-    parser.add_argument("--count", type=int, default=120, help="photos")
-    parser.add_argument("--rounds", type=int, default=4)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)  # as in a worker process
-    files = photos(arguments.images, arguments.count)
-    measure("small", files, arguments.rounds, (1.4, 1.2))
+    files, rounds = chosen(__doc__, count=120, rounds=4)
+    measure("small", files, rounds, (1.4, 1.2))
     large = [resized(data, LARGE * min(images.decode(data).shape[1:])) for data in files[: len(files) // 8]]
-    measure("large", large, arguments.rounds, (2.5, 2.3))
+    measure("large", large, rounds, (2.5, 2.3))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from step import sslkit_step
-from timing import interleave, ratio
+from timing import interleave, ratio, wait
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -105,8 +105,7 @@ def main() -> None:
 def _waited(call: Callable[[], object], device: torch.device) -> Callable[[], None]:
     def run() -> None:
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
 
     return run
 

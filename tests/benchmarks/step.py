@@ -19,6 +19,7 @@ from sslkit.data.batch import Batch
 from sslkit.data.loader import ViewBatches
 from sslkit.data.views import ViewMaker
 from sslkit.device import Precision, autocast, pick_device, resolve_precision
+from sslkit.methods.base import Method
 from sslkit.optimizers import base as optim
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.schedules import Moment
@@ -49,26 +50,33 @@ def batch_of(recipe: Recipe, device: torch.device) -> Batch:
     return ViewBatches(images, views)[0, torch.arange(len(images)).numpy()].to(device)
 
 
-def sslkit_step(recipe: Recipe, device: torch.device, precision: Precision) -> Callable[[], None]:
+def sslkit_step(recipe: Recipe, device: torch.device, precision: Precision) -> Callable[[], object]:
     """One step after the other of a recipe, as the loop takes them."""
     torch.manual_seed(0)
     method = registry.load("sslkit.methods", recipe.method.name)(recipe).to(device)
     method.suit_device(device, "auto", precision)
-    optimizer, batch = optim.build(method, recipe.optim), batch_of(recipe, device)
+    step, batch = stepper(method, recipe, precision, device), batch_of(recipe, device)
+    return lambda: step(batch).item()
+
+
+def stepper(method: Method, recipe: Recipe, precision: Precision, device: torch.device) -> Callable[[Batch], Tensor]:
+    """One step after the other, as the loop takes them; the loss of a batch on the device."""
+    optimizer = optim.build(method, recipe.optim)
     trained = [p for p in method.parameters() if p.requires_grad]
     steps = iter(range(10 * STEPS_PER_EPOCH, 10**9))  # the last layer, frozen at first, moves
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    def step() -> None:
+    def step(batch: Batch) -> Tensor:
         at = Moment(next(steps), STEPS_PER_EPOCH, recipe.train.epochs)
         optim.schedule(optimizer, recipe.optim, recipe.train.batch_size, at)
         with autocast(device, precision):
             result = method(batch, at)
-        result.loss.backward()
+        scaler.scale(result.loss).backward()
         norm = optim.clip_each(trained, recipe.optim.clip)
         optim.step_unless(optimizer, ~torch.isfinite(norm))
         optimizer.zero_grad(set_to_none=True)
         method.after_step(result.statistics, at)
-        result.loss.item()
+        return result.loss.detach()
 
     return step
 

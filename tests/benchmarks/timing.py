@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 
@@ -28,6 +29,12 @@ def interleave(
             if number >= 0:
                 seconds[name].append(clock() - began)
     return seconds
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def ratio(seconds: Mapping[str, Sequence[float]], slow: str, fast: str) -> float:
