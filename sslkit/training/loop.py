@@ -163,6 +163,9 @@ class Trainer:
         """Read the interval's metrics, the only place where the host waits for the device."""
         self._count_skipped()
         metrics, speed = self.meter.read(), clock.read()
+        if self.device.type == "cpu" and self.world.leads and (remark := clock.crowded(torch.get_num_threads())):
+            bar.clear()
+            self.say(remark)
         at = self.at(self.step)
         row: dict[str, Any] = {
             "step": self.step,
