@@ -18,6 +18,8 @@ SIDE = 64  # pixels
 COUNTS = {"train": 4000, "val": 1000}
 
 Grid = np.ndarray  # (SIDE, SIDE) float
+ROWS = np.arange(SIDE)[:, None] + 0.5  # centres of the pixels
+COLUMNS = ROWS.T
 
 
 def _wave(phase: Grid) -> Grid:
@@ -120,15 +122,14 @@ def _outline(draw: np.random.Generator, smallest: float, largest: float) -> tupl
     radius = SIDE * draw.uniform(smallest, largest)
     centre = draw.uniform(0.8 * radius, SIDE - 0.8 * radius, 2)
     turn = draw.uniform(0, 2 * np.pi)
-    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
-    y, x = rows - centre[0], columns - centre[1]
+    y, x = ROWS - centre[0], COLUMNS - centre[1]
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     corners = draw.integers(3, 8)
-    angle = np.arctan2(v, u) % (2 * np.pi / corners) - np.pi / corners
     kind = draw.integers(3)
     if kind == 0:
-        limit = np.full_like(u, radius)
+        limit = radius
     elif kind == 1:  # regular polygon: a constant distance to the nearest side
+        angle = np.arctan2(v, u) % (2 * np.pi / corners) - np.pi / corners
         limit = radius * np.cos(np.pi / corners) / np.cos(angle) * 1.1
     else:  # star with rounded arms
         limit = radius * (0.8 + 0.3 * np.cos(corners * np.arctan2(v, u)))
