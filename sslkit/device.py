@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from sslkit.errors import UsageError
+from sslkit.workers import cores
 
 Precision = Literal["bf16", "fp16", "fp32"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,6 +30,9 @@ def pick_device(name: str = "auto") -> torch.device:
         raise UsageError(f"--device {name}: expected auto, cpu, cuda or mps")
     if not has[name]:
         raise UsageError(f"--device {name}: torch {torch.__version__} finds no {name} device here; try --device cpu")
+    if name == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        # In a container torch counts the cores of the machine: each thread beyond the limit holds up the others.
+        torch.set_num_threads(min(torch.get_num_threads(), cores()))
     if name != "cuda":
         return torch.device(name)
     rank, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()

@@ -3,8 +3,10 @@
 The number of workers never changes a result, only the time.
 """
 
+import math
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import UsageError
@@ -14,13 +16,32 @@ if TYPE_CHECKING:
     import torch
 
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
 def cores() -> int:
-    """CPU cores of this process: its own where SLURM counts them, else those of the node divided among its ranks."""
+    """CPU cores of this process: its own where SLURM counts them, else those of the node divided among its ranks.
+
+    In a container those of the node are as many as its limit allows.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = math.ceil(min(allowed, _container_limit()))
     own = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if own.isdecimal() and int(own) and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun divides its task's cores
         return min(allowed, int(own))
     return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _container_limit() -> float:
+    """Cores' worth of CPU time that a container (``docker run --cpus``, a Kubernetes limit) may use; else infinity."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # version 2, version 1
+        try:
+            quota, period = " ".join((CONTROL_GROUP / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdecimal() and period.isdecimal() and int(period):  # else "max", or -1
+            return int(quota) / int(period)
+    return math.inf
 
 
 def worker_count(asked: str, device: "torch.device | None" = None) -> int:

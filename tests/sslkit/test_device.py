@@ -30,6 +30,19 @@ def test_each_local_rank_has_its_own_cuda_device(monkeypatch):
         device.pick_device("cuda")
 
 
+@pytest.mark.parametrize(("chosen", "expected"), [(None, 4), ("16", 32)])
+def test_in_a_container_torch_takes_the_threads_that_the_limit_allows(monkeypatch, chosen, expected):
+    threads = [32]
+    monkeypatch.setattr(device, "cores", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)  # whoever says how many gets them
+    device.pick_device("cpu")
+    assert threads[-1] == expected
+
+
 SAPPHIRE_RAPIDS = {"avx512_bf16": True, "avx512_fp16": True, "cpu_name": "Intel Xeon"}
 
 

@@ -49,6 +49,29 @@ def test_a_task_of_slurm_has_its_cores_to_itself(monkeypatch):
     assert workers.cores() == 2
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu.max": "unexpected\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_container_has_the_cores_that_its_limit_allows(monkeypatch, tmp_path, files, expected):
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: range(8))
+    monkeypatch.setattr(workers, "CONTROL_GROUP", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert workers.cores() == expected
+
+
 class OwnProcess(Dataset):
     """Every item is the number of the process that made it, after that process got the signals to leave."""
 
