@@ -33,7 +33,8 @@ def load(package: str, name: str) -> type[Any]:
     """
     module_name = name.replace("-", "_")
     if module_name not in names(package):
-        raise UsageError(f"no {package.rsplit('.', 1)[1]} named '{name}': {did_you_mean(module_name, names(package))}")
+        kind = package.rpartition(".")[2].removesuffix("s")  # a folder is named by what it holds, in the plural
+        raise UsageError(f"no {kind} named '{name}': {did_you_mean(module_name, names(package))}")
     base = _the_one(importlib.import_module(f"{package}.base"), lambda found: ABC in found.__bases__, "abstract base")
     module = importlib.import_module(f"{package}.{module_name}")
     return _the_one(module, lambda found: issubclass(found, base), f"public {base.__name__}")

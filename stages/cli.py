@@ -160,6 +160,8 @@ def _unforeseen(error: Exception) -> str:
 
 def _misused(error: Exception, command: type, debug: bool) -> int:
     """Report a usage error, found by the parser or, where it has parsed already, by the ``command``."""
+    from stages.contract import extra_words  # which --help does not wait for
+
     # Only format_message() names the option or argument that is wrong or missing.
     message = str(getattr(error, "format_message", lambda: error)())
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -169,6 +171,8 @@ def _misused(error: Exception, command: type, debug: bool) -> int:
     stage = _stage_of(command)
     own = f"sslkit {stage.name}" if stage else ""
     path = context.command_path if context else own
+    if context and (hint := extra_words.advice(message, sys.argv[2:], context.command.params)):
+        message = f"{message}: {hint}"
     return _fail(message.rstrip(".") + (f" (see `{path} --help`)" if path else ""), 2, debug)
 
 

@@ -10,6 +10,7 @@ from sslkit import registry
 from sslkit.errors import UsageError
 from sslkit.recipe.schema import Recipe, as_dict, resolve, validated
 
+ROOT = Path(__file__).parents[2]
 FILES = {
     "sslkit.masks": """
 from sslkit.masks.base import Masking
@@ -70,6 +71,12 @@ class Dropped(Optimizer):
         return torch.optim.Adam(groups, lr=0.0, fused=True)
 """,
 }
+# Every folder of plug-ins: one whose base.py holds an abstract class.
+PACKAGES = sorted(
+    ".".join(path.relative_to(ROOT).parent.parts)
+    for path in (ROOT / "sslkit").rglob("base.py")
+    if "(ABC" in path.read_text() or ", ABC)" in path.read_text()
+)
 # Where a recipe names a plug-in of each folder.
 SETTINGS = {
     "sslkit.masks": {"mask": {"strategy": "dropped"}},
@@ -117,8 +124,16 @@ def test_a_file_that_defines_no_class_or_two_is_refused(drop):
 
 
 def test_an_unknown_name_gets_the_nearest_known_one():
-    with pytest.raises(UsageError, match="no masks named 'atention': did you mean 'attention'"):
+    with pytest.raises(UsageError, match="no mask named 'atention': did you mean 'attention'"):
         registry.load("sslkit.masks", "atention")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_one_plug_in_that_is_not_there_is_named_in_the_singular(package):
+    kind = package.rpartition(".")[2]
+    assert kind.endswith("s")
+    with pytest.raises(UsageError, match=rf"^no {kind[:-1]} named 'zzz': "):
+        registry.load(package, "zzz")
 
 
 def test_names_are_listed_without_importing_the_files(drop):

@@ -265,7 +265,7 @@ def test_completion_can_be_installed() -> None:
         (["--recipe", "dno"], "did you mean 'dino'?"),
         (["--recipe", "dino", "--set", "trian.epochs=5"], "did you mean 'train'?"),
         (["--recipe", "dino", "--set", "train.epoch=5"], "did you mean 'train.epochs'?"),
-        (["--recipe", "dino", "--log", "wnadb"], "no loggers named 'wnadb': did you mean 'wandb'?"),
+        (["--recipe", "dino", "--log", "wnadb"], "no logger named 'wnadb': did you mean 'wandb'?"),
         (["--recipe", "dino", "--epochs", "-1"], "train.epochs in the recipe: input should be greater than 0"),
     ],
 )

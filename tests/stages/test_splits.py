@@ -128,7 +128,8 @@ def test_val_stays_whole_unless_it_is_cut_too(prepared):
     files = classes_of(8, "train/") | classes_of(6, "val/")
     _, results, shown = prepared(files, "--per-class", 2)
     assert (results["train"], results["val"]) == (6, 18)
-    assert "val stays whole (18 images): --per-class cuts train; --subset-val cuts val too" in shown
+    assert "val stays whole (18 images): --per-class cuts only train" in shown
+    assert "add the switch --subset-val (it takes no number)" in shown
     run, results, shown = prepared(files, "--fraction", 0.5, "--subset-val", "--force")
     assert (results["train"], results["val"]) == (12, 9)
     assert labels(run, "val") == [3, 3, 3]

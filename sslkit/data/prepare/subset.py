@@ -169,7 +169,10 @@ def _about_val(classes: list[str], labels: dict[str, np.ndarray], subset: Subset
         remarks.append(f"{count} no image in train ({some}; {val[alien].sum()} images): no probe can get them right")
     cut = "--per-class" if subset.per_class is not None else "--fraction" if subset.fraction is not None else ""
     if cut and not subset.subset_val:
-        remarks.append(f"val stays whole ({len(labels['val'])} images): {cut} cuts train; --subset-val cuts val too")
+        remarks.append(
+            f"val stays whole ({len(labels['val'])} images): {cut} cuts only train; to cut val the same way, add the "
+            "switch --subset-val (it takes no number)"
+        )
     return remarks
 
 
