@@ -39,6 +39,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is close to one that is not; empty if none is.
+
+    >>> nearest("rato", ["ratio", "order"]), nearest("zzz", ["ratio", "order"])
+    ('ratio', '')
+    """
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), "")
+
+
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """A hint that names the nearest known word, or lists all of them, or a few near ones of very many.
 
@@ -48,9 +57,8 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     'known: order, ratio'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f"did you mean '{prefix}{close[0]}'?"
+    if close := nearest(word, known):
+        return f"did you mean '{prefix}{close}'?"
     if len(known) > MOST:
         near = difflib.get_close_matches(word, known, n=FEW, cutoff=0.0)
         return f"none is near; of {len(known)} known, perhaps {', '.join(near)}"

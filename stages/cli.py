@@ -160,7 +160,7 @@ def _unforeseen(error: Exception) -> str:
 
 def _misused(error: Exception, command: type, debug: bool) -> int:
     """Report a usage error, found by the parser or, where it has parsed already, by the ``command``."""
-    from stages.contract import extra_words  # which --help does not wait for
+    from stages.options import extra_words  # which --help does not wait for
 
     # Only format_message() names the option or argument that is wrong or missing.
     message = str(getattr(error, "format_message", lambda: error)())

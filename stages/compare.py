@@ -10,6 +10,7 @@ import typer
 
 from sslkit.artifacts import read_rows
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.absent import no_run
 from stages.contract.layout import Result
 from stages.contract.output import put, say
 from stages.contract.stage import Stage
@@ -90,11 +91,11 @@ class Compare(RunsOptions):
             raise UsageError("--configs is a second table, which does not fit into CSV: use --json, or leave out --csv")
         for path in self.runs:
             if not path.is_dir():
-                raise SslkitError(f"no run directory at {path}: name folders that `sslkit pretrain` or `extract` wrote")
+                raise SslkitError(no_run(path, "name folders that `sslkit pretrain` or `extract` wrote"))
         base = self.baseline
         if base and not base.is_dir() and group_of(base, grouped([*self.runs], self.seeds), self.seeds) is None:
-            words = ", and no runs NAME-s0, NAME-s1, ... by that name" if self.seeds else ""
-            raise SslkitError(f"--baseline {base}: no run directory there{words}")
+            words = "no runs NAME-s0, NAME-s1, ... have that name either" if self.seeds else "name a run"
+            raise SslkitError(f"--baseline: {no_run(base, words)}")
 
     def _groups(self) -> tuple[Groups, str | None]:
         """The runs by name, and the baseline's name; a baseline that is not among the runs comes first."""

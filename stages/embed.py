@@ -13,6 +13,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.features.images import class_names, images_of
+from stages.inputs.features.splits import extracted
 from stages.options.basic import DataOptions, ResultOptions, SeedOption
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Embed(DataOptions, ResultOptions):
 def _inputs(run: Run, split: str) -> dict[str, Path]:
     """The features, and the images if there are any; features of another program may have none."""
     files = {f"{split}/{name}": run.need(run.feature(split, name)) for name in ("cls", "labels")}
-    inputs = {"features": run.features_info} if run.features_info.exists() else files
+    inputs = {"features": run.need(run.features_info)} if extracted(run) else files
     return {**inputs, "data": run.manifest} if run.manifest.exists() else inputs
 
 

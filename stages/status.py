@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError
+from stages.contract.absent import no_run
 from stages.contract.integrity import RECORD
 from stages.contract.layout import TRANSFERS, Run
 from stages.contract.output import put, say, table
@@ -38,9 +39,7 @@ class Status(RunOptions):
             SslkitError: with ``--verify``, after printing: files are missing or damaged.
         """
         if not self.run.is_dir():
-            raise SslkitError(
-                f"no run directory at {self.run}: start one with `sslkit prepare {self.run} --source ...`"
-            )
+            raise SslkitError(no_run(self.run))
         run = Run(self.run)
         entries = {path.name for path in self.run.iterdir() if not path.name.startswith(".")}
         if entries and not run.stages() and not entries & {TRANSFERS, *(stage.folder for stage in stages().values())}:

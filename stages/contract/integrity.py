@@ -6,6 +6,7 @@ wrote, and so vouches for ``manifest.json`` and ``features.json``, and they for 
 
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,7 +109,8 @@ def remedy(path: Path) -> str:
     for folder in path.parents:
         stage = _stage_in(folder)
         if stage is not None and (folder / RECORD).exists():
-            return f"redo it with `{_command(folder, stage)}`"
+            command = command_of(folder, stage)
+            return f"redo it with `{command if '--force' in command.split() else f'{command} --force'}`"
     return "put a good copy in its place"
 
 
@@ -121,13 +123,15 @@ def _variants(folder: Path, stage: Stage) -> list[str]:
     return [folder.name] if folder.name.startswith(f"{stage.folder}-") else []
 
 
-def _command(folder: Path, stage: Stage) -> str:
+def command_of(folder: Path, stage: Stage) -> str:
+    """The command that a stage recorded in its folder; where it does not fit the run any more, its usual form."""
     try:
         command = (read_record(folder) or {}).get("command", "")
     except DamagedFile:
         command = ""
     words = shlex.split(command)
+    named = [*words[2:], *filter(None, [os.environ.get("SSLKIT_RUN")])]
     # A run that was moved or copied, or another working directory: the recorded command would redo another run.
-    if words[:2] != ["sslkit", stage.name] or not any(Path(w).resolve() == folder.parent.resolve() for w in words[2:]):
+    if words[:2] != ["sslkit", stage.name] or not any(Path(w).resolve() == folder.parent.resolve() for w in named):
         command = " ".join(filter(None, ["sslkit", stage.name, str(folder.parent), stage.requires]))
-    return command if "--force" in command.split() else f"{command} --force"
+    return command

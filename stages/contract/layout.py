@@ -7,6 +7,7 @@ from typing import Any
 from sslkit.artifacts import is_there, read_json
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import printable, write_json
+from stages.contract.absent import no_run, unfinished
 from stages.contract.integrity import RECORD, REFERENCE, check_recorded, read_record
 from stages.contract.stage import Stage, recorded, stage_of
 
@@ -227,9 +228,22 @@ class Run:
         """
         if is_there(path):
             return self.checked(path)
+        if not self.trained.path.is_dir():
+            raise SslkitError(no_run(self.trained.path))
+        elsewhere = self.data.parent
+        if path.is_relative_to(self.data) and not elsewhere.is_dir() and elsewhere != self.path:
+            words = no_run(elsewhere, "name the run that holds the data with --data RUN")
+            raise SslkitError(f"the data of {self.path} are another run's: {words}")
+        raise SslkitError(f"{path} is missing{self.why_missing(path)}")
+
+    def why_missing(self, path: Path) -> str:
+        """The end of a message on a missing file: what became of the stage that makes it, and the command to run."""
         folders = {stage.folder: stage for stage in recorded().values()}
-        maker = next((folders[parent.name] for parent in path.parents if parent.name in folders), None)
-        raise SslkitError(f"{path} is missing" + (f": run `{self._command(maker)}` first" if maker else ""))
+        folder = next((parent for parent in path.parents if parent.name in folders), None)
+        if folder is None:
+            return ""
+        maker = folders[folder.name]
+        return f": {unfinished(folder, maker, path) or f'run `{self._command(maker)}` first'}"
 
     def _command(self, stage: Stage) -> str:
         """The command that makes a stage's files, as far as this run tells."""
@@ -243,8 +257,10 @@ def open_run(path: Path | None, data: Path | None = None) -> Run:
     """The run named on the command line or in ``$SSLKIT_RUN``."""
     if path is None:
         raise UsageError("name a run directory: the first argument, or $SSLKIT_RUN")
-    if data is not None and not Run(data).manifest.exists():
-        raise SslkitError(f"--data {data} holds no prepared data: run `sslkit prepare {data} --source ...` first")
+    if data is not None and not data.is_dir():
+        raise SslkitError(f"--data: {no_run(data)}")
+    if data is not None and not (other := Run(data)).manifest.exists():
+        raise SslkitError(f"--data {data} holds no prepared data{other.why_missing(other.manifest)}")
     return Run(path, data)
 
 

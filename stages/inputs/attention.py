@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sslkit.data.pixels.rules import counted
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.absent import no_run
 from stages.contract.layout import Result, Run
 from stages.inputs.encoder import EncoderSource, resolve
 from stages.options.attention import AttentionOptions
@@ -129,10 +130,10 @@ def _kept(run: Run, source: EncoderSource, every: int) -> list[tuple[float, Path
 
 def _other(path: Path, source: EncoderSource) -> EncoderSource:
     other = Run(path)
+    if not path.is_dir():
+        raise SslkitError(f"--against: {no_run(path, 'name a pretrained run')}")
     if not other.encoder.exists():
-        raise SslkitError(
-            f"--against {path} has no trained encoder: run `sslkit pretrain {path}` first, or name a pretrained run"
-        )
+        raise SslkitError(f"--against {path} has no trained encoder{other.why_missing(other.encoder)}")
     found = resolve(other, EncoderOptions(run=path))
     if found.channels != source.channels:
         theirs = counted(found.channels)

@@ -117,7 +117,10 @@ def _described(run: Run, options: EncoderOptions, image_size: int | None, channe
     weights, model = options.weights, Run(options.like) if options.like is not None else run
     file, info = model.encoder, model.encoder_info
     if weights == "random" and not info.exists():
-        raise UsageError(f"--weights random requires --arch NAME or --like RUN: {model.path} has no trained encoder")
+        lacks = f"{model.path} has no trained encoder"
+        if model.record_in(model.pretrain) is not None:
+            raise SslkitError(f"{lacks}{model.why_missing(info)}")
+        raise UsageError(f"--weights random requires --arch NAME or --like RUN: {lacks}")
     if weights and weights != "random":
         found = find_weights(weights)
         if "encoder_info" not in found.files:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.absent import nearest_folder
 from stages.contract.integrity import check_recorded
 from stages.contract.layout import Run
 
@@ -70,14 +71,16 @@ def find_weights(given: str, whole: bool = False, option: str = "--weights") -> 
     path = Path(given)
     if not path.is_dir():
         if not path.is_file():
-            raise SslkitError(f"no checkpoint at {path}: {option} takes a FILE, a RUN or timm:NAME")
+            near = nearest_folder(path)
+            hint = f"did you mean {near}?" if near else f"{option} takes a FILE, a RUN or timm:NAME"
+            raise SslkitError(f"no checkpoint at {path}: {hint}")
         check_recorded(path)
         info = path.parent / "encoder.json" if path.name == "checkpoint.pt" else path.with_suffix(".json")
         return NamedWeights(given, {"weights": path, **({"encoder_info": info} if info.is_file() else {})})
     run = Run(path)
     if run.pretrain.is_dir():
         if not run.encoder.exists() or not run.encoder_info.exists():
-            raise SslkitError(f"{path} has no trained encoder yet: finish `sslkit pretrain {path}` first")
+            raise SslkitError(f"{option} {path} has no trained encoder yet{run.why_missing(run.encoder)}")
         weights = run.checkpoint if whole and run.checkpoint.exists() else run.encoder
         return NamedWeights(given, {"weights": run.need(weights), "encoder_info": run.need(run.encoder_info)})
     for name in IN_FOLDER:

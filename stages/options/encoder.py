@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError, UsageError
+from stages.contract.absent import no_run
 from stages.contract.layout import Run, transferred
 from stages.options.basic import (
     ArchOption,
@@ -48,7 +49,7 @@ class EncoderOptions(DataOptions):
         """
         run = transferred(self.run, self.data)
         if self.like is not None and not self.like.is_dir():
-            raise SslkitError(f"--like {self.like} is not a run directory")
+            raise SslkitError(f"--like: {no_run(self.like, 'name a run whose encoder is trained')}")
         if self.data is None and self.like is not None and not run.manifest.exists():
             return transferred(self.run, Run(self.like).data.parent)
         return run

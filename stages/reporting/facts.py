@@ -8,6 +8,7 @@ from typing import Any
 
 from sslkit.artifacts import read_rows, read_text
 from sslkit.errors import SslkitError
+from stages.contract.absent import no_run
 from stages.contract.layout import DATA, FEATURES, PRETRAIN, Result, Run
 from stages.evaluations.members import Member, read_member
 from stages.evaluations.results import StageResult
@@ -122,7 +123,7 @@ def read_facts(path: Path, name: str) -> RunFacts:
         SslkitError: the path is not a run, or no stage was started in it.
     """
     if not path.is_dir():
-        raise SslkitError(f"no run directory at {path}: start one with `sslkit prepare {path} --source ...`")
+        raise SslkitError(no_run(path))
     if not Run(path).stages():
         raise SslkitError(f"{path} holds no stage to report on: see `sslkit status {path}`")
     member = read_member(path, name)

@@ -156,7 +156,7 @@ def test_another_run_with_another_grid(sslkit, draw, run, tmp_path):
         (["--query", "corner"], 2, "--query corner: must be cls, or shares"),
         (["--every", "2"], 2, "--every requires --timeline"),
         (["--timeline", "--weights", "random"], 2, "--timeline shows the run's own training"),
-        (["--against", "/nowhere"], 1, "--against /nowhere has no trained encoder: run `sslkit pretrain /nowhere`"),
+        (["--against", "/nowhere"], 1, "--against: no run directory at /nowhere: name a pretrained run"),
         (["--layers", "1", "--weights", "random", "--arch", "resnet10t"], 1, "resnet10t is not a ViT"),
     ],
 )

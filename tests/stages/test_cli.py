@@ -260,7 +260,7 @@ def test_completion_can_be_installed() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--recipe", "dino", "--data", "nowhere"], "nowhere holds no prepared data"),
+        (["--recipe", "dino", "--data", "nowhere"], "--data: no run directory at nowhere: start one"),
         (["--recipe", "dino", "--weights", "nowhere.pth"], "no checkpoint at nowhere.pth"),
         (["--recipe", "dno"], "did you mean 'dino'?"),
         (["--recipe", "dino", "--set", "trian.epochs=5"], "did you mean 'train'?"),

@@ -383,7 +383,7 @@ def test_a_path_that_is_not_a_run_is_an_error(sslkit, tmp_path: Path) -> None:
     for more in ([], ["--seeds"]):
         code, out, err = sslkit("compare", tmp_path / "a", "--baseline", tmp_path / "none", *more)
         assert (code, out) == (1, "")
-        assert "none: no run directory there" in err
+        assert "--baseline: no run directory at" in err
     code, out, err = sslkit("compare", tmp_path / "a", "runs/nothing")
     assert (code, out) == (1, "")
     assert err.startswith("sslkit: no run directory at runs/nothing")

@@ -57,8 +57,11 @@ def test_a_run_without_the_metric_is_named_and_an_unknown_one_is_an_error(sslkit
         patch.chdir(tmp_path)
         code, _, err = sslkit("curves", "none", "--out", picture)
     assert code == 1
-    assert err.startswith("sslkit: none/pretrain/metrics.jsonl is missing")
-    assert "sslkit pretrain" in err
+    assert err.startswith("sslkit: no run directory at none")
+    (tmp_path / "none").mkdir()
+    code, _, err = sslkit("curves", tmp_path / "none", "--out", picture)
+    assert code == 1
+    assert "none/pretrain/metrics.jsonl is missing: run `sslkit pretrain" in err
     code, _, err = sslkit("curves", write(tmp_path / "new", []), "--out", picture)
     assert code == 1
     assert "is still empty" in err

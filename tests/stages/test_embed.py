@@ -97,6 +97,7 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
     data = [run.path, "--data", shapes_run, "--force"]
     assert "--method lda: name one or more" in fails(*data, "--method", "lda")
     assert "--perplexity 30 must be at least 1 and below" in fails(*data, "--count", 20)
+    (tmp_path / "empty").mkdir()
     assert "sslkit extract" in fails(tmp_path / "empty")
     cls = np.load(run.feature("val", "cls"))
     np.save(run.feature("val", "cls"), np.full_like(cls, np.nan))

@@ -266,6 +266,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line(tmp_path, prepared, sslkit, name):
     words, expected, says = BAD[name]
+    (tmp_path / "run").mkdir()
     wide = Encoder(EncoderSpec(**{**vars(TINY), "width": 48}))
     torch.save(wide.model.state_dict(), tmp_path / "wide.pth")
     words = [{"FILE": tmp_path / "wide.pth", "RUN": prepared}.get(word, word) for word in words]

@@ -100,6 +100,7 @@ def test_bad_features_are_one_line(tmp_path, sslkit, kind):
 
 
 def test_missing_stage_is_one_line(tmp_path, sslkit):
+    (tmp_path / "run").mkdir()
     code, _, err = sslkit("knn", tmp_path / "run")
     assert code == 1 and "run `sslkit extract" in err and err.count("\n") == 1
 

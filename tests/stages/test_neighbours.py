@@ -68,6 +68,7 @@ def test_mistakes_are_one_line(run, sslkit, tmp_path, shapes_run):
     other = write_features(tmp_path / "other", *pair)
     assert "has features but no images" in fails(other)
     assert "has 30 rows" in fails(other, "--data", shapes_run)
+    (tmp_path / "empty").mkdir()
     assert "is missing: run `sslkit extract" in fails(tmp_path / "empty")
     data = ["--data", shapes_run]
     assert "--k 5000: train has" in fails(run.path, *data, "--k", 5000)

@@ -33,13 +33,18 @@ def features_info(run: Run) -> Result:
     return read_json(run.need(run.features_info), INFO)
 
 
+def extracted(run: Run) -> bool:
+    """Whether `extract` made the features, or began to; those of another program come without its files."""
+    return run.features_info.exists() or run.record_in(run.features) is not None
+
+
 def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:
     """The inputs of a probe, by name: ``features.json`` vouches for its arrays; features of another program have none.
 
     Raises:
         SslkitError: a file or a split is missing, or an array is not the one that was extracted.
     """
-    made = features_info(run) if run.features_info.exists() else None
+    made = features_info(run) if extracted(run) else None
     for split in SPLITS:
         if made and split not in made["splits"]:
             raise SslkitError(

@@ -319,6 +319,7 @@ def test_what_is_missing_below_a_run_is_made_from_the_run(tmp_path: Path) -> Non
 
 
 def test_a_missing_stage_is_named(run: Run) -> None:
+    run.path.mkdir()
     with pytest.raises(SslkitError, match=rf"run `sslkit pretrain {run.path} --recipe \.\.\.` first"):
         run.need(run.encoder)
 
