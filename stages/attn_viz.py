@@ -13,6 +13,7 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.attention import AttentionRequest, read_request
 from stages.inputs.encoder import EncoderSource, build, resolve
+from stages.inputs.enlarging import watch_sizes
 from stages.inputs.images import ImagesToDraw, images_to_draw, remark_on_sizes
 from stages.inputs.photo_folders import places
 from stages.options.attention import AttentionOptions
@@ -148,7 +149,8 @@ def _draw(
     from sslkit.weights.read import load_encoder
 
     (reader, other), masks = readers, config["mask_ratio"] is not None
-    pictures = remark_on_sizes(drawn.read(), config["image_size"], reader.encoder.patch_size)
+    pictures = watch_sizes(drawn.read(), config["image_size"])
+    pictures = remark_on_sizes(pictures, config["image_size"], reader.encoder.patch_size)
     images = [shrunk(each) for each in read_images(pictures, reader, masks, other)]
     if not images:
         raise SslkitError("no images to draw: name photos with --images, or prepare data with a val split")

@@ -16,6 +16,7 @@ from stages.contract.perform import perform
 from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, data_channels, load, resolve
+from stages.inputs.enlarging import say_enlarged
 from stages.inputs.features.splits import SPLITS
 from stages.options.basic import PatchSizeOption, ResultOptions, WeightsOption, WorkersOption
 from stages.options.encoder import EncoderOptions
@@ -129,6 +130,7 @@ class Extraction:
 
         splits = {name: self._images(name) for name in self.run.prepared()["splits"]}
         embedding, about = self._build()
+        say_enlarged(self.run, self.source.image_size, list(splits))
         return Opened(splits, embedding, row_shapes(embedding), about)
 
     def lead(self, folder: Path, opened: "Opened") -> Result:

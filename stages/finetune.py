@@ -13,6 +13,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build, resolve
+from stages.inputs.enlarging import say_enlarged
 from stages.inputs.features.labels import labels_variant
 from stages.options.basic import LabelFractionOption, PatchSizeOption, ResultOptions, WorkersOption
 from stages.options.encoder import EncoderOptions
@@ -196,6 +197,7 @@ def _prepare(
     choices = len(settings.lr) > 1 or config["early_stop"]
     parts = hold_out(train.labels[kept], HELD_OUT, settings.seed) if choices else None
     start = with_usual_statistics(start)
+    say_enlarged(run, start.size)
     tuner = FineTuner(start, train, len(train.classes), settings, config["early_stop"], workers, say)
     images = tuner.labelled(kept)
     tuner.method(images, min(settings.lr))  # raises where the settings do not fit the encoder

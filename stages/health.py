@@ -13,6 +13,7 @@ from stages.contract.output import say, show, table
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.inputs.encoder import build, resolve
+from stages.inputs.enlarging import say_enlarged
 from stages.options.basic import ResultOptions
 from stages.options.encoder import EncoderOptions
 
@@ -101,6 +102,7 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Frozen
         raise SslkitError(
             f"val of {run.data} has {number_of(len(split), 'image')}: health compares images and requires 2 or more"
         )
+    say_enlarged(run, frozen.size, ["val"])
     rows = drawn_rows(len(split), config["count"], config["seed"])
     return frozen, HealthImages(split, rows, pair_views(section, frozen.encoder, config["seed"]))
 

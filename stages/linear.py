@@ -18,6 +18,7 @@ from stages.contract.perform import perform
 from stages.contract.stage import Stage
 from stages.contract.stale import changed_inputs
 from stages.inputs.encoder import EncoderSource, build
+from stages.inputs.enlarging import say_enlarged
 from stages.inputs.features.labels import few_labels, labels_variant
 from stages.inputs.features.splits import feature_files, features_info, open_splits, save_predictions
 from stages.options.basic import (
@@ -212,6 +213,7 @@ def _crops(run: Run, config: Result, source: EncoderSource, device: "torch.devic
     made = features_info(run)
     embedding = EncoderEmbedding(build(source, device, made["precision"]), made["last_blocks"])
     images, scale = open_split(run.data, "train"), config["crop_scale"]
+    say_enlarged(run, source.image_size, ["train"])
     return AugmentedCrops(images, embedding, _arrays(config), config["layers"], made["batch_size"], workers, scale)
 
 

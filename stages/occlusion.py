@@ -14,6 +14,7 @@ from stages.contract.record import fingerprints
 from stages.contract.stage import Stage
 from stages.contract.stale import changed_inputs
 from stages.inputs.encoder import EncoderSource, build, resolve
+from stages.inputs.enlarging import say_enlarged
 from stages.options.basic import ResultOptions
 from stages.options.encoder import EncoderOptions
 
@@ -175,6 +176,7 @@ def _prepare(run: Run, config: Result, frozen: "FrozenEncoder") -> "tuple[Linear
     probe = LinearClassifier(frozen, head["weight"], head["bias"], features)
     probe.check_drop(config["drop"])
     split = open_split(run.data, "val")
+    say_enlarged(run, frozen.size, ["val"])
     return probe, split, balanced_rows(split.labels, config["count"], config["seed"])
 
 

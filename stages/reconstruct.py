@@ -13,6 +13,7 @@ from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import show
 from stages.contract.perform import perform
 from stages.contract.stage import Stage
+from stages.inputs.enlarging import say_enlarged, watch_sizes
 from stages.inputs.images import ImagesToDraw, class_of, images_to_draw, in_turns, split_to_draw
 from stages.inputs.photo_folders import places
 from stages.options import basic
@@ -167,7 +168,7 @@ def _inputs(drawn: ImagesToDraw, size: int) -> "Iterator[InputImage]":
     from sslkit.probes.inspect.reconstruction import InputImage
 
     if drawn.photos:
-        for number, (name, image) in enumerate(drawn.read()):
+        for number, (name, image) in enumerate(watch_sizes(drawn.read(), size)):
             yield InputImage(name, evaluation_crop(image, size), number)
         return
     split = split_to_draw(drawn.run)
@@ -187,6 +188,8 @@ def _draw(drawn: ImagesToDraw, recipe: "Recipe", method: "MaskedAutoencoder", co
     from sslkit.probes.inspect.reconstruction import joined, reconstruct
 
     drawn.run.remember_data()
+    if not drawn.photos:
+        say_enlarged(drawn.run, _size(recipe), ["val" if "val" in drawn.run.prepared()["splits"] else "train"])
     images = _inputs(drawn, _size(recipe))
     names: list[str] = []
     kept: list[Reconstructions] = []

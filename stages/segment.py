@@ -15,7 +15,7 @@ from stages.contract.stage import Stage
 from stages.inputs.encoder import EncoderSource, build, resolve
 from stages.inputs.images import photo_rules
 from stages.inputs.photo_folders import expect_same, places
-from stages.inputs.segmentation import open_photos, settings, variant_of
+from stages.inputs.segmentation import open_photos, say_enlarged_ones, settings, variant_of
 from stages.options.basic import PhotoSizeOption, ResultOptions
 from stages.options.encoder import EncoderOptions
 from stages.options.masked_photos import MaskedPhotoOptions
@@ -85,9 +85,7 @@ class Segment(EncoderOptions, ResultOptions, MaskedPhotoOptions):
         source = resolve(here, self)
         folder = folder and replace(folder, rules=photo_rules(here, source.channels, self.max_pixels))
         inputs = dict(source.files) if folder else {**source.files, "data": here.need(here.manifest)}
-
         inputs |= {"palette": self.palette} if self.palette else {}
-
         where, bits = self.place()
         config: Result = {
             **source.config(),
@@ -171,6 +169,7 @@ def _prepare(
                 raise
             unavailable["probe"] = str(error)
     encoders = _encoders(source, config, device)
+    say_enlarged_ones(run, folder, config["image_size"])
     why = next(iter(encoders.values())).no_attention
     unavailable |= {"attention": why} if why and "attention" in config["protocols"] else {}
     if list(unavailable) == config["protocols"]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError, UsageError
-from stages.contract.layout import Result
+from stages.contract.layout import Result, Run
+from stages.inputs.enlarging import say_enlarged, say_enlarged_photos
 from stages.inputs.photo_folders import PLAIN, as_variant
 from stages.options.masked_photos import MaskedPhotoOptions
 
@@ -123,3 +124,11 @@ def _of_folders(images: Path, masks: Path) -> list[str]:
     return [*around, *own, *(part for part in drawn if part.lower() not in PLAIN_MASKS and part not in photos)] or [
         images.name
     ]
+
+
+def say_enlarged_ones(run: Run, folder: "MaskFolder | None", size: int) -> None:
+    """Say it where photos, or prepared images, are smaller than the shorter side that they get."""
+    if folder is None:
+        say_enlarged(run, size, ["val"])
+    else:
+        say_enlarged_photos(folder.sizes(), size)

@@ -88,3 +88,15 @@ def test_label_key_is_part_of_what_was_prepared(tmp_path, capsys):
     assert "note   labels are 'animal' of the json members" in said(capsys, *words)
     with pytest.raises(UsageError, match="they hold animal, label"):
         said(capsys, tmp_path / "other", "--source", root, "--label-key", "species")
+
+
+def test_size_only_shrinks_and_says_which_images_it_left(tmp_path, capsys):
+    root = write(tmp_path / "root", split_files({"ant": 3}, {"ant": 2}))  # 40 x 40 px
+    Image.new("RGB", (90, 60)).save(root / "Training/ant/large.png")
+    Image.new("RGB", (400, 30)).save(root / "Training/ant/panorama.png")
+    lines = said(capsys, tmp_path / "run", "--source", root, "--size", 50)
+    assert (
+        "note   --size 50 only shrinks: 4 of 5 images of train and 2 of 2 images of val have a shorter side below that "
+        "and keep their size"
+    ) in lines
+    assert not [line for line in said(capsys, tmp_path / "other", "--source", root, "--size", 30) if "--size" in line]

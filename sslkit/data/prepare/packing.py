@@ -24,7 +24,7 @@ from sslkit.data.pixels.settle import PixelOptions, SettledRules, settle
 from sslkit.data.pixels.value_range import value_facts
 from sslkit.data.prepare.processes import run_all
 from sslkit.data.prepare.subset import Selection, Subset, describe, select
-from sslkit.data.prepare.summary import channel_statistics, frame_remarks, see, size_remark, split_facts
+from sslkit.data.prepare.summary import channel_statistics, frame_remarks, see, size_remark, small_remark, split_facts
 from sslkit.data.shard_index import is_complete, read_index
 from sslkit.data.shards import Record, shard_paths, write_shard
 from sslkit.data.sources.base import FetchError, Sample, Source
@@ -90,7 +90,7 @@ class Packer:
                 # An image that cannot be decoded is found now, not in training.
                 image = images.finish(values, self.rules)
                 record = _record(sample, image, size, f"{job.split}-{index:08d}", label, self.rules)
-                see(seen, sample, image, size, value_facts(values))
+                see(seen, sample, image, size, value_facts(values), self.size)
                 yield record
             except InterruptedRun:
                 raise
@@ -219,6 +219,7 @@ def pack(
     source = type(planned.source).__module__.rpartition(".")[2]
     manifest |= {"size": size, "subset": describe(planned.subset), "source": source, "took": planned.source.took}
     remarks = [*planned.source.remarks, *selection.remarks, *frame_remarks(manifest["splits"])]
+    remarks += small_remark(manifest["splits"], size)
     remarks += [*planned.settled.all_remarks(manifest["splits"]), *size_remark(skipped)]
     manifest |= {"remarks": remarks, "left_out": dict(planned.source.left_out.most_common())}
     with atomic(folder / "skipped.jsonl", "w") as handle:

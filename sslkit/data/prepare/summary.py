@@ -15,7 +15,12 @@ from sslkit.errors import number_of
 
 
 def see(
-    seen: dict[str, Any], sample: Sample, image: Tensor, size: tuple[int, int], wide: dict[str, Any] | None = None
+    seen: dict[str, Any],
+    sample: Sample,
+    image: Tensor,
+    size: tuple[int, int],
+    wide: dict[str, Any] | None = None,
+    wanted: int | None = None,
 ) -> None:
     """Add a sample to what is known of its shard: sizes, frames, gray images, channels, values of more than 8 bits.
 
@@ -25,6 +30,7 @@ def see(
         image: (C, H, W) uint8.
         size: (height, width) as it is stored.
         wide: facts of its values, see ``value_facts``.
+        wanted: the shorter side that larger images are shrunk to, pixels, or None.
     """
     pixels, channels = image.numpy(), image.shape[0]
     if channels == RGB and _is_grey(pixels[:, ::16, ::16]) and _is_grey(pixels):  # few pixels tell most images
@@ -37,6 +43,8 @@ def see(
         sums[0] += 1
     if wide:
         seen["wide"] = merged([wide, *([seen["wide"]] if "wide" in seen else [])])
+    if wanted and min(size) < wanted:
+        seen["smaller_than_size"] = seen.get("smaller_than_size", 0) + 1
     seen["smallest"] = min(seen.get("smallest", size), size, key=_area)
     seen["largest"] = max(seen.get("largest", size), size, key=_area)
     frames = formats.frames(sample.image)
@@ -69,7 +77,8 @@ def split_facts(indexes: Sequence[Index], classes: Sequence[str]) -> dict[str, A
     if seen:
         sizes = [min((one["smallest"] for one in seen), key=_area), max((one["largest"] for one in seen), key=_area)]
         facts["smallest_image"], facts["largest_image"] = sizes
-    facts |= {"grey": grey} if (grey := sum(one.get("grey", 0) for one in seen)) else {}
+    for fact in ("grey", "smaller_than_size"):
+        facts |= {fact: count} if (count := sum(one.get(fact, 0) for one in seen)) else {}
     wide = merged(one["wide"] for one in seen if "wide" in one)
     facts |= {"wide": wide} if wide else {}
     frames = [entry for one in seen for entry in one.get("frames", [])]
@@ -104,6 +113,22 @@ def frame_remarks(splits: dict[str, Any]) -> list[str]:
                 f"{what}, {facts['frames']['unused']} beyond the first are not used (such as {name}: {count})"
             )
     return remarks
+
+
+def small_remark(splits: dict[str, Any], size: int | None) -> list[str]:
+    """A remark on images that ``--size`` leaves as they are, because it only shrinks.
+
+    Args:
+        splits: of the manifest.
+        size: the shorter side that was asked for, pixels; None: as the images are.
+    """
+    found = [(name, facts) for name, facts in splits.items() if "smaller_than_size" in facts]
+    if not found:
+        return []
+    counts = " and ".join(
+        f"{facts['smaller_than_size']} of {facts['samples']} images of {name}" for name, facts in found
+    )
+    return [f"--size {size} only shrinks: {counts} have a shorter side below that and keep their size"]
 
 
 def size_remark(skipped: Sequence[dict[str, str]]) -> list[str]:

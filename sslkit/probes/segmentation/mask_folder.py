@@ -67,14 +67,21 @@ class MaskFolder:
         others = list[str]()
         for photo, mask in [*self.pairs, *zip((photo for photo, _ in self.pairs), self.object_masks, strict=False)]:
             with suppress(OSError, SyntaxError, ValueError), Image.open(photo) as one, Image.open(mask) as other:
-                turned = one.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by a quarter
-                size = one.size if turned else one.size[::-1]
+                size = _upright(one)
                 check_sizes(str(mask), size, other.size[::-1])
                 others += [mask.name] if size != other.size[::-1] else []
         if not others:
             return []
         scaled = number_of(len(others), "mask", "is")
         return [f"{scaled} scaled to another size than the photo, and evaluated so: {named(others)}"]
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of the photos, from their headers; without those whose header does not tell."""
+        found = []
+        for photo, _ in self.pairs:
+            with suppress(OSError, SyntaxError, ValueError), Image.open(photo) as one:
+                found.append(_upright(one))
+        return found
 
     def read(self, i: int) -> tuple[Tensor, np.ndarray]:
         """See ``Photos``.
@@ -107,6 +114,12 @@ class MaskFolder:
         known = (values != 0) & (values != OBJECT_VOID)
         numbers = np.where(known, known.cumsum(), np.where(values == 0, 0, UNKNOWN))
         return numbers[labels].reshape(labels.shape)
+
+
+def _upright(photo: Image.Image) -> tuple[int, int]:
+    """(height, width) of a photo as it is shown, by its header."""
+    turned = photo.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by a quarter
+    return photo.size if turned else photo.size[::-1]
 
 
 def open_folder(
