@@ -218,12 +218,12 @@ def _results(
     choice: "Choice", sweep: list[Result], rounds: "list[Round]", source: EncoderSource, ready: FinetuneInputs
 ) -> Result:
     reports = [one.report() for one in rounds]
-    settings = asdict(ready.tuner.settings)
+    settings, held = asdict(ready.tuner.settings), len(ready.parts[1]) if ready.parts else 0
     return {
         "top1": reports[-1]["top1"],
         "top5": reports[-1]["top5"],
         "chosen": {"lr": choice.lr, "share_of_run": choice.share_of_run},
-        **({"held_out_top1": choice.held_out_top1, "sweep": sweep} if sweep else {}),
+        **({"held_out_top1": choice.held_out_top1, "held_out_images": held, "sweep": sweep} if sweep else {}),
         "labels": reports[0]["images"],
         "val_images": len(ready.val),
         "rounds": reports,
@@ -256,8 +256,10 @@ def _write(folder: Path, final: "Round", val: "LabelledImages", results: Result)
 
 
 def _lines(results: Result) -> list[str]:
+    from sslkit.probes.classify.choice import chosen_by, edge_remark
+
     chosen = results["chosen"]
-    why = f", chosen by {results['held_out_top1']:.2f} % on held-out train" if "held_out_top1" in results else ""
+    why = f", chosen by {chosen_by(results)}" if "held_out_top1" in results else ""
     head = f"fine-tuned top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (lr {chosen['lr']:g}{why})"
     rows = [
         [number + 1, row["images"], f"{row['epochs']:g}", row["top1"], row["top5"]]
@@ -268,4 +270,4 @@ def _lines(results: Result) -> list[str]:
     if report:
         correct = "" if report["accuracy"] is None else f", {report['accuracy']:.1f} % of them correct"
         lines.append(f"pseudo-labels: {report['taken']} of {report['of']} images{correct}")
-    return lines
+    return [*lines, *filter(None, [edge_remark(chosen["lr"], results.get("sweep", []))])]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, number_of
 from stages.contract.layout import Result, Run, transferred
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -238,8 +238,7 @@ def _probe(folder: Path, run: Run, config: Result, ready: LinearInputs) -> Resul
     if "label_fraction" in config:
         results["label_fraction"] = config["label_fraction"]
     if ready.crops:
-        held = len(train) - found.images
-        results |= {"augment": True, "crop_scale": config["crop_scale"], "held_out_images": held}
+        results |= {"augment": True, "crop_scale": config["crop_scale"]}
     with atomic(folder / run.linear_head.name) as handle:
         handle.write(safetensors.torch.save({"weight": found.weight, "bias": found.bias}))
     save_predictions(folder / "predictions.npz", val, found.predicted)
@@ -248,14 +247,22 @@ def _probe(folder: Path, run: Run, config: Result, ready: LinearInputs) -> Resul
 
 
 def _lines(results: Result) -> list[str]:
+    from sslkit.probes.classify.choice import chosen_by, edge_remark
+
     chosen, held = results["chosen"], results["held_out_top1"]
-    why = "the middle one, no label to choose by" if held is None else f"chosen by {held:.2f} % on held-out train"
+    why = "the middle one, no label to choose by" if held is None else f"chosen by {chosen_by(results)}"
     head = (
         f"linear top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} % (lr {chosen['lr']:g}, weight decay "
         f"{chosen['weight_decay']:g}, {why})"
     )
+    learnt = f"trained on {number_of(results['train_images'], 'image')} of train, "
+    if results.get("augment"):
+        learnt += "without those held out: for all of train, every crop would have to be encoded again"
+    else:
+        learnt += "those held out included: once chosen, the setting was trained again on all"
     rows = [
         [f"{row['lr']:g}", f"{row['weight_decay']:g}", "-" if held is None else row["held_out_top1"]]
         for row in results["sweep"]
     ]
-    return [head, *table([["lr", "weight decay", "held-out top1"], *rows])]
+    lines = [head, *([learnt] if held is not None else []), *table([["lr", "weight decay", "held-out top1"], *rows])]
+    return [*lines, *filter(None, [edge_remark(chosen["lr"], results["sweep"])])]

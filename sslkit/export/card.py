@@ -45,7 +45,7 @@ class CardFacts:
     vit: bool  # whether it is a plain ViT
     parameters: int
     recipe: Mapping[str, Any]  # resolved; empty if it was not trained here
-    data: Mapping[str, Any]  # the manifest of the training images; may be empty
+    data: Mapping[str, Any]  # the manifest of the training images, and their ``name``; may be empty
     scores: Sequence[Score]
     command: str  # of the training run
     versions: Mapping[str, str]  # of the packages it ran with
@@ -120,7 +120,8 @@ def _training(facts: CardFacts) -> str:
     data, lines = facts.data, []
     if data:
         images = data.get("splits", {}).get("train", {}).get("samples", "?")
-        lines.append(f"- data: source `{data.get('source')}`, {images} images, {len(data.get('classes', []))} classes; "
+        name = data.get("name", data.get("source"))
+        lines.append(f"- data: {name}, {images} images, {len(data.get('classes', []))} classes; "
                      f"fingerprint `{str(data.get('fingerprint'))[:16]}`")  # fmt: skip
     if facts.command:
         lines.append(f"- command: `{facts.command}`")

@@ -13,6 +13,7 @@ from stages.contract.layout import DATA, FEATURES, PRETRAIN, Result, Run
 from stages.evaluations.members import Member, read_member
 from stages.evaluations.results import StageResult
 from stages.evaluations.tables import collapse_words
+from stages.reporting.dataset import dataset_name
 
 LONGEST_WORD = 40  # letters of a value in a table of numbers
 BASELINES = {
@@ -78,7 +79,7 @@ class RunFacts(Member):
         manifest, prepared = self.run.prepared(), self.stage_in(DATA)
         source = prepared.config.get("source", "") if prepared else ""
         root = (prepared.record.get("how") or {}).get("root") if prepared else None
-        name = Path(str(root)).name.partition(".")[0] if root and source == "folder" else source
+        name = dataset_name(source, root, len(manifest["classes"])) if source else ""
         counts = [f"{facts['samples']:,} {split}" for split, facts in manifest["splits"].items()]
         return name or self.run.data.parent.name, f"{' + '.join(counts)} images, {len(manifest['classes'])} classes"
 

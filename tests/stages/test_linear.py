@@ -113,3 +113,26 @@ def test_more_than_a_tenth_held_out_is_said(tmp_path, sslkit):
     )
     many = write_features(tmp_path / "many", blobs(100, 10, 0, balanced=True), blobs(20, 10, 1, balanced=True))
     assert "held out" not in sslkit("linear", many, *words)[2]
+
+
+def test_what_was_held_out_and_trained_on_is_said(tmp_path, sslkit):
+    run = write_features(tmp_path, blobs(120, 3, 0, balanced=True), blobs(60, 3, 1))
+    code, out, _ = sslkit("linear", run, "--epochs", 2, "--device", "cpu")
+    results = json.loads((run / "linear/results.json").read_text())
+    assert code == 0
+    assert (results["train_images"], results["held_out_images"]) == (120, 12)
+    assert f"chosen by {results['held_out_top1']:.2f} % of 12 held-out train images)" in out
+    assert "trained on 120 images of train, those held out included" in out
+
+
+def test_a_learning_rate_at_the_edge_of_the_grid_is_said(tmp_path, sslkit):
+    run = write_features(tmp_path, blobs(400, 8, 0), blobs(60, 8, 1))
+    words = ("linear", run, "--epochs", 5, "--device", "cpu", "--weight-decay", 0)
+    code, out, _ = sslkit(*words, "--lr", 0.1, "--lr", 1000)
+    assert code == 0
+    best = [row["held_out_top1"] for row in json.loads((run / "linear/results.json").read_text())["sweep"]]
+    assert best[0] > best[1], "the test requires that the smaller rate is better"
+    said = f"better on held-out train than 1000 ({best[0]:.1f} against {best[1]:.1f} %): a smaller one may be better"
+    assert said in out.splitlines()[-1]
+    assert "try --lr 1e-09 --lr 1e-05 --lr 0.1 --lr 1000 --force" in out
+    assert "was tried" not in sslkit(*words, "--lr", 0.1, "--force")[1]  # there is no other to compare with

@@ -64,6 +64,12 @@ class Source(ABC):
     specific: int = 0
     """Of the sources that recognise a place, the one with the highest number is taken."""
 
+    dataset_classes: int = 0
+    """Classes of the dataset that the source is named after; 0 for a source that reads or makes any."""
+
+    layout_of: str = ""
+    """What that dataset is called, where others are laid out like it."""
+
     takes_labels = False
     """Whether a table of labels can be given."""
 

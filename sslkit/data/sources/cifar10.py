@@ -7,3 +7,4 @@ class Cifar10(CifarSource):
     """torchvision's CIFAR10, downloaded or from ``--root``."""
 
     dataset = "CIFAR10"
+    dataset_classes = 10

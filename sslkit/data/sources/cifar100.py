@@ -7,3 +7,4 @@ class Cifar100(CifarSource):
     """torchvision's CIFAR100, downloaded or from ``--root``."""
 
     dataset = "CIFAR100"
+    dataset_classes = 100

@@ -31,6 +31,7 @@ class Imagenet(ListedSource):
     """ImageNet; classes are named by wnid."""
 
     specific = 40
+    dataset_classes, layout_of = 1000, "ImageNet"
     needs = "a folder that holds the official archives and the devkit, the extracted images, or Kaggle's"
 
     @classmethod
@@ -74,6 +75,10 @@ class Imagenet(ListedSource):
             for place, number in later:
                 rows["val"][1][place] = truth.get(number, "")
         self._remark(rows["val"][1], test, loose)
+        found = {wnid for _, wnids in rows.values() for wnid in wnids if wnid}
+        if len(found) != self.dataset_classes:
+            count = f"{number_of(len(found), 'class')} instead of ImageNet's {self.dataset_classes:,}"
+            self.took = f"{self.took}, {count}" if self.took else count
         return rows
 
     def _remark(self, val: list[str], test: int, loose: int) -> None:

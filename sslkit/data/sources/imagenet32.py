@@ -33,6 +33,8 @@ SAFE = {
 class ImageNet32(Source):
     """The batches, unpacked to one memory-mapped array per split, so that memory stays flat."""
 
+    dataset_classes = CLASSES
+
     def open(self, scratch: Path) -> None:
         """Unpack the official files, which are compressed or pickled and have no random access."""
         self._maps = {split: scratch / f".{split}.pixels.npy" for split in self._batches}

@@ -29,6 +29,7 @@ class Stl10(Source):
     """Labelled and unlabelled images for learning; the official test set is val."""
 
     specific = 60
+    dataset_classes = len(NAMES)
 
     @classmethod
     def recognise(cls, files: Files, root: Path) -> str | None:

@@ -21,6 +21,7 @@ class TinyImagenet(ListedSource):
     """The folder ``tiny-imagenet-200``, or an archive of it; classes are named by wnid."""
 
     specific = 50
+    dataset_classes, layout_of = 200, "Tiny-ImageNet"
     needs = "the folder tiny-imagenet-200, or its zip"
 
     @classmethod

@@ -168,7 +168,7 @@ def _fit(
             seconds = time.monotonic() - began
             left = seconds * (epochs - 1)
             words = f"{left / 60:.0f} minutes" if left >= 90 else f"{left:.0f} seconds"
-            took = f"an epoch of {(step + 1) * size} crops took {seconds:.1f} s"
-            report(f"linear: {took}; {epochs - 1} more will take about {words}")
+            what = f"a crop of {(step + 1) * size} of the {images} images to learn from, in whole steps of {size}"
+            report(f"linear: an epoch ({what}) took {seconds:.1f} s; {epochs - 1} more will take about {words}")
     bar.close()
     return heads

@@ -33,6 +33,7 @@ class LinearResult:
     held_out_top1: float | None  # what they were chosen by; None where nothing could be held out
     sweep: list[dict[str, float | None]]  # per setting: lr, weight_decay, held_out_top1
     images: int  # of train, that the reported head was trained on
+    held: int  # images of train that the setting was chosen by
     weight: Tensor  # (C, D), for raw features: standardisation is folded in
     bias: Tensor  # (C,)
 
@@ -48,6 +49,7 @@ class LinearResult:
             "epochs": settings.epochs,
             "batch_size": settings.batch_size,
             "train_images": self.images,
+            "held_out_images": self.held,
             "val_images": len(self.predicted),
             "sweep": self.sweep,
         }
@@ -108,6 +110,7 @@ def evaluate(
             for (lr, decay), percent in zip(sweep.grid, accuracy, strict=True)
         ],
         images=images,
+        held=len(sweep.held),
         weight=weight,
         bias=bias,
     )

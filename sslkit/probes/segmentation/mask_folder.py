@@ -118,8 +118,9 @@ class MaskFolder:
 
 def _upright(photo: Image.Image) -> tuple[int, int]:
     """(height, width) of a photo as it is shown, by its header."""
+    width, height = photo.size
     turned = photo.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by a quarter
-    return photo.size if turned else photo.size[::-1]
+    return (width, height) if turned else (height, width)
 
 
 def open_folder(

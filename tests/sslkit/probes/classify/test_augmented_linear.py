@@ -153,7 +153,9 @@ def test_workers_change_nothing_and_another_seed_does():
     assert torch.equal(augmented_linear(train, train, replace(crops, workers=2), settings, CPU).weight, one.weight)
     assert not torch.equal(augmented_linear(train, train, crops, replace(settings, seed=1), CPU).weight, one.weight)
     assert len(lines) == 1
-    assert lines[0].startswith("linear: an epoch of 49 crops took")
+    assert lines[0].startswith(
+        "linear: an epoch (a crop of 49 of the 54 images to learn from, in whole steps of 7) took"
+    )
 
 
 def test_features_of_another_encoder_are_refused():
