@@ -80,8 +80,8 @@ class Neighbours(DataOptions, ResultOptions):
         )
         pairs = [[pair["true"], pair["predicted"], pair["count"], pair["share"]] for pair in results["pairs"][:5]]
         lines = [
-            f"{number_of(results['queries'], 'query')}; {results['neighbours_right']:.1f} % of the neighbours have the "
-            "query's class"
+            f"{number_of(results['queries'], 'query')}{_which(results)}; {results['neighbours_right']:.1f} % of their "
+            "neighbours have the query's class"
         ]
         lines += table([["true class", "taken for", "images", "share (%)"], *pairs]) if pairs else []
         page = run.folder("neighbours") / results["page"]
@@ -132,6 +132,7 @@ def _work(run: Run, folder: Path, images: "dict[str, Split]", config: Result) ->
     pairs = [{**p, "true": names[p["true"]], "predicted": names[p["predicted"]]} for p in most_confused(counts, TOP)]
     facts = {
         "queries": len(chosen),
+        "queries_wrong": int((val.labels != predicted)[chosen].sum()),
         "k": config["k"],
         "neighbours_right": float(100 * (train.labels[found] == val.labels[chosen][:, None]).mean()),
         "knn_top1": float(100 * (val.labels == predicted).mean()),
@@ -207,11 +208,23 @@ def _draw_matrix(folder: Path, counts: "ndarray", names: list[str]) -> dict[str,
     return {"picture": picture, "facts": {"matrix": svg, "matrix_title": title}}
 
 
+def _which(facts: Result) -> str:
+    """Which queries were chosen: what is measured on them is not measured on val; "" for earlier versions' results."""
+    if "queries_wrong" not in facts:
+        return ""
+    wrong, count = facts["queries_wrong"], facts["queries"]
+    if count == 1:
+        return f", which k-NN gets {'wrong' if wrong else 'right'}"
+    some = {0: "all of which k-NN gets right", count: "all of which k-NN gets wrong"}
+    return f", {some.get(wrong, f'{wrong} of which k-NN gets wrong')}"
+
+
 def _about(facts: Result, temperature: float) -> Sequence[str]:
     return [
-        f"Each val image is shown next to its {facts['k']} nearest labelled train images, by the cosine of frozen "
-        f"features (the number). {facts['neighbours_right']:.1f} % of these neighbours have its class. Blue solid "
-        "frame and tick: the same class. Orange dashed frame and cross: another class.",
+        f"{number_of(facts['queries'], 'image of val')}{_which(facts)}, each next to its {facts['k']} nearest labelled "
+        f"train images, by the cosine of frozen features (the number). {facts['neighbours_right']:.1f} % of these "
+        "neighbours have its class. Blue solid frame and tick: the same class. Orange dashed frame and cross: another "
+        "class.",
         f"Predicted classes are those of the run's k-NN (temperature {temperature:g}), which is right on "
         f"{facts['knn_top1']:.1f} % of val.",
     ]
@@ -219,7 +232,7 @@ def _about(facts: Result, temperature: float) -> Sequence[str]:
 
 def _alternative(facts: Result) -> str:
     return (
-        f"{facts['queries']} val images, each with its {facts['k']} nearest train images; "
-        f"{facts['neighbours_right']:.0f} % of these have its class (blue, solid, tick), the others do not (orange, "
-        "dashed, cross)."
+        f"{number_of(facts['queries'], 'image of val')}{_which(facts)}, each with its {facts['k']} nearest train "
+        f"images; {facts['neighbours_right']:.0f} % of these have its class (blue, solid, tick), the others do not "
+        "(orange, dashed, cross)."
     )

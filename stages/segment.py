@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit.errors import SslkitError, UsageError, did_you_mean, number_of
+from sslkit.statistics.signed import signed
 from stages.contract.layout import Result, Run, open_run
 from stages.contract.output import say, show, table
 from stages.contract.perform import perform
@@ -288,7 +289,7 @@ def _lines(results: Result, folder: Path) -> list[str]:
             title = f"{named}: {measure.replace('_', ' ')}" if measure else named
             gap = cells.get("difference")
             shown = [f"{cells[name][key]:.1f}" if name in cells else "-" for name in ("trained", "random")]
-            interval = "{:+.1f} ({:+.1f} to {:+.1f})".format(gap[key], *gap["interval"]) if gap else "-"
+            interval = "{} ({} to {})".format(*map(signed, [gap[key], *gap["interval"]])) if gap else "-"
             rows.append([title, "mIoU" if key == "miou" else "Jaccard", *shown, interval])
         if whole := results.get("whole_picture", {}).get(protocol):
             rows.append([f"{named}: the whole picture", "Jaccard", *2 * [f"{whole['jaccard']:.1f}"], "-"])

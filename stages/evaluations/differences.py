@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sslkit.errors import SslkitError
+from sslkit.statistics.signed import signed
 from stages.contract.layout import Result
 from stages.evaluations.comparison import Column
 from stages.evaluations.members import Groups, Member
@@ -154,7 +155,7 @@ def cells(found: Sequence[Result], columns: Sequence[Column]) -> list[list[objec
 
 
 def _cells(entry: Result, title: str, needed: bool) -> list[object]:
-    difference = f"{entry['difference']:+.2f}" if "difference" in entry else "-"
+    difference = signed(entry["difference"], 2) if "difference" in entry else "-"
     if "over" not in entry:
         why = entry.get("not_comparable")
         last = f"not comparable: {why}" if why else f"no interval: {entry['no_interval']}"
@@ -162,7 +163,7 @@ def _cells(entry: Result, title: str, needed: bool) -> list[object]:
     p = "< 0.001" if entry["p"] < 0.001 else f"{entry['p']:.3f}"
     more = [entry.get("seeds_needed") or "-"] if needed else []
     over = f"{entry['pairs']} pairs of seeds" if entry["over"] == SEEDS else f"{entry['images']} test images"
-    return [entry["run"], title, difference, f"{entry['low']:+.2f} to {entry['high']:+.2f}", p, *more, over]
+    return [entry["run"], title, difference, f"{signed(entry['low'], 2)} to {signed(entry['high'], 2)}", p, *more, over]
 
 
 def covers(found: Sequence[Result]) -> list[str]:

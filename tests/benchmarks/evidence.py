@@ -12,6 +12,7 @@ from typing import Any
 
 from sslkit.statistics.intervals import interval
 from sslkit.statistics.paired import over_seeds
+from sslkit.statistics.signed import signed
 
 KEPT = Path(__file__).parents[2] / ".readme" / "results.json"
 STAGES = ("pretrain", "knn", "linear")
@@ -91,7 +92,7 @@ def over_seeds_table(recipes: dict[str, dict[str, dict[str, Any]]]) -> str:
                 shown += ["-", "-"]
                 continue
             paired = over_seeds(*([of[seed][stage]["top1"] for seed in shared] for of in (seeds, recipes[REFERENCE])))
-            shown.append(f"{paired.difference:+.1f} ({paired.low:+.1f} to {paired.high:+.1f})")
+            shown.append(f"{signed(paired.difference)} ({signed(paired.low)} to {signed(paired.high)})")
             shown.append(str(paired.needed))
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)

@@ -257,3 +257,14 @@ def test_the_results_name_pictures_for_a_report(draw, run):
     assert len(pictures) == 6
     assert all((run / "attention" / picture["file"]).is_file() for picture in pictures)
     assert "of 4 x 4 patches (uniform: 6.2 %)" in pictures[0]["alt"]
+
+
+def test_the_page_states_true_sizes_and_links_to_the_first_timeline(draw):
+    page = Path(draw("--timeline")["page"]).read_text().replace("\u00a0", " ")
+    # The encoder of `trained_run`, which timm's name would make 192 wide, of 16 px patches and for 224 px.
+    assert "<h1>Attention of vit_tiny_patch16_224: 24 wide, 2 blocks, patch 8, 32 px</h1>" in page
+    link = page.index('<a href="#timeline-0">The timeline, attention during training from epoch')
+    assert link < page.index("<section>")
+    assert page.count('id="timeline-0"') == 1
+    assert page.count('id="timeline-1"') == 1
+    assert "#timeline" not in Path(draw()["page"]).read_text()

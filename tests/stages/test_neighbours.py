@@ -99,3 +99,13 @@ def test_the_page_opens_and_marks_classes_in_words_too(run, look, browser, schem
     assert ink != "rgb(0, 0, 0)"
     assert errors == []
     page.close()
+
+
+@pytest.mark.parametrize(("only", "which"), [("wrong", "all of which k-NN gets wrong"), (None, "2 of which k-NN gets")])
+def test_the_share_of_right_neighbours_says_of_which_queries_it_is(run, sslkit, only, which):
+    words = ["--only", only] if only else []
+    code, out, err = sslkit("neighbours", run.path, "--data", run.data.parent, "--count", 4, *words)
+    assert code == 0, err
+    assert f"4 queries, {which}" in out
+    page = run.folder("neighbours") / "index.html"
+    assert f"4 images of val, {which}" in page.read_text().replace("\u00a0", " ")

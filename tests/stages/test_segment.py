@@ -307,3 +307,14 @@ def test_images_without_a_mask_among_others_are_left_out(run, tmp_path, sslkit):
     assert json.loads(out)["images"] == 3
     with np.load(run / "segment" / "jaccard.npz") as arrays:
         assert arrays["names"].tolist() == ["val-1", "val-3", "val-4"]
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign(tmp_path):
+    from stages.segment import _lines
+
+    cell = {"jaccard": 10.0, "interval": [9.0, 11.0]}
+    gap = {"jaccard": -0.03, "interval": [-0.4, 0.04]}
+    results = {"images": 3, "masks": "binary", "image_size": 32, "unavailable": {}, "pictures": []}
+    results["ncut"] = {"trained": cell, "random": cell, "difference": gap}
+    assert "0.0 (-0.4 to 0.0)" in _lines(results, tmp_path)[2]
+    assert "-0.0" not in _lines(results, tmp_path)[2]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sslkit.errors import number_of
 from sslkit.plots.attention.heads import coloured_heads, key_heading
 from sslkit.plots.attention.maps import (
     FLAT,
@@ -23,6 +24,8 @@ from sslkit.plots.sheet import Tile
 from sslkit.probes.inspect.attention_maps import AttentionMaps, AttentionReader, ImageAttention, KeptAttention, spoken
 from sslkit.probes.inspect.head_matching import MOST, HeadMatching, in_words
 from sslkit.probes.inspect.hidden_patches import hide, strategies
+
+TIMELINE = "timeline"  # anchors of the groups that show attention during training begin so
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class GalleryContents:
         if not self.history:
             return []
         tiles = [heat_tile(f"epoch {kept.epochs:g}", kept.means[number], drawn.tile_size) for kept in self.history]
-        found = [TileGroup("mean of the heads during training", tiles, layout="strip")]
+        found = [TileGroup("mean of the heads during training", tiles, layout="strip", anchor=f"{TIMELINE}-{number}")]
         if self.mask_ratio is not None:
             tiles = masking_tiles(self.history, number, drawn, self.mask_ratio)
             found.append(TileGroup("hidden by AttMask (attention high) during training", tiles, layout="strip"))
@@ -135,6 +138,22 @@ class GalleryContents:
             f"{mean.shape[1]} patches (uniform: {percent(1 / mean.numel())}); {percent(self.keep)} of the mass on "
             f"{int(mask.sum())} of {mean.numel()} patches. Maxima of the heads: {', '.join(peaks)}.{flat}"
         )
+
+    @property
+    def title(self) -> str:
+        """Of the page: the architecture, and the sizes that it was built with, which its name may contradict."""
+        encoder, pixels = self.reader.encoder, self.reader.frozen.size
+        sizes = f"{encoder.width} wide, {number_of(encoder.depth, 'block')}, patch {encoder.patch_size}, {pixels} px"
+        return f"Attention of {encoder.spec.arch}: {sizes}"
+
+    def links(self) -> list[tuple[str, str]]:
+        """Sentences on what is far down the page, each with its anchor."""
+        if not self.history:
+            return []
+        epochs = [kept.epochs for kept in self.history]
+        span = f"from epoch {epochs[0]:g} to {epochs[-1]:g}" if len(epochs) > 1 else f"at epoch {epochs[0]:g}"
+        text = f"The timeline, attention during training {span}, comes last for each image; go to the first one."
+        return [(text, f"{TIMELINE}-0")]
 
     def legend(self) -> list[str]:
         """Paragraphs for the top of the page."""

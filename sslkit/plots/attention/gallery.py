@@ -47,9 +47,10 @@ def draw_gallery(
     _save_maps(folder / "maps.npz", images, contents.history)
     top = [contents.comparison_table(len(images))] if matching else []
     control = slider.control(contents.keep, percent(contents.keep))
-    title = f"Attention of {contents.reader.encoder.spec.arch}"
+    about = [*about, *contents.legend()]
+    page = render(contents.title, about, [*top, *sections], control, tab, contents.links())
     with atomic(folder / "index.html") as handle:
-        handle.write(printable(render(title, [*about, *contents.legend()], [*top, *sections], control, tab)).encode())
+        handle.write(printable(page).encode())
     maps = images[0].main.maps
     results = {"images": len(images), "heads": maps.shape[0], "patches": maps[0].numel(), "page": "index.html"}
     against = {"against": matching.as_json()} if matching else {}

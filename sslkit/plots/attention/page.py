@@ -22,6 +22,7 @@ class TileGroup:
     key: Sequence[tuple[str, str]] = ()  # what colours mean: names and colours
     layout: Literal["grid", "wide", "strip"] = "grid"  # wide: pictures of double width; strip: one row, which scrolls
     folded: bool = False  # only the heading is shown until the reader opens it
+    anchor: str = ""  # by which a link finds it
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,14 @@ class ImageSection:
     note: str = ""  # a line below the heading
 
 
-def render(title: str, about: Sequence[str], sections: Sequence[str], control: str = "", tab: str = "") -> str:
+def render(
+    title: str,
+    about: Sequence[str],
+    sections: Sequence[str],
+    control: str = "",
+    tab: str = "",
+    links: Sequence[tuple[str, str]] = (),
+) -> str:
     """The HTML of the page.
 
     Args:
@@ -43,6 +51,7 @@ def render(title: str, about: Sequence[str], sections: Sequence[str], control: s
         sections: from ``render_table`` and ``render_section``.
         control: from ``slider.control``, where the pictures have steps.
         tab: title of the browser tab.
+        links: sentences on what is further down, each with the anchor of a group.
     """
     from markupsafe import Markup
 
@@ -51,6 +60,7 @@ def render(title: str, about: Sequence[str], sections: Sequence[str], control: s
         tab=tab or title,
         title=title,
         about=about,
+        links=links,
         sections=[Markup(section) for section in sections],
         control=Markup(control),
         shade=slider.COVER,
@@ -91,7 +101,8 @@ def _group(image: str, group: TileGroup) -> str:
     body = f'<div class="{kind}"{more}>\n{figures}\n</div>' + (f'<ul class="key">{names}</ul>' if names else "")
     if group.folded:
         return f"<details><summary>{heading}</summary>\n{body}\n</details>"
-    return f'<div class="group">\n<h3>{heading}</h3>\n{body}\n</div>'
+    found = f' id="{html.escape(group.anchor)}"' if group.anchor else ""
+    return f'<div class="group"{found}>\n<h3>{heading}</h3>\n{body}\n</div>'
 
 
 def _figure(tile: Tile, alt: str) -> str:
