@@ -30,6 +30,7 @@ from sslkit.recipe.schema import Recipe
 from sslkit.recipe.sections import Strict
 from sslkit.schedules import Moment
 
+SHOWN = 0.2  # of the range from black to white: a standard deviation in pictures of the target
 EPSILON = 1e-6  # added to a patch's variance: patches of one colour have none
 
 
@@ -88,12 +89,16 @@ class MaskedAutoencoder(Method):
             self.average.follow(self.recipe.teacher.momentum, at)
 
     def preview(self, batch: Batch, at: Moment) -> Preview:
-        """Crops, what is removed of them, and the target where it is not the crop itself."""
+        """Crops, what is removed of them, and the pattern of each patch where that is the target."""
         views = augmented(batch)[0]
         pictures, masks = {"global": views}, self._draw_masks(batch, views, at)
         if self.config.normalise:
-            target = unpatchify(self._target(views.flatten(0, 1)), self.student.patch_size)
-            pictures["target"] = target.view_as(views)
+            # Of the colours that are seen: the target's channels have an offset each, by their normalisation, which
+            # would make a patch of little contrast as blue as ImageNet's mean is yellow.
+            mean, std = (torch.tensor(tuple(v), device=views.device)[:, None, None] for v in (batch.mean, batch.std))
+            patches = patchify((views * std + mean).flatten(0, 1), self.student.patch_size)
+            patterns = unpatchify(0.5 + SHOWN * normalised(patches), self.student.patch_size)
+            pictures["target"] = (patterns.view_as(views) - mean) / std
         return Preview(pictures, masks.mask.unflatten(0, views.shape[:2]))
 
     @torch.no_grad()

@@ -18,7 +18,8 @@ MARKED = 30  # points; a line with no more than these has a marker at each
 MOST = 600  # points of a line in a page: about as many as it has pixels
 SMALL = (4.6, 2.9)  # inches: a figure in a page
 MARGINS = {"left": 0.185, "right": 0.98, "top": 0.94, "bottom": 0.18}  # shares of its size
-WRAP = 30  # letters of an axis name on one line
+WRAP, SMALL_WRAP = 38, 30  # letters of an axis name on one line, in a figure of its own and in a page
+GAP = 0.15  # inches around each pair of axes: the name of an axis keeps its distance from the next one
 Log = Sequence[Mapping[str, Any]]
 
 
@@ -101,10 +102,11 @@ def draw(contents: Sequence[Curves], time: str, path: Path) -> None:
     """
     columns = min(len(contents), 3)
     rows = math.ceil(len(contents) / columns)
-    figure = Figure(figsize=(max(4.6 * columns, 5.5), 3.6 * rows), layout="constrained")
+    figure = Figure(figsize=(max(4.6 * columns, 5.5), 3.6 * rows))
+    figure.set_layout_engine("constrained", w_pad=GAP)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, content in zip(grid, contents, strict=False):
-        _draw_axes(axes, content, f"{time}s of training")
+        _draw_axes(axes, content, f"{time}s of training", WRAP)
     for axes in grid[len(contents) :]:
         axes.remove()
     legend(figure, list(grid), max(columns, 2))
@@ -121,7 +123,7 @@ def small_figure(content: Curves, time: str) -> Figure:
     # Fixed margins that fit any label: figures line up, and need no extra drawing to find out, which halves the time.
     figure = Figure(figsize=SMALL)
     axes = figure.subplots(gridspec_kw=MARGINS)
-    _draw_axes(axes, content, f"{time}s of training")  # the page has the legend
+    _draw_axes(axes, content, f"{time}s of training", SMALL_WRAP)  # the page has the legend
     # A metric that hardly changes has plain ticks, not differences from a number in a corner.
     axes.ticklabel_format(useOffset=False, scilimits=(-4, 5))
     axes.yaxis.label.set(fontsize=9, verticalalignment="top")
@@ -160,7 +162,7 @@ def thin(line: Line, most: int = MOST) -> Line:
     return replace(line, x=line.x[rows], y=line.y[rows], low=low, high=high)
 
 
-def _draw_axes(axes: Axes, content: Curves, x_label: str) -> None:
+def _draw_axes(axes: Axes, content: Curves, x_label: str, wrap: int) -> None:
     for number, line in enumerate(content.lines):
         ink, marker = colour(line.colour), MARKERS[line.style % len(MARKERS)] if len(line.x) <= MARKED else ""
         dashes = STYLES[line.style % len(STYLES)]
@@ -177,7 +179,7 @@ def _draw_axes(axes: Axes, content: Curves, x_label: str) -> None:
         axes.axhline(value, color="black", alpha=0.55, linewidth=1, linestyle="--")
         axes.annotate(f"{name} = {value:.2f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
                       ha="right", va="bottom", color="black", alpha=0.75)  # fmt: skip
-    label(axes, x_label, textwrap.fill(content.axis, WRAP))
+    label(axes, x_label, textwrap.fill(content.axis, wrap))
 
 
 def _points(rows: Log, key: str, time: str) -> tuple[np.ndarray, np.ndarray]:

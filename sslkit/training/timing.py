@@ -15,7 +15,8 @@ class Timing:
     """Seconds on this machine."""
 
     step: float  # an optimizer step, waiting for data included
-    epoch: float  # its steps, what the method does before it, and its share of the evaluations
+    epoch: float  # its steps, and what comes between them
+    between: float  # of an epoch: what the method does before it, and its share of the evaluations
 
 
 def measure(trainer: Trainer, batches: Iterator[Batch], evaluate: Callable[[], object]) -> Timing:
@@ -31,7 +32,8 @@ def measure(trainer: Trainer, batches: Iterator[Batch], evaluate: Callable[[], o
     before_epoch = _seconds(lambda: list(trainer.method.begin_epoch(trainer.at(0), trainer.features)))
     every = trainer.recipe.monitor.every_epochs
     evaluation = _seconds(evaluate) / every if every else 0.0
-    return Timing(step, step * trainer.steps_per_epoch + before_epoch + evaluation)
+    between = before_epoch + evaluation
+    return Timing(step, step * trainer.steps_per_epoch + between, between)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -153,6 +153,8 @@ class Training:
         return {
             "images per second": round(self.order.batch_size / timing.step, 1),
             "minutes per epoch": round(timing.epoch / 60, 3),
+            "of these, training": round((timing.epoch - timing.between) / 60, 3),
+            "of these, evaluation": round(timing.between / 60, 3),
             "epochs that fit": round(60 * minutes / timing.epoch, 2),
         }
 

@@ -24,7 +24,10 @@ TILES = (48, 32)  # pixels, the side of a thumbnail; both multiples of 16, so th
 QUALITIES = (80, 65, 50)  # of the JPEG of thumbnails, tried in turn
 BUDGET = 3_000_000  # bytes of thumbnails; a third more in the page
 PAIRS = len(COLOURS) * len(MARKERS)  # classes with different pairs of colour and marker
-SIZE = (6.6, 6.4)  # inches, of a figure without its legend
+SIZE = (6.6, 6.4)  # inches, of a figure without its legend, where both axes have the same range
+FLATTEST = 0.3  # height of the points' box over its width, or the reverse, below which space is left empty
+MARGIN = 0.04  # of a range, on each side
+NARROWEST = 4.0  # inches of a figure: room for the legend of one long name
 NAME = 40  # letters of a class name in a legend
 GREY = "#7a7f8a"  # of unlabelled points
 UNLABELLED = "unlabelled"
@@ -67,8 +70,12 @@ def points_by_class(labels: np.ndarray, names: Sequence[str]) -> list[ClassPoint
 
 def map_figure(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> Figure:
     """A scatter plot with equal units on both axes, and a legend if no two classes look the same."""
-    figure = Figure(figsize=SIZE, layout="constrained")
+    spans = np.maximum(np.ptp(drawn.positions, axis=0), 1e-9)
+    across, up = np.maximum(spans / spans.max(), FLATTEST).tolist()  # of a square
+    width, height = SIZE[0] - 5 * (1 - across), SIZE[1] - 5 * (1 - up)  # the axes of a square are five inches or more
+    figure = Figure(figsize=(max(width, NARROWEST), height), layout="constrained")
     axes = figure.subplots()
+    axes.margins(MARGIN)
     for group in classes:
         colour = GREY if group.colour is None else COLOURS[group.colour]
         name = group.name if len(group.name) <= NAME else f"{group.name[: NAME - 1]}…"
@@ -77,7 +84,7 @@ def map_figure(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")
     label(axes, *drawn.axes)
     if len(classes) <= PAIRS:
-        figure.set_size_inches(SIZE[0], SIZE[1] + legend(figure, [axes], columns=5))
+        figure.set_size_inches(figure.get_figwidth(), height + legend(figure, [axes], columns=5))
     else:
         axes.set_title(f"{len(classes)} classes, some look the same: the page names each point", fontsize=10)
     return figure

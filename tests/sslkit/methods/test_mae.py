@@ -1,6 +1,7 @@
 """MAE: the loss by an oracle, what the encoder may not see, exact masks, and the chain it runs in."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tiny_batches import batch_of, part
 from sslkit import registry, rng
 from sslkit.data.batch import Batch
 from sslkit.data.loader import DecodedImages, ViewBatches
+from sslkit.data.normalise import IMAGENET_MEAN, IMAGENET_STD, unnormalise
 from sslkit.data.views import ViewMaker
 from sslkit.encoder.sincos_positions import sincos_positions
 from sslkit.errors import UsageError
@@ -289,8 +291,10 @@ def test_a_preview_shows_crops_and_normalised_targets(build):
     preview = method.preview(batch_of(method), AT)
     assert preview.masks.shape == (2, 4, 16)
     assert list(preview.pictures) == ["global", "target"]
-    targets = patchify(preview.pictures["target"].flatten(0, 1), 8)
-    torch.testing.assert_close(targets.mean(-1), torch.zeros(8, 16), rtol=0, atol=1e-5)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    targets = patchify((preview.pictures["target"] * std + mean).flatten(0, 1), 8)  # as they are drawn, 0 to 1
+    torch.testing.assert_close(targets.mean(-1), torch.full((8, 16), 0.5), rtol=0, atol=1e-5)
+    torch.testing.assert_close(targets.std(-1), torch.full((8, 16), 0.2), rtol=0, atol=1e-3)
     plain = build("mae", "method.normalise=false")
     assert list(plain.preview(batch_of(plain), AT).pictures) == ["global"]
 
@@ -377,3 +381,18 @@ def test_five_channels_are_painted_and_measured(build):
     kept = patchify(crops, 8)[~masks]
     assert torch.equal(patchify(painted, 8)[~masks], kept)
     assert bool(method(batch, Moment(0, 1, 1.0)).loss.isfinite())
+
+
+def test_targets_of_gray_images_are_drawn_gray(build):
+    """And as the pattern of each patch: the same for half the contrast, and grey where there is none."""
+    method = build("mae")
+    batch = batch_of(method)
+    ramp = torch.arange(32.0).expand(32, 32)
+    gray = torch.stack([ramp, 100 + ramp / 2, torch.full((32, 32), 90.0), 200 - ramp]).to(torch.uint8)
+    crop = gray[None, :, None].expand(1, 4, 3, 32, 32).contiguous()
+    pictures = method.preview(replace(batch, crops=[crop]), AT).pictures
+    drawn = unnormalise(pictures["target"])[0].int()
+    assert (drawn.amax(1) - drawn.amin(1)).max() <= 1  # all channels of a pixel, but for rounding
+    assert (drawn[2] - 127).abs().max() <= 1
+    assert (drawn[0] - drawn[3].flip(-1)).abs().max() <= 1
+    assert drawn[0].max() - drawn[0].min() > 100

@@ -128,3 +128,16 @@ def test_the_frame_is_where_the_data_are_drawn() -> None:
     assert "<style" not in svg
     assert "currentColor" in svg
     assert "var(--series-0, #0072B2)" in svg
+
+
+@pytest.mark.parametrize("points", [1, 2, 30])
+def test_the_name_of_an_axis_has_one_line_away_from_the_panel_next_to_it(monkeypatch, tmp_path, points) -> None:
+    rows = [{"step": n, "epoch": n + 1, "loss": 10.0 + n, "knn": 16.0 + n} for n in range(points)]
+    figures: list[Figure] = []
+    monkeypatch.setattr(curves, "save_png", lambda figure, path, alt: figures.append(figure))
+    curves.draw([curves.curves_of(m, {"a": [rows]}, "epoch") for m in ("loss", "knn")], "epoch", tmp_path / "a.png")
+    figures[0].draw_without_rendering()
+    left, right = figures[0].axes
+    assert "\n" not in right.get_ylabel()
+    gap = right.yaxis.label.get_window_extent().x0 - left.get_window_extent().x1
+    assert gap > 0.25 * figures[0].dpi

@@ -52,6 +52,7 @@ def test_an_epoch_is_its_steps_what_comes_before_them_and_its_share_of_the_evalu
     found = timing.measure(trainer, batches, lambda: spend(30.0))
     assert found.step == pytest.approx(0.5)
     assert found.epoch == pytest.approx(100 * 0.5 + 7 + 30 / 5)
+    assert found.between == pytest.approx(7 + 30 / 5)
     assert trainer.step == timing.WARM + timing.TIMED
     # The steps' log is real, up to the last of them; a checkpoint is no part of them.
     steps = [json.loads(line)["step"] for line in trainer.metrics_path.read_text().splitlines()]
@@ -65,6 +66,10 @@ def test_a_dry_run_tells_how_many_epochs_fit(sslkit, shapes_run, tiny_scale, tmp
     code, out, err = sslkit("pretrain", run, *words, "--dry-run", "--minutes", 2, "--json")
     assert code == 0, err
     found = json.loads(out)
+    parts = found["of these, training"], found["of these, evaluation"]
+    assert sum(parts) == pytest.approx(found["minutes per epoch"], abs=0.0011)  # each is rounded to 0.001
+    images = found["steps per epoch"] * 16  # in whole batches
+    assert parts[0] == pytest.approx(images / found["images per second"] / 60, abs=0.00051)
     assert found["epochs that fit"] == pytest.approx(2 / found["minutes per epoch"], rel=0.1)
     assert not (run / "pretrain").exists()
     code, _, err = sslkit("pretrain", run, *words, "--minutes", 2)

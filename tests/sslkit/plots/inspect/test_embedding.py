@@ -56,7 +56,7 @@ def test_the_figure_shows_every_point_at_its_position(blobs):
 @pytest.mark.parametrize(("name", "columns"), [("n034457{:02d}", 4), ("a{}", 5), ("a class with a name {} " * 3, 1)])
 def test_the_legend_is_within_the_figure(name, columns):
     labels = np.arange(72) % 36
-    positions = np.stack([labels, labels % 7], 1).astype(np.float32)
+    positions = np.stack([labels, labels % 7 * 35 / 6], 1).astype(np.float32)
     drawn = FeatureMap("tsne", positions, ("x", "y"), 0.9, {"perplexity": 30.0})
     figure = map_figure(drawn, points_by_class(labels, [name.format(i, i, i) for i in range(36)]))
     figure.draw_without_rendering()
@@ -84,3 +84,17 @@ def test_thumbnails_are_in_rows_and_within_the_budget(monkeypatch):
     small = thumbnail_sheet(map(Image.fromarray, noise))
     assert len(small.jpeg) <= full // 2
     assert small.tile == 32
+
+
+@pytest.mark.parametrize("spread", [(40.0, 20.0), (20.0, 40.0), (30.0, 30.0), (1.0, 0.5)])
+def test_the_points_fill_the_figure_whichever_range_is_larger(spread):
+    positions = (np.random.default_rng(0).uniform(-1, 1, (200, 2)) * spread).astype(np.float32)
+    drawn = FeatureMap("tsne", positions, ("x", "y"), 0.9, {"perplexity": 30.0})
+    figure = map_figure(drawn, points_by_class(np.arange(200) % 3, ["a", "b", "c"]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    shares = np.ptp(positions, axis=0) / [np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())]
+    assert shares.min() > 0.75
+    scale = axes.transData.transform([(0, 0), (1, 1)])
+    across, up = scale[1] - scale[0]
+    assert across == pytest.approx(up, rel=1e-3)  # equal units
