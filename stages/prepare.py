@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslkit import registry
-from sslkit.errors import InterruptedRun, SslkitError, UsageError, did_you_mean, number_of
+from sslkit.errors import InterruptedRun, SslkitError, UsageError, number_of
 from sslkit.workers import worker_count
 from stages.contract.layout import DATA, Result, Run, open_run
 from stages.contract.lock import held, missing
 from stages.contract.output import show
 from stages.contract.perform import OtherSettingsError, perform
 from stages.contract.stage import Stage
+from stages.inputs.source import GENERATED, SOURCES, chosen_classes, find_source, read_as
 from stages.options.basic import MaxPixelsOption, ResultOptions, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from sslkit.data.prepare.subset import Subset
     from sslkit.data.sources.base import Source
 
-SOURCES = "sslkit.data.sources"
 SCRATCH = ".scratch"
 
 STAGE = Stage(
@@ -53,11 +53,14 @@ class Prepare(ResultOptions):
     """
 
     source: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--source", help=f"A path, whose layout is recognised; or one of {', '.join(registry.names(SOURCES))}."
+            "--source",
+            help=f"A path, whose layout is recognised; or one of {', '.join(registry.names(SOURCES))}. "
+            f"Default: {GENERATED}, which are generated.",
+            show_default=False,
         ),
-    ] = "shapes"
+    ] = None
     root: Annotated[
         str | None,
         typer.Option("--root", metavar="PATH", help="Where it is: folder, archive or URL.", show_default=False),
@@ -127,7 +130,7 @@ class Prepare(ResultOptions):
 
     def execute(self) -> None:
         """Pack, and print what was packed."""
-        name, root, took = _source(self.source, self.root)
+        name, root, took = find_source(self.source, self.root)
         processes = worker_count(self.workers)
 
         from sslkit.data.pixels.rules import MAX_PIXELS
@@ -135,14 +138,17 @@ class Prepare(ResultOptions):
         from sslkit.data.prepare.subset import Subset, describe
 
         subset = Subset(
-            self.fraction, self.per_class, _classes(self.classes), self.val_fraction, self.seed, self.subset_val
+            self.fraction, self.per_class, chosen_classes(self.classes), self.val_fraction, self.seed, self.subset_val
         )
         images: Source = registry.load(SOURCES, name)(root, self.seed)
         images.took, images.label_key, images.labels = took, self.label_key, self.labels or ""
+        if self.root and not images.takes_root:
+            raise UsageError(f"the source '{name}' takes no --root: --source {self.root} recognises what it holds")
         if self.labels and not images.takes_labels:
             raise UsageError(f"--labels goes with a folder of images; the source '{name}' has labels of its own")
         pixels = PixelOptions(self.range or "", self.channels, self.max_pixels or MAX_PIXELS)
-        run, content = open_run(self.run), images.fingerprint()
+        with read_as(name, root):
+            run, content = open_run(self.run), images.fingerprint()
         created, began = missing(run.path), []
 
         def pack(folder: Path, planned: "PackingPlan") -> Result:
@@ -156,7 +162,7 @@ class Prepare(ResultOptions):
             results = perform(
                 run,
                 STAGE,
-                prepare=lambda: _plan(run, images, subset, content, pixels),
+                prepare=lambda: _plan(run, name, images, subset, content, pixels),
                 work=pack,
                 config={
                     "source": name,
@@ -186,7 +192,9 @@ class Prepare(ResultOptions):
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
-def _plan(run: Run, images: "Source", subset: "Subset", content: str, pixels: "PixelOptions") -> "PackingPlan":
+def _plan(
+    run: Run, name: str, images: "Source", subset: "Subset", content: str, pixels: "PixelOptions"
+) -> "PackingPlan":
     """Open the source and choose. The scratch folder is next to the data, which may be kept after all.
 
     Raises:
@@ -200,7 +208,8 @@ def _plan(run: Run, images: "Source", subset: "Subset", content: str, pixels: "P
     for left in run.path.glob(f"{SCRATCH}-*"):
         if left != scratch:
             shutil.rmtree(left)
-    return plan(images, subset, scratch, pixels)
+    with read_as(name, images.root):
+        return plan(images, subset, scratch, pixels)
 
 
 def _name_mistakes(images: "Source", subset: "Subset") -> None:
@@ -226,33 +235,6 @@ def _forget_failure(run: Run, created: Sequence[Path]) -> None:
     with suppress(SslkitError, OSError), held(run.path, STAGE.name, created):
         if not run.manifest.exists() and not anything_packed(run.own_data):
             shutil.rmtree(run.own_data)
-
-
-def _source(source: str, root: str | None) -> tuple[str, str | None, str]:
-    """(name, root, what it was taken for); given a path instead of a name, every source is asked whether it is its."""
-    known = registry.names(SOURCES)
-    if source.replace("-", "_") in known:
-        return source.replace("-", "_"), root, ""
-    if root is None and Path(source).expanduser().exists():
-        from sslkit.data.prepare.recognise import recognise
-
-        name, took = recognise(Path(source).expanduser())
-        return name, source, took
-    raise UsageError(f"--source {source} is neither a source nor a path that exists: {did_you_mean(source, known)}")
-
-
-def _classes(text: str | None) -> int | tuple[str, ...] | None:
-    """A number of classes, or the names in a file."""
-    if text is None or text.isdecimal():
-        return int(text) if text else None
-    path = Path(text).expanduser()
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--classes {text} is neither a number nor a file of class names ({error})") from error
-    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _results(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
 
             @cache  # by whoever needs it first
             def opened() -> Training:
-                training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
+                with self.one_method(say if world.leads else None):
+                    training = open_training(run, recipe, device, worker_count(self.workers, device), world, beginning)
                 watch.check(training.opened.method.exported()[0])
                 return training
 
@@ -186,6 +187,7 @@ class Pretrain(RecipeOptions, DataOptions, ResultOptions):
                 training, views = prepared
                 dismissal.pop_all()
                 from_leader(True)
+                say(training.line(self.recipes or []))
                 training.opened.draw(views, run.views)
                 return training.train(folder, watch)
 

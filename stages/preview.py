@@ -43,7 +43,8 @@ class PreviewCommand(RecipeOptions, DataOptions):
 
         from sslkit.device import pick_device
 
-        results = _draw(run, recipe, pick_device(self.device.value), self.images)
+        with self.one_method(say):
+            results = _draw(run, recipe, pick_device(self.device.value), self.images)
         show(results, _lines(results, run.folder(STAGE.name) / VIEWS), self.json)
 
 

@@ -1,6 +1,6 @@
 """The recipe files: those that are shipped, by name, and a user's own, by path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,6 +43,20 @@ def about_order(paths: Sequence[Path]) -> str:
         return ""
     method, scale = (paths[scales.index(kind)].stem for kind in (False, True))
     return f"the scale goes last: --recipe {method} --recipe {scale}; what comes later overrides what comes before"
+
+
+def methods_in(paths: Sequence[Path]) -> dict[str, str]:
+    """The method that each of these recipes names, if it does, itself or in its ``base``; by the recipe's name."""
+    from sslkit.recipe.schema import with_base
+
+    found = {}
+    for path in paths:
+        for _, layer in with_base(path):
+            method = layer.get("method")
+            name = method.get("name") if isinstance(method, Mapping) else method
+            if name:
+                found[path.name if path.parent != FOLDER else path.stem] = str(name)
+    return found
 
 
 def about_scale(size: int, largest: Sequence[int]) -> str:

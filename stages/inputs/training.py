@@ -1,6 +1,6 @@
 """What ``sslkit pretrain`` does in a run: the method, the images and the loop, with its files in the run's folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -56,6 +56,17 @@ class Training:
         start = Moment(0, self.order.steps_per_epoch, self.recipe.train.epochs)
         with torch.no_grad():
             return self.opened.method.preview(self.opened.batch(ROWS), start)
+
+    def line(self, recipes: Sequence[str]) -> str:
+        """What is trained on what, and for how long, in one line."""
+        from sslkit.schedules import Moment
+        from stages.reporting.dataset import data_name
+
+        steps = Moment(0, self.order.steps_per_epoch, self.recipe.train.epochs).total
+        images, epochs = self.order.samples, self.recipe.train.epochs
+        counts = [(f"{images:,}", "image", images), (f"{epochs:g}", "epoch", epochs), (f"{steps:,}", "step", steps)]
+        length = ", ".join(f"{shown} {number_of(count, what).partition(' ')[2]}" for shown, what, count in counts)
+        return f"{', '.join(Path(name).stem for name in recipes)} on {data_name(self.run)}: {length}"
 
     def train(self, folder: Path, watch: Watch | None = None) -> Result:
         """Train to the end, from the checkpoint in ``folder`` if there is one; the leading process logs and draws."""

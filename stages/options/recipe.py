@@ -1,6 +1,8 @@
 """The options that say what to train: one set of them for every command that takes a recipe."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +11,7 @@ import typer
 
 from sslkit.errors import UsageError
 from stages.contract.output import say
-from stages.inputs.recipes import about_order, find
+from stages.inputs.recipes import about_order, find, methods_in, names
 from stages.options.basic import ArchOption, Precision
 
 if TYPE_CHECKING:
@@ -57,6 +59,29 @@ class RecipeOptions:
         str | None,
         typer.Option("--teacher", metavar="FILE|RUN|timm:NAME", help="Frozen teacher of --recipe distill."),
     ] = None
+
+    @contextmanager
+    def one_method(self, remark: Callable[[str], None] | None) -> Iterator[None]:
+        """Add to the error of a method that cannot be built that several recipes name one, if so.
+
+        Args:
+            remark: told where it can be built, and all those recipes are shipped ones: a file may well change a method.
+
+        Raises:
+            UsageError: the method's.
+        """
+        methods = methods_in([find(name) for name in self.recipes or []])
+        words = ", ".join(f"{recipe}: {name}" for recipe, name in methods.items())
+        several = f"several recipes name a method ({words})"
+        mixed = len(set(methods.values())) > 1
+        try:
+            yield
+        except UsageError as error:
+            if not mixed:
+                raise
+            raise UsageError(f"{several}: name only one of them; together they fail: {error}") from error
+        if mixed and remark and set(methods) <= set(names()):
+            remark(f"{several}: the last one counts, with what only the others set; name one, unless that is meant")
 
     def recipe(self) -> "Recipe":
         """The recipe that the options ask for; the short options win over ``--set``.

@@ -4,8 +4,17 @@ from pathlib import Path
 
 from sslkit import registry
 from sslkit.errors import UsageError
+from stages.contract.layout import Run
 
 SOURCES = "sslkit.data.sources"
+
+
+def data_name(run: Run) -> str:
+    """What people call a run's prepared data."""
+    record = run.record_in(run.data) or {}
+    source, root = (record.get("config") or {}).get("source"), (record.get("how") or {}).get("root")
+    name = dataset_name(source, root, len(run.prepared()["classes"])) if source else ""
+    return name or run.data.parent.name
 
 
 def dataset_name(source: str, root: str | None, classes: int) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from sslkit.artifacts import read_rows, read_text
 from sslkit.errors import SslkitError
 from stages.contract.absent import no_run
-from stages.contract.layout import DATA, FEATURES, PRETRAIN, Result, Run
+from stages.contract.layout import FEATURES, PRETRAIN, Result, Run
 from stages.evaluations.members import Member, read_member
 from stages.evaluations.results import StageResult
 from stages.evaluations.tables import collapse_words
-from stages.reporting.dataset import dataset_name
+from stages.reporting.dataset import data_name
 
 LONGEST_WORD = 40  # letters of a value in a table of numbers
 BASELINES = {
@@ -76,12 +76,9 @@ class RunFacts(Member):
         """The name of its data, and the numbers of images and classes."""
         if not self.run.manifest.exists():
             return "-", ""
-        manifest, prepared = self.run.prepared(), self.stage_in(DATA)
-        source = prepared.config.get("source", "") if prepared else ""
-        root = (prepared.record.get("how") or {}).get("root") if prepared else None
-        name = dataset_name(source, root, len(manifest["classes"])) if source else ""
+        manifest = self.run.prepared()
         counts = [f"{facts['samples']:,} {split}" for split, facts in manifest["splits"].items()]
-        return name or self.run.data.parent.name, f"{' + '.join(counts)} images, {len(manifest['classes'])} classes"
+        return data_name(self.run), f"{' + '.join(counts)} images, {len(manifest['classes'])} classes"
 
     def encoder(self) -> tuple[str, str]:
         """The timm name of its encoder, and the encoder's sizes."""

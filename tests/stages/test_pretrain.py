@@ -103,7 +103,7 @@ def test_again_is_up_to_date_and_other_settings_are_refused(undisturbed, train, 
     before = weights(undisturbed)
     code, out, err = sslkit("pretrain", undisturbed, *train())
     assert code == 0
-    assert "up to date" in err
+    assert err == "up to date\n"
     assert "encoder.safetensors" in out
     code, _, err = sslkit("pretrain", undisturbed, *train("--lr", "0.1"))
     assert code == 1
@@ -167,7 +167,10 @@ def test_two_processes_of_which_one_is_killed_end_like_two_that_are_not(undistur
     words = [str(word) for word in train("--set", "train.checkpoint_minutes=1e-9")]
     (tmp_path / "two").mkdir()
     alike = ranks.start(in_two, 2, tmp_path / "two", words)
-    assert ranks.exit_codes(alike) == [0, 0], ranks.said(tmp_path / "two", 2)
+    codes = ranks.exit_codes(alike)
+    said = ranks.said(tmp_path / "two", 2)
+    assert codes == [0, 0], said
+    assert [text.count("attmask, tiny on shapes: 80 images, 2 epochs, 10 steps") for text in said] == [1, 0]
 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     launched = [*launcher, "--max-restarts", "2", *command("pretrain", tmp_path / "run", *words)[1:]]
@@ -231,12 +234,15 @@ def test_a_recipe_that_could_not_begin_is_not_in_the_way_of_the_next(sslkit, tin
     code, _, err = sslkit("pretrain", run, "--recipe", "attmask", *words, "--set", "mask.strategy=oracle")
     assert code != 0
     assert "mask" in err.splitlines()[-1]
+    assert " on digits" not in err
     assert not (run / "pretrain").exists()
     code, _, err = sslkit("pretrain", run, "--recipe", "dino", *words)
     assert code == 0, err
+    assert err.startswith("dino, tiny on digits: 80 images, 2 epochs, 10 steps\n"), err
 
 
 def test_a_missing_stage_is_named(tiny_scale, sslkit, tmp_path):
+    (tmp_path / "run").mkdir()
     code, _, err = sslkit("pretrain", tmp_path / "run", "--recipe", "dino", "--recipe", tiny_scale)
     assert code == 1
     assert f"run `sslkit prepare {tmp_path / 'run'} --source ...` first" in err

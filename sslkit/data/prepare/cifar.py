@@ -75,9 +75,10 @@ def _load(kind: Any, base: Path, train: bool) -> tuple[np.ndarray, np.ndarray, l
                 base.mkdir(parents=True, exist_ok=True)
                 dataset = kind(base, train=train, download=True)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason, batches = " ".join(str(error).split()), base / kind.base_folder
+        what = f"{batches} is incomplete or damaged" if batches.is_dir() else f"there is no {batches.name} in {base}"
         raise SslkitError(
-            f"cannot download {kind.__name__} to {base} ({reason}); "
-            f"--root names a folder that holds {kind.base_folder}/"
+            f"{what}, and {kind.__name__} could not be downloaded ({reason}); "
+            f"--root names a folder that holds {batches.name}"
         ) from error
     return dataset.data, np.array(dataset.targets, np.int64), list(dataset.classes)

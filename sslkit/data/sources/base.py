@@ -73,6 +73,9 @@ class Source(ABC):
     takes_labels = False
     """Whether a table of labels can be given."""
 
+    takes_root = True
+    """Whether the images are where ``root`` says, and not generated or part of a package."""
+
     def __init__(self, root: str | Path | None = None, seed: int = 0):
         self.root = None if root is None else str(root)
         self.seed = seed

@@ -16,6 +16,7 @@ class Digits(Source):
     """The digits, resized from 8 x 8 to 32 x 32."""
 
     classes = [str(digit) for digit in range(10)]  # noqa: RUF012
+    takes_root = False
 
     @cached_property
     def _data(self) -> tuple[np.ndarray, np.ndarray]:

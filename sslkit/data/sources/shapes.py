@@ -42,9 +42,10 @@ TEXTURES: dict[str, Callable[[Grid, Grid], Grid]] = {
 
 
 class Shapes(Source):
-    """See the module. ``--root`` is not used; another ``--seed`` makes other images."""
+    """See the module. Another ``--seed`` makes other images."""
 
     classes = sorted(TEXTURES)
+    takes_root = False
 
     def splits(self) -> dict[str, np.ndarray]:
         """Balanced: every class in turn."""

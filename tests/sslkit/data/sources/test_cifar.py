@@ -53,8 +53,13 @@ def test_cifar_without_a_network_says_what_to_do(name, tmp_path, monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(SslkitError, match=r"cannot download CIFAR.*no route.*--root"):
-        opened(name, tmp_path / "nowhere", tmp_path)
+    batches = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
+    root = tmp_path / "nowhere"
+    with pytest.raises(SslkitError, match=rf"^there is no {batches} in {root}, and CIFAR.*no route.*--root"):
+        opened(name, root, tmp_path)
+    (root / batches).mkdir()
+    with pytest.raises(SslkitError, match=rf"^{root}/{batches} is incomplete or damaged, and CIFAR.*no route"):
+        opened(name, root, tmp_path)
 
 
 def test_cifar_points_at_the_folder_source_for_an_archive(tmp_path):
