@@ -20,8 +20,8 @@ from stages.contract.lock import held, missing
 from stages.contract.output import show
 from stages.contract.perform import OtherSettingsError, perform
 from stages.contract.stage import Stage
-from stages.inputs.source import GENERATED, SOURCES, chosen_classes, find_source, read_as
 from stages.options.basic import MaxPixelsOption, ResultOptions, SeedOption, WorkersOption
+from stages.options.source import GENERATED, SOURCES, chosen_classes, find_source, read_as
 
 if TYPE_CHECKING:
     from sslkit.data.pixels.settle import PixelOptions
