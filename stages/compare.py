@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from sslkit.artifacts import read_rows
-from sslkit.errors import SslkitError, UsageError
+from sslkit.errors import SslkitError, UsageError, named
 from stages.contract.absent import no_run
 from stages.contract.layout import Result
 from stages.contract.output import put, say
 from stages.contract.stage import Stage
 from stages.evaluations.comparison import Column, columns_of, joined, row
 from stages.evaluations.differences import cells, covers, differences
-from stages.evaluations.members import Groups, Member, read_members
+from stages.evaluations.members import Groups, Member, not_evaluated, read_members
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.recipes import differing
 from stages.evaluations.seeds import group_of, grouped
@@ -69,6 +69,7 @@ class Compare(RunsOptions):
             "notes": [
                 *(f"not comparable: {note}" for note in protocol.notes(members)),
                 *_stale(members),
+                *_missing(members),
                 *_unlogged(members, self.reach),
                 *_no_seeds(groups, self.seeds),
             ],
@@ -132,6 +133,12 @@ def _stale(members: Sequence[Member]) -> list[str]:
     return [
         f"stale inputs of {', '.join(ids)} in {run}: see `sslkit status {run}`" for run, ids in stale.items() if ids
     ]
+
+
+def _missing(members: Sequence[Member]) -> list[str]:
+    """A note on the runs that lack an evaluation which all are expected to have, with the commands."""
+    found = [f"{path} ({'; '.join(commands)})" for path, commands in not_evaluated(members).items()]
+    return [f"not evaluated yet: {named(found)}"] if found else []
 
 
 def _no_seeds(groups: Groups, by_seed: bool) -> list[str]:

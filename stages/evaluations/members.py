@@ -9,7 +9,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from sslkit.statistics.intervals import interval
 from stages.contract.layout import Result, Run
-from stages.contract.stage import stage_of
+from stages.contract.stage import recorded, stage_of
 from stages.contract.survey import survey
 from stages.evaluations.results import Evaluation, StageResult
 
@@ -109,6 +109,14 @@ def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]
             path = member.run.path
             raise SslkitError(f"{path} holds no results to compare: run `sslkit extract` and `sslkit knn` on it first")
     return members
+
+
+def not_evaluated(members: Sequence[Member]) -> dict[Path, list[str]]:
+    """By run, the commands of the expected evaluations that it lacks and another run has."""
+    expected = [name for name, stage in recorded().items() if stage.expected and stage.evaluates]
+    wanted = [name for name in expected if any(name in member.evaluations for member in members)]
+    lacking = {m.run.path: [name for name in wanted if name not in m.evaluations] for m in members}
+    return {path: [f"sslkit {name} {path}" for name in names] for path, names in lacking.items() if names}
 
 
 def estimates(
