@@ -10,7 +10,9 @@ from stages.contract.stage import Stage
 
 def no_run(path: Path, advice: str = "") -> str:
     """The message on a path where no run is: the nearest one that exists, and how to start one, or other advice."""
-    advice = advice or f"start one with `sslkit prepare {path} --source ...`"
+    advice = advice or (
+        f"start one with `sslkit prepare {path} --source ...`, or `sslkit pretrain {path} --data RUN ...` on prepared data"
+    )
     if near := nearest_folder(path):
         advice = f"did you mean {near}? If not, {advice}"
     return f"no run directory at {path}: {advice}"
