@@ -11,7 +11,8 @@ from stages.contract.stage import Stage
 def no_run(path: Path, advice: str = "") -> str:
     """The message on a path where no run is: the nearest one that exists, and how to start one, or other advice."""
     advice = advice or (
-        f"start one with `sslkit prepare {path} --source ...`, or `sslkit pretrain {path} --data RUN ...` on prepared data"
+        f"start one with `sslkit prepare {path} --source ...`, "
+        f"or with `sslkit pretrain {path} --data RUN ...` on prepared data"
     )
     if near := nearest_folder(path):
         advice = f"did you mean {near}? If not, {advice}"
