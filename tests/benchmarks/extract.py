@@ -26,7 +26,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="tar or folder of JPEG photos; default: generated ones")
-    parser.add_argument("--count", type=int, default=384, help="photos in a round")
+    parser.add_argument("--count", type=int, default=256, help="photos in a round")
     parser.add_argument("--arch", default="vit_small_patch16_224")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
