@@ -70,12 +70,25 @@ def number_of(count: float, what: str, verb: str = "") -> str:
 
     >>> number_of(1, "image of val", "has"), number_of(0, "class"), number_of(2, "query", "is")
     ('1 image of val has', '0 classes', '2 queries are')
+    >>> number_of(1281167, "image"), number_of(0.5, "epoch")
+    ('1281167 images', '0.5 epochs')
+    """
+    if count != 1:
+        verb = {"is": "are", "has": "have"}.get(verb, verb.removesuffix("s"))
+    shown = str(count) if isinstance(count, int) else f"{count:g}"  # which would round a million
+    return f"{shown} {noun_for(count, what)} {verb}".rstrip()
+
+
+def noun_for(count: float, what: str) -> str:
+    """``what`` in the number that goes with a count: its first word is the noun.
+
+    >>> noun_for(1, "image of val"), noun_for(2, "image of val")
+    ('image of val', 'images of val')
     """
     noun, space, more = what.partition(" ")
     if count != 1:
         noun = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("ss") else "s")
-        verb = {"is": "are", "has": "have"}.get(verb, verb.removesuffix("s"))
-    return f"{count:g} {noun}{space}{more} {verb}".rstrip()
+    return f"{noun}{space}{more}"
 
 
 def named(names: Sequence[str], most: int = 3) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sslkit.errors import SslkitError, UsageError, number_of
+from sslkit.errors import SslkitError, UsageError, noun_for, number_of
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.method import OpenMethod, open_method
@@ -64,9 +64,11 @@ class Training:
 
         steps = Moment(0, self.order.steps_per_epoch, self.recipe.train.epochs).total
         images, epochs = self.order.samples, self.recipe.train.epochs
-        counts = [(f"{images:,}", "image", images), (f"{epochs:g}", "epoch", epochs), (f"{steps:,}", "step", steps)]
-        length = ", ".join(f"{shown} {number_of(count, what).partition(' ')[2]}" for shown, what, count in counts)
-        return f"{', '.join(Path(name).stem for name in recipes)} on {data_name(self.run)}: {length}"
+        names = ", ".join(Path(name).stem for name in recipes)
+        return (
+            f"{names} on {data_name(self.run)}: {images:,} {noun_for(images, 'image')}, "
+            f"{number_of(epochs, 'epoch')}, {steps:,} {noun_for(steps, 'step')}"
+        )
 
     def train(self, folder: Path, watch: Watch | None = None) -> Result:
         """Train to the end, from the checkpoint in ``folder`` if there is one; the leading process logs and draws."""

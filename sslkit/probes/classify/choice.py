@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sslkit.errors import noun_for
+
 
 def chosen_by(results: Mapping[str, Any]) -> str:
     """By which accuracy on how many held-out images; results of earlier versions do not say how many.
@@ -14,7 +16,7 @@ def chosen_by(results: Mapping[str, Any]) -> str:
     if "held_out_images" not in results:
         return f"{percent} on held-out train"
     count = results["held_out_images"]
-    return f"{percent} of {count} held-out train image{'' if count == 1 else 's'}"
+    return f"{percent} of {count} held-out train {noun_for(count, 'image')}"
 
 
 def edge_remark(lr: float, sweep: Sequence[Mapping[str, Any]]) -> str:
