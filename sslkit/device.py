@@ -17,6 +17,8 @@ TENSOR_CORES, TF32 = (7, 0), (8, 0)  # CUDA compute capabilities that have them
 def pick_device(name: str = "auto") -> torch.device:
     """The device of a ``--device`` name; under torchrun a CUDA device is the local rank's own.
 
+    On the CPU torch gets no more threads than this process has cores, unless ``OMP_NUM_THREADS`` says how many.
+
     Args:
         name: ``auto`` (CUDA, then MPS, then the CPU), ``cpu``, ``cuda`` or ``mps``.
 
@@ -31,7 +33,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if not has[name]:
         raise UsageError(f"--device {name}: torch {torch.__version__} finds no {name} device here; try --device cpu")
     if name == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        # In a container torch counts the cores of the machine: each thread beyond the limit holds up the others.
+        # Left alone, it counts the cores of the machine, not those that a container may use; then threads wait in turn.
         torch.set_num_threads(min(torch.get_num_threads(), cores()))
     if name != "cuda":
         return torch.device(name)

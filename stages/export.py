@@ -91,9 +91,9 @@ def _check_free(folder: Path, force: bool) -> None:
 
 def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
     from sslkit.export.card import CardFacts, render
-    from stages.reporting.facts import read_facts
+    from stages.reporting.dataset import data_name
 
-    training, named = run.record("pretrain") or {}, read_facts(run.path, run.path.name).dataset()[0]
+    training = run.record("pretrain") or {}
     return render(
         CardFacts(
             name=run.path.resolve().name,
@@ -102,7 +102,7 @@ def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
             vit=encoder.vit,
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
-            data={**run.prepared(), "name": named} if run.manifest.exists() else {},
+            data={**run.prepared(), "name": data_name(run)} if run.manifest.exists() else {},
             scores=_scores(run),
             command=training.get("command", ""),
             versions=training.get("versions", {}),

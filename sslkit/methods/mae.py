@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sslkit import ema
 from sslkit.data.batch import Batch
+from sslkit.data.normalise import normalise, unnormalise
 from sslkit.encoder.encoder import Encoder
 from sslkit.encoder.recompute import through
 from sslkit.encoder.sincos_positions import fix_positions, sincos_positions
@@ -95,10 +96,10 @@ class MaskedAutoencoder(Method):
         if self.config.normalise:
             # Of the colours that are seen: the target's channels have an offset each, by their normalisation, which
             # would make a patch of little contrast as blue as ImageNet's mean is yellow.
-            mean, std = (torch.tensor(tuple(v), device=views.device)[:, None, None] for v in (batch.mean, batch.std))
-            patches = patchify((views * std + mean).flatten(0, 1), self.student.patch_size)
-            patterns = unpatchify(0.5 + SHOWN * normalised(patches), self.student.patch_size)
-            pictures["target"] = (patterns.view_as(views) - mean) / std
+            pixels = unnormalise(views, batch.mean, batch.std) / 255
+            patterns = normalised(patchify(pixels.flatten(0, 1), self.student.patch_size))
+            shown = unpatchify(255 * (0.5 + SHOWN * patterns), self.student.patch_size)
+            pictures["target"] = normalise(shown.view_as(views), batch.mean, batch.std)
         return Preview(pictures, masks.mask.unflatten(0, views.shape[:2]))
 
     @torch.no_grad()

@@ -5,8 +5,7 @@ from pathlib import Path
 from sslkit import registry
 from sslkit.errors import UsageError
 from stages.contract.layout import Run
-
-SOURCES = "sslkit.data.sources"
+from stages.options.source import SOURCES
 
 
 def data_name(run: Run) -> str:
