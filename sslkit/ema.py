@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, _foreach_lerp_, nn  # pyright: ignore[reportPrivateImportUsage]
 
-from sslkit.schedules import Moment, cosine
+from sslkit.schedules import Moment, Momentum, cosine, momentum_over
 
 
 class MovingAverage:
@@ -31,9 +31,10 @@ class MovingAverage:
         for target, source in zip(_held(self.teacher, "_buffers"), _held(self.student, "_buffers"), strict=True):
             target.copy_(source)
 
-    def follow(self, momentum: tuple[float, float], at: Moment) -> None:
+    def follow(self, momentum: tuple[Momentum, Momentum], at: Moment) -> None:
         """``update`` after a step; the momentum goes from the first value to the second along a cosine over the run."""
-        self.update(cosine(*momentum, at.step / at.total))
+        start, end = (momentum_over(value, at.total) for value in momentum)
+        self.update(cosine(start, end, at.step / at.total))
 
 
 def _held(modules: list[nn.Module], what: str) -> list[Tensor]:

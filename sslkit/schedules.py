@@ -1,6 +1,7 @@
 """Values that change over a run, as pure functions of the moment.
 
-A duration in a recipe is a number of epochs or a share of the run: ``10`` or ``"10%"``.
+A duration in a recipe is a number of epochs or a share of the run: ``10`` or ``"10%"``. A momentum is a number, or the
+share of the run over which it averages: ``0.99`` or ``"5%"``.
 """
 
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from sslkit.errors import UsageError
 
 Duration = float | str
+Momentum = float | str
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,29 @@ def in_epochs(duration: Duration, epochs: float) -> float:
     if not 0 <= length < math.inf:
         raise UsageError(f"'{duration}' is not a duration: write epochs (10) or a share of the run ('10%')")
     return length
+
+
+def momentum_over(value: Momentum, steps: int) -> float:
+    """The momentum of an exponential moving average: a number as it is, or 1 - 1/n for a share of the run of n steps.
+
+    Raises:
+        UsageError: not a number in [0, 1], nor a percentage.
+
+    >>> momentum_over(0.99, 1000), momentum_over("5%", 1000)
+    (0.99, 0.98)
+    """
+    text = str(value)
+    try:
+        share = float(text.removesuffix("%"))
+    except ValueError:
+        share = math.nan
+    if text.endswith("%") and 0 <= share <= 100:
+        return 1 - 1 / max(share / 100 * steps, 1)
+    if not 0 <= share <= 1:
+        raise UsageError(
+            f"'{value}' is not a momentum: write a number in [0, 1], or the share of the run to average over ('5%')"
+        )
+    return share
 
 
 def cosine(start: float, end: float, share: float) -> float:

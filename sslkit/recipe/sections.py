@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from sslkit import registry
 from sslkit.errors import UsageError
 from sslkit.recipe.validation import validated
-from sslkit.schedules import Duration
+from sslkit.schedules import Duration, Momentum, momentum_over
 
 MOST = 2**63 - 1
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -151,9 +151,19 @@ class MaskSection(Strict):
 
 
 class TeacherSection(Strict):
-    """The exponential moving average of the student: momentum at the start and at the end, along a cosine."""
+    """The exponential moving average of the student: momentum at the start and at the end, along a cosine.
 
-    momentum: tuple[Share, Share] = (0.996, 1.0)
+    A momentum is a number, or the share of the run over which it averages, such as "5%".
+    """
+
+    momentum: tuple[Momentum, Momentum] = (0.996, 1.0)
+
+    @field_validator("momentum")
+    @classmethod
+    def _two_momenta(cls, value: tuple[Momentum, Momentum]) -> tuple[Momentum, Momentum]:
+        for one in value:
+            momentum_over(one, 1)
+        return value
 
 
 class HeadSection(Strict):

@@ -275,7 +275,7 @@ def open_training(
         scale = about_scale(recipe.views.global_.size or recipe.encoder.image_size, largest)
         for remark in filter(None, [*opened.remarks, scale]):
             say(remark)
-        if recipe.teacher and min(recipe.teacher.momentum) == 1 and opened.method.exported()[1] == "teacher":
+        if recipe.teacher and recipe.teacher.momentum == (1, 1) and opened.method.exported()[1] == "teacher":
             say("teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts")
     opened.method.rate_factors()  # refuses what it cannot do, before any image is read
     started_from = None
