@@ -22,12 +22,15 @@ no-batch-norm heads.prototypes.batch_norm=false
 local-2 views.local.count=2
 local-4 views.local.count=4
 patch-4 encoder.patch_size=4
+batch-32 train.batch_size=32
 batch-64 train.batch_size=64
 batch-256 train.batch_size=256
 lr-0.5x optim.lr=1e-3
 lr-2x optim.lr=4e-3
+momentum-0.96 teacher.momentum=[0.96,1]
 momentum-0.996 teacher.momentum=[0.996,1]
 momentum-constant teacher.momentum=[0.99,0.99]
+momentum-3% teacher.momentum=[3%,3%]
 teacher-0.02 objectives.dino.teacher_temperature=[0.02,0.02]
 teacher-0.07 objectives.dino.teacher_temperature=[0.07,0.07]
 entropy-0.45 objectives.dino.target_entropy=0.45
@@ -60,6 +63,19 @@ learn() { # NAME SEED SETTINGS...
   sslkit knn     "$out/$run"
   sslkit linear  "$out/$run" --epochs 20
 }
+student() { # SEED: the base's student, in the place of the teacher, which is exported otherwise
+  local base="$out/base-s$1/pretrain" alone="$out/students/$1"
+  [ -e "$base/checkpoint.pt" ] || return 0
+  mkdir -p "$alone" && cp "$base/encoder.json" "$alone"
+  [ -e "$alone/checkpoint.pt" ] || python - "$base/checkpoint.pt" "$alone/checkpoint.pt" <<'PYTHON'
+import sys, torch
+method = torch.load(sys.argv[1], map_location="cpu", weights_only=True)["method"]
+torch.save({"method": {key: value for key, value in method.items() if not key.startswith("teacher.")}}, sys.argv[2])
+PYTHON
+  sslkit extract "$out/student-s$1" --data "$out/data" --weights "$alone/checkpoint.pt" --workers "$WORKERS"
+  sslkit knn     "$out/student-s$1"
+  sslkit linear  "$out/student-s$1" --epochs 20
+}
 export -f train cost learn
 lines() { sed '/^$/d' <<<"$variants"; }
 mkdir -p "$out/costs"
@@ -67,7 +83,9 @@ lines | xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; cost "$0" "$@"'
 for seed in $seeds; do lines | sed -E "s/^([^ ]+)/\1 $seed/"; done |
   xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; learn "$0" "$@"'
 
+for seed in $seeds; do student "$seed"; done
+
 runs=()
-for name in $(lines | cut -d' ' -f1); do for seed in $seeds; do runs+=("$name-s$seed"); done; done
+for name in $(lines | cut -d' ' -f1) student; do for seed in $seeds; do runs+=("$name-s$seed"); done; done
 echo
 cd "$out" && sslkit compare "${runs[@]}" --seeds --baseline base --markdown
