@@ -112,11 +112,16 @@ def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]
 
 
 def not_evaluated(members: Sequence[Member]) -> dict[Path, list[str]]:
-    """By run, the commands of the expected evaluations that it lacks and another run has."""
+    """By run, the commands of the expected evaluations that it lacks and another run has; features come first."""
     expected = [name for name, stage in recorded().items() if stage.expected and stage.evaluates]
     wanted = [name for name in expected if any(name in member.evaluations for member in members)]
-    lacking = {m.run.path: [name for name in wanted if name not in m.evaluations] for m in members}
-    return {path: [f"sslkit {name} {path}" for name in names] for path, names in lacking.items() if names}
+    found = {}
+    for member in members:
+        if lacking := [name for name in wanted if name not in member.evaluations]:
+            extracted = (member.run.record_in(member.run.features) or {}).get("status") == "done"
+            names = lacking if extracted else ["extract", *lacking]
+            found[member.run.path] = [f"sslkit {name} {member.run.path}" for name in names]
+    return found
 
 
 def estimates(

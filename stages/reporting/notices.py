@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sslkit.plots.report.report import Notice
+from stages.evaluations.members import not_evaluated
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.results import StageResult
 from stages.reporting.facts import RunFacts
@@ -18,6 +19,11 @@ def notices(every: Sequence[RunFacts], protocol: Protocol) -> list[Notice]:
         name = f"{facts.name}: " if len(every) > 1 else ""
         own = [*_of_training(facts), *(notice for stage in facts.stages for notice in remarks(stage))]
         found += [replace(notice, text=name + notice.text) for notice in own]
+    lacking = not_evaluated(every)
+    for facts in every:
+        if commands := lacking.get(facts.run.path):
+            missing = f"{facts.name}: no accuracy yet that another run has."
+            found.append(Notice("warn", "not evaluated", missing, " && ".join(commands)))
     found += [Notice("warn", "not comparable", f"{note}.") for note in protocol.notes(every)]
     found.sort(key=lambda notice: notice.mark)  # "bad" before "warn"
     more = len(found) - MOST

@@ -65,7 +65,7 @@ def test_the_table_has_memory_and_a_column_for_collapse_only_if_a_run_collapsed(
     header, *rows = out.splitlines()
     assert code == 0
     old, pixels = runs[1], tmp_path / "pixels"
-    missing = f"{old} (sslkit linear {old}), {pixels} (sslkit linear {pixels})"
+    missing = ", ".join(f"{run} (sslkit extract {run}; sslkit linear {run})" for run in (old, pixels))
     assert err == f"note: not evaluated yet: {missing}\n"
     assert header.endswith("images/s  peak MB")
     assert "collapse" not in out

@@ -300,6 +300,25 @@ def test_failed_and_stale_stages_are_noted_with_their_commands(trained_run: Path
     assert "<title>report-broken-a, report-broken-b: report" in out.read_text()
 
 
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_without_an_accuracy_of_another_is_noted_with_the_commands_that_are_missing(
+    trained_run: Path, sslkit: Shown
+) -> None:
+    runs = [copied(trained_run, f"report-unequal-{name}") for name in "abc"]
+    shutil.rmtree(runs[1] / "knn")
+    for folder in ("knn", "features"):
+        shutil.rmtree(runs[2] / folder)
+    out = trained_run.with_name("unequal.html")
+    assert sslkit("report", *runs, "--out", out)[0] == 0
+    overview = Elements(out.read_text().partition('id="results"')[0])
+    assert "report-unequal-a: no accuracy" not in overview.text
+    for run, commands in zip(runs[1:], (["knn"], ["extract", "knn"]), strict=True):
+        assert f"Not evaluated: {run.name}: no accuracy yet that another run has." in overview.text
+        assert " && ".join(f"sslkit {command} {run}" for command in commands) in overview.text
+    assert sslkit("report", runs[1], "--out", out)[0] == 0
+    assert "Not evaluated" not in out.read_text()
+
+
 @pytest.mark.parametrize("words", [["missing"], ["empty"], ["empty", "--out", "page.pdf"]])
 def test_a_path_that_is_not_a_run_is_one_line_of_error(
     words: list[str], tmp_path: Path, monkeypatch: Any, sslkit: Shown
