@@ -2,11 +2,13 @@
 # Which keys of a recipe help on small images: one run for each change of a base, all with the same number of multiply-adds.
 #
 # Usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]
-#   TRAIN   a folder of class folders, or an archive of it, without test images: a tenth is held out, and chosen on
+#   TRAIN   a folder of class folders, or an archive of it, without test images: a tenth is held out, and chosen on;
+#           where it has test/ or val/, the accuracies are about those
 #   EPOCHS  of the base; a variant whose step costs twice as much gets half as many
 #   SEEDS   as in "0 1"
 #   JOBS    training runs at the same time; each gets cores / JOBS threads
-# RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS.
+# RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS,
+# OPTIONS other options of pretrain, such as "--weights RUN".
 # Rerun the same command to resume. Ends in a table of accuracies on the held-out images.
 set -euo pipefail
 images=${1:?usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]}
@@ -14,7 +16,7 @@ export out=${2:-runs/sweep} epochs=${3:-8} recipe=${RECIPE:-dino}
 seeds=${4:-0} jobs=${5:-1}
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores "$jobs"
 # A ViT of 192 x 4 with patch 8: many steps in little time.
-export base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
+export options=${OPTIONS:-} base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
 strong='views.augment.jitter_strength=[0.8,0.8,0.8,0.2]'
 variants=${VARIANTS:-"
 base
@@ -44,7 +46,7 @@ strong-jitter-teacher-0.02 $strong objectives.dino.teacher_temperature=[0.02,0.0
 smaller-crops views.global.scale=[0.14,1]
 larger-crops views.global.scale=[0.5,1]
 "}
-sslkit prepare "$out/data" --source folder --root "$images" --val-fraction 0.1
+sslkit prepare "$out/data" --source folder --root "$images"
 
 train() { # NAME SETTINGS... [-- OPTIONS]
   local settings
@@ -56,9 +58,10 @@ cost() { # NAME SETTINGS...: GFLOPs of an image's step, into a file
   [ -s "$file" ] || train "$@" -- --dry-run | awk '/GFLOPs per image, training/ {print $NF}' >"$file"
 }
 learn() { # NAME SEED SETTINGS...
-  local run="$1-s$2" length
+  local run="$1-s$2" length more
+  read -r -a more <<<"$options"
   length=$(awk -v epochs="$epochs" '{cost[NR] = $1} END {printf "%.2f", epochs * cost[1] / cost[2]}' "$out/costs/base" "$out/costs/$1")
-  train "$run" "${@:3}" -- --epochs "$length" --seed "$2"
+  train "$run" "${@:3}" -- --epochs "$length" --seed "$2" "${more[@]}"
   sslkit extract "$out/$run" --workers "$WORKERS"
   sslkit knn     "$out/$run"
   sslkit linear  "$out/$run" --epochs 20
