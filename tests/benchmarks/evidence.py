@@ -18,6 +18,8 @@ KEPT = Path(__file__).parents[2] / ".readme" / "results.json"
 STAGES = ("pretrain", "knn", "linear")
 NAMES = {"pixels": "raw pixels", "random": "random initialisation"}
 REFERENCE = "ibot-random"  # what a table over seeds compares with
+ENTROPIES = {"dino/marginal_entropy", "dino/teacher_entropy"}
+Runs = dict[str, dict[str, dict[str, Any]]]  # stages by name and seed
 
 
 def keep(experiment: str, runs: list[Path]) -> None:
@@ -35,8 +37,24 @@ def keep(experiment: str, runs: list[Path]) -> None:
             hidden = [row["masked_on_object"] for row in rows if "masked_on_object" in row]
             if hidden:
                 found["masked on the object"] = round(100 * fmean(hidden[len(hidden) // 2 :]), 1)
+            entropies = [
+                (row["dino/marginal_entropy"], row["dino/teacher_entropy"]) for row in rows if set(row) >= ENTROPIES
+            ]
+            if entropies:  # mutual information of DINO's targets and the image, nats
+                found["information"] = round(entropies[-1][0] - entropies[-1][1], 2)
+            if collapse := records["pretrain"]["results"].get("collapse"):
+                found["collapse"] = collapse
         kept.setdefault(experiment, {})[run.name] = found
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    KEPT.write_text(lines_of(kept))
+
+
+def lines_of(kept: dict[str, dict[str, Any]]) -> str:
+    """JSON with a line for each run, so that a change of one is a change of one line."""
+    parts = []
+    for experiment, runs in kept.items():
+        inner = ",\n".join(f"  {json.dumps(name)}: {json.dumps(run)}" for name, run in runs.items())
+        parts.append(f" {json.dumps(experiment)}: {{\n{inner}\n }}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def short(record: dict[str, Any]) -> dict[str, Any]:
@@ -49,19 +67,11 @@ def short(record: dict[str, Any]) -> dict[str, Any]:
 def table(experiment: str) -> str:
     """Markdown: a row for each run, in the order in which they were kept."""
     runs = json.loads(KEPT.read_text())[experiment]
-    recipes: dict[str, dict[str, dict[str, Any]]] = {}  # by name and seed
-    for name, stages in runs.items():
-        recipe, _, seed = name.rpartition("-s")
-        if recipe and seed.isdigit() and "knn" in stages:
-            recipes.setdefault(recipe, {})[seed] = stages
+    recipes = by_seed(runs)
+    if experiment in TABLES:
+        return TABLES[experiment](recipes)
     if any(len(seeds) > 2 for seeds in recipes.values()):
         return over_seeds_table(recipes)
-    if not any("knn" in stages for stages in runs.values()):
-        lines = ["| changed | online k-NN | images/s |", "|---|---|---:|"]
-        for name, stages in runs.items():
-            curve = ", ".join(f"{knn:.1f}" for _, knn in stages["online k-NN"])
-            lines.append(f"| {name.removesuffix('-s0')} | {curve} | {stages['images/s']:,.0f} |")
-        return "\n".join(lines)
     lines = ["| run | k-NN | linear | epochs | steps | minutes | images/s |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, stages in runs.items():
         shown = [f"{stages['knn']['top1']:.1f}", f"{stages['linear']['top1']:.1f}"]
@@ -74,7 +84,17 @@ def table(experiment: str) -> str:
     return "\n".join(lines)
 
 
-def over_seeds_table(recipes: dict[str, dict[str, dict[str, Any]]]) -> str:
+def by_seed(runs: dict[str, dict[str, Any]]) -> Runs:
+    """``NAME-sSEED`` of those that were evaluated, by name and seed."""
+    recipes: Runs = {}
+    for name, stages in runs.items():
+        recipe, _, seed = name.rpartition("-s")
+        if recipe and seed.isdigit() and "knn" in stages:
+            recipes.setdefault(recipe, {})[seed] = stages
+    return recipes
+
+
+def over_seeds_table(recipes: Runs) -> str:
     """Markdown: means over seeds, and the difference from ``REFERENCE`` with the same seeds; 95 % t intervals."""
     masked = any("masked on the object" in one for seeds in recipes.values() for one in seeds.values())
     columns = ["recipe", "seeds", *["on the object, %"] * masked]
@@ -96,6 +116,45 @@ def over_seeds_table(recipes: dict[str, dict[str, dict[str, Any]]]) -> str:
             shown.append(str(paired.needed))
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+def sweep_table(recipes: Runs) -> str:
+    """Markdown: what each variant differs by from the base with the same seed, best linear probe first."""
+    lines = ["| changed | k-NN | difference | linear | difference | images/s |", "|---|---:|---:|---:|---:|---:|"]
+    for name in sorted(recipes, key=lambda name: -fmean(one["linear"]["top1"] for one in recipes[name].values())):
+        seeds, shown = recipes[name], [f"`{name}`"]
+        for stage in ("knn", "linear"):
+            shown.append(f"{fmean(one[stage]['top1'] for one in seeds.values()):.1f}")
+            differences = [one[stage]["top1"] - recipes["base"][seed][stage]["top1"] for seed, one in seeds.items()]
+            shown.append("-" if name == "base" else ", ".join(signed(difference) for difference in differences))
+        speeds = [one["images/s"] for one in seeds.values() if "images/s" in one]
+        shown.append(f"{fmean(speeds):,.0f}" if speeds else "-")
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def knobs_table(recipes: Runs) -> str:
+    """Markdown: k-NN without each of DINO's components, and what it loses to all of them with the same seeds."""
+    knobs = list(dict.fromkeys(name.split(".")[0] for name in recipes))
+    columns = list(dict.fromkeys(name.split(".")[1] for name in recipes))
+    lines = [f"| removed | {' | '.join(f'`{recipe}`' for recipe in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for knob in knobs:
+        shown = ["nothing" if knob == "full" else knob.removeprefix("no-").replace("-", " ")]
+        for recipe in columns:
+            seeds, full = recipes[f"{knob}.{recipe}"], recipes[f"full.{recipe}"]
+            cell = ", ".join(f"{one['knn']['top1']:.1f}" for one in seeds.values())
+            paired = [seeds[seed]["knn"]["top1"] - full[seed]["knn"]["top1"] for seed in seeds if seed in full]
+            if knob != "full":
+                cell += f" ({signed(fmean(paired))})"
+            verdicts = [verdict for one in seeds.values() for verdict in one.get("collapse", {}).values()]
+            cell += "".join(f"; {verdict} in {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts))
+            information = ", ".join(f"{one['information']:.1f}" for one in seeds.values())
+            shown.append(f"{cell}; {information} nats")
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+TABLES = {"sweep": sweep_table, "start": sweep_table, "knobs": knobs_table}
 
 
 if __name__ == "__main__":
