@@ -162,7 +162,10 @@ class TeacherSection(Strict):
     @classmethod
     def _two_momenta(cls, value: tuple[Momentum, Momentum]) -> tuple[Momentum, Momentum]:
         for one in value:
-            momentum_over(one, 1)
+            try:
+                momentum_over(one, 1)
+            except UsageError as error:
+                raise UsageError(f"teacher.momentum in the recipe: {error}") from None
         return value
 
 

@@ -118,8 +118,8 @@ def not_evaluated(members: Sequence[Member]) -> dict[Path, list[str]]:
     found = {}
     for member in members:
         if lacking := [name for name in wanted if name not in member.evaluations]:
-            extracted = (member.run.record_in(member.run.features) or {}).get("status") == "done"
-            names = lacking if extracted else ["extract", *lacking]
+            own = [stage.id for stage in member.stages if stage.state == "done" and stage.home.path == member.run.path]
+            names = lacking if "extract" in own else ["extract", *lacking]
             found[member.run.path] = [f"sslkit {name} {member.run.path}" for name in names]
     return found
 

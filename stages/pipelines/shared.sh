@@ -13,10 +13,12 @@ pretrain() { # RUN RECIPE SCALE SETTINGS... [-- OPTIONS]
   sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe "$size" --workers "$WORKERS" "${words[@]}" "${@:2}"
 }
 
-evaluate() { # RUN [OPTIONS of extract]
+evaluate() { # RUN [OPTIONS of extract]; LINEAR holds options of linear
+  local probe
+  read -r -a probe <<<"${LINEAR:-}"
   sslkit extract "$out/$1" --workers "$WORKERS" "${@:2}"
   sslkit knn     "$out/$1"
-  sslkit linear  "$out/$1"
+  sslkit linear  "$out/$1" "${probe[@]}"
 }
 
 barlow_weight() { # RECIPE SCALE: in a mixture, Barlow Twins' weight is ln K / D, of the scale's K and D; else nothing

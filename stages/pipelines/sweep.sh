@@ -8,7 +8,7 @@
 #   SEEDS   as in "0 1"
 #   JOBS    training runs at the same time; each gets cores / JOBS threads
 # RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS,
-# OPTIONS other options of pretrain, such as "--weights RUN".
+# OPTIONS other options of pretrain, such as "--weights RUN", LINEAR those of linear.
 # Rerun the same command to resume. Ends in a table of accuracies on the held-out images.
 set -euo pipefail
 images=${1:?usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]}
@@ -16,7 +16,7 @@ export out=${2:-runs/sweep} epochs=${3:-8} recipe=${RECIPE:-dino}
 seeds=${4:-0} jobs=${5:-1}
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores "$jobs"
 # A ViT of 192 x 4 with patch 8: many steps in little time.
-export options=${OPTIONS:-} base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
+export options=${OPTIONS:-} LINEAR=${LINEAR---epochs 20} base=${BASE:-encoder.depth=4 encoder.patch_size=8 train.batch_size=128}
 strong='views.augment.jitter_strength=[0.8,0.8,0.8,0.2]'
 variants=${VARIANTS:-"
 base
@@ -62,22 +62,17 @@ learn() { # NAME SEED SETTINGS...
   read -r -a more <<<"$options"
   length=$(awk -v epochs="$epochs" '{cost[NR] = $1} END {printf "%.2f", epochs * cost[1] / cost[2]}' "$out/costs/base" "$out/costs/$1")
   train "$run" "${@:3}" -- --epochs "$length" --seed "$2" "${more[@]}"
-  sslkit extract "$out/$run" --workers "$WORKERS"
-  sslkit knn     "$out/$run"
-  sslkit linear  "$out/$run" --epochs 20
+  evaluate "$run"
 }
 student() { # SEED: the base's student, in the place of the teacher, which is exported otherwise
   local base="$out/base-s$1/pretrain" alone="$out/students/$1"
-  [ -e "$base/checkpoint.pt" ] || return 0
   mkdir -p "$alone" && cp "$base/encoder.json" "$alone"
   [ -e "$alone/checkpoint.pt" ] || python - "$base/checkpoint.pt" "$alone/checkpoint.pt" <<'PYTHON'
 import sys, torch
 method = torch.load(sys.argv[1], map_location="cpu", weights_only=True)["method"]
 torch.save({"method": {key: value for key, value in method.items() if not key.startswith("teacher.")}}, sys.argv[2])
 PYTHON
-  sslkit extract "$out/student-s$1" --data "$out/data" --weights "$alone/checkpoint.pt" --workers "$WORKERS"
-  sslkit knn     "$out/student-s$1"
-  sslkit linear  "$out/student-s$1" --epochs 20
+  evaluate "student-s$1" --data "$out/data" --weights "$alone/checkpoint.pt"
 }
 export -f train cost learn
 lines() { sed '/^$/d' <<<"$variants"; }

@@ -18,7 +18,7 @@ KEPT = Path(__file__).parents[2] / ".readme" / "results.json"
 STAGES = ("pretrain", "knn", "linear")
 NAMES = {"pixels": "raw pixels", "random": "random initialisation"}
 REFERENCE = "ibot-random"  # what a table over seeds compares with
-ENTROPIES = {"dino/marginal_entropy", "dino/teacher_entropy"}
+MARGINAL, TEACHER = "dino/marginal_entropy", "dino/teacher_entropy"
 Runs = dict[str, dict[str, dict[str, Any]]]  # stages by name and seed
 
 
@@ -37,11 +37,9 @@ def keep(experiment: str, runs: list[Path]) -> None:
             hidden = [row["masked_on_object"] for row in rows if "masked_on_object" in row]
             if hidden:
                 found["masked on the object"] = round(100 * fmean(hidden[len(hidden) // 2 :]), 1)
-            entropies = [
-                (row["dino/marginal_entropy"], row["dino/teacher_entropy"]) for row in rows if set(row) >= ENTROPIES
-            ]
-            if entropies:  # mutual information of DINO's targets and the image, nats
-                found["information"] = round(entropies[-1][0] - entropies[-1][1], 2)
+            measured = [row for row in rows if row.keys() >= {MARGINAL, TEACHER}]
+            if measured:  # mutual information of DINO's targets and the image, nats
+                found["information"] = round(measured[-1][MARGINAL] - measured[-1][TEACHER], 2)
             if collapse := records["pretrain"]["results"].get("collapse"):
                 found["collapse"] = collapse
         kept.setdefault(experiment, {})[run.name] = found
@@ -67,11 +65,8 @@ def short(record: dict[str, Any]) -> dict[str, Any]:
 def table(experiment: str) -> str:
     """Markdown: a row for each run, in the order in which they were kept."""
     runs = json.loads(KEPT.read_text())[experiment]
-    recipes = by_seed(runs)
     if experiment in TABLES:
-        return TABLES[experiment](recipes)
-    if any(len(seeds) > 2 for seeds in recipes.values()):
-        return over_seeds_table(recipes)
+        return TABLES[experiment](by_seed(runs))
     lines = ["| run | k-NN | linear | epochs | steps | minutes | images/s |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, stages in runs.items():
         shown = [f"{stages['knn']['top1']:.1f}", f"{stages['linear']['top1']:.1f}"]
@@ -154,7 +149,13 @@ def knobs_table(recipes: Runs) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"sweep": sweep_table, "start": sweep_table, "knobs": knobs_table}
+TABLES = {
+    "shapes-masks": over_seeds_table,
+    "photos-masks": over_seeds_table,
+    "sweep": sweep_table,
+    "start": sweep_table,
+    "knobs": knobs_table,
+}
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def test_a_recipe_says_what_it_is_how_to_run_it_and_what_to_expect(name):
         ("heads={prototypes: {}, a: {trunk: prototypes}, b: {trunk: a}}", "heads.b.trunk is 'a'"),
         ("heads.prototypes.kind=dyno", "did you mean 'dino'?"),
         ("monitor.grace=200", "monitor.grace of 200.0 epochs exceeds the run of 100"),
-        ("teacher.momentum=[0.5, 1.5]", "'1.5' is not a momentum"),
+        ("teacher.momentum=[0.5, 1.5]", "teacher.momentum in the recipe: '1.5' is not a momentum"),
         ("teacher.momentum=[0.5, 101%]", "'101%' is not a momentum"),
         ("teacher.momentum=[slow, 1]", "'slow' is not a momentum"),
         ("objectives.dino.teacher_temperature=[0, 0.04]", "greater than 0"),
