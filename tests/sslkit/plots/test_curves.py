@@ -141,3 +141,18 @@ def test_the_name_of_an_axis_has_one_line_away_from_the_panel_next_to_it(monkeyp
     assert "\n" not in right.get_ylabel()
     gap = right.yaxis.label.get_window_extent().x0 - left.get_window_extent().x1
     assert gap > 0.25 * figures[0].dpi
+
+
+@pytest.mark.parametrize("runs", [1, 12])
+def test_the_name_of_an_axis_is_drawn_whole_above_a_legend_of_many_runs(monkeypatch, tmp_path, runs) -> None:
+    rows = [{"step": n, "epoch": n + 1, "masked_on_object": 0.5 + n / 9, "knn": 16.0 + n} for n in range(3)]
+    figures: list[Figure] = []
+    monkeypatch.setattr(curves, "save_png", lambda figure, path, alt: figures.append(figure))
+    for metric in ("masked_on_object", "knn"):
+        named = {f"run-{number}": [rows] for number in range(runs)}
+        curves.draw([curves.curves_of(metric, named, "epoch")], "epoch", tmp_path / "a.png")
+    for figure in figures:
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        name = axes.yaxis.label.get_window_extent()
+        assert figure.bbox.y0 <= name.y0 < name.y1 <= figure.bbox.y1, axes.get_ylabel()
