@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sslkit.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from sslkit.schedules import Momentum
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -74,3 +78,21 @@ def about_scale(size: int, largest: Sequence[int]) -> str:
         f"views of {size} pixels are made of images of at most {side}: a scale for such images, as in "
         f"--recipe {scale}, trains much faster"
     )
+
+
+def about_momentum(momentum: "tuple[Momentum, Momentum]", steps: int, exported: str) -> str:
+    """A remark where the teacher never moves, or follows each step in full without being told to; else empty.
+
+    Args:
+        momentum: of the recipe, at the start and at the end.
+        steps: of the whole run.
+        exported: whose encoder the run writes, "teacher" or "student".
+    """
+    from sslkit.schedules import momentum_over
+
+    if momentum == (1, 1) and exported == "teacher":
+        return "teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts"
+    for value in momentum:
+        if str(value).endswith("%") and momentum_over(value, steps) == 0:
+            return f"teacher.momentum of {value} is no more than one of {steps} steps: the teacher copies the student"
+    return ""

@@ -10,7 +10,7 @@ from sslkit.errors import SslkitError, UsageError, noun_for, number_of
 from stages.contract.layout import Result, Run
 from stages.contract.output import say
 from stages.inputs.method import OpenMethod, open_method
-from stages.inputs.recipes import about_scale
+from stages.inputs.recipes import about_momentum, about_scale
 from stages.inputs.watching import Watch, watched
 
 if TYPE_CHECKING:
@@ -268,15 +268,15 @@ def open_training(
         world=world.size,
         seed=train.seed,
     )
-    if not Moment(0, order.steps_per_epoch, train.epochs).total:
+    steps = Moment(0, order.steps_per_epoch, train.epochs).total
+    if not steps:
         raise UsageError(f"{train.epochs:g} epochs of {order.steps_per_epoch} steps are not one step: raise --epochs")
     if world.leads:
         largest = run.prepared()["splits"]["train"].get("largest_image", ())
         scale = about_scale(recipe.views.global_.size or recipe.encoder.image_size, largest)
-        for remark in filter(None, [*opened.remarks, scale]):
+        average = recipe.teacher and about_momentum(recipe.teacher.momentum, steps, opened.method.exported()[1])
+        for remark in filter(None, [*opened.remarks, scale, average]):
             say(remark)
-        if recipe.teacher and recipe.teacher.momentum == (1, 1) and opened.method.exported()[1] == "teacher":
-            say("teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts")
     opened.method.rate_factors()  # refuses what it cannot do, before any image is read
     started_from = None
     if beginning is not None:

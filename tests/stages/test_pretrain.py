@@ -285,11 +285,25 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_samples_kept(train, sslkit
     assert all(row["loss"] == row["loss"] for row in log if row["step"] > 5 and "loss" in row)
 
 
-def test_a_teacher_that_never_moves_and_a_missing_scale_are_said(train, shapes_run, sslkit, tmp_path):
-    _, _, err = sslkit("pretrain", tmp_path / "run", *train("--dry-run", "--set", "teacher.momentum=[1, 1]"))
-    assert "teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts" in err
+@pytest.mark.parametrize(
+    ("momentum", "remark"),
+    [
+        ("[1, 1]", "of 1 throughout: the teacher, whose encoder is written, stays as it starts"),
+        ("[10%, 1]", "of 10% is no more than one of 10 steps: the teacher copies the student"),
+        ("[0.9, 3%]", "of 3% is no more than one of 10 steps: the teacher copies the student"),
+        ("[20%, 20%]", ""),
+        ("[0, 0]", ""),  # which was asked for
+    ],
+)
+def test_a_teacher_that_does_not_average_is_said(momentum, remark, train, sslkit, tmp_path):
+    _, _, err = sslkit("pretrain", tmp_path / "run", *train("--dry-run", "--set", f"teacher.momentum={momentum}"))
+    assert [line for line in err.splitlines() if "momentum" in line] == (
+        [f"teacher.momentum {remark}"] if remark else []
+    )
+
+
+def test_a_missing_scale_is_said(train, shapes_run, sslkit, tmp_path):
     _, _, err = sslkit("pretrain", tmp_path / "run", *train("--dry-run"))
-    assert "stays as it starts" not in err
     assert "a scale for such images" not in err
     words = ["--data", shapes_run, "--recipe", "rotation", "--arch", "resnet18", "--batch-size", 8, "--dry-run"]
     _, _, err = sslkit("pretrain", tmp_path / "run", *words, "--device", "cpu")
