@@ -1,9 +1,11 @@
 """`sslkit export RUN DIR`: the trained encoder for another library, with a model card."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 FORMATS = "sslkit.export.formats"
 MARK = "\n- sslkit\n"  # a tag in the front matter of every card
 
+
+class ExportedBranch(str, Enum):
+    """One of two encoders that a training run may have."""
+
+    student = "student"
+    teacher = "teacher"
+
+
 STAGE = Stage(name="export", help="Write the encoder for another library.", order=180)
 
 
@@ -37,6 +47,10 @@ class Export(ResultOptions):
     format: Annotated[
         str, typer.Option("--format", metavar="|".join(registry.names(FORMATS)), help="The library that is to load it.")
     ] = "timm"
+    branch: Annotated[
+        ExportedBranch | None,
+        typer.Option("--branch", help="Default: the one that stages evaluate.", show_default=False),
+    ] = None
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR.")] = False
 
     def execute(self) -> None:
@@ -50,23 +64,36 @@ class Export(ResultOptions):
         _check_free(self.folder, self.force)
         format: ExportFormat = registry.load(FORMATS, self.format)()
         format.check_installed()
-        _write(run, format, self.folder.resolve())
+        encoder, info = _encoder(run, self.branch)
+        _write(run, encoder, info, format, self.folder.resolve())
         files = {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())}
         lines = [f"{self.folder}: {', '.join(files)}", "README.md says how to load it"]
         show({"folder": str(self.folder), "format": self.format, "files": files}, lines, self.json)
 
 
-def _write(run: Run, format: "ExportFormat", place: Path) -> None:
-    """Write the export and its card next to its place, and move it there whole."""
-    from sslkit.weights.read import load_encoder
+def _encoder(run: Run, branch: ExportedBranch | None) -> "tuple[Encoder, dict[str, Any]]":
+    """The run's encoder and what ``encoder.json`` says of it; of another branch, as the training checkpoint has it.
 
-    encoder = load_encoder(run.encoder, run.encoder_info)
+    Raises:
+        SslkitError: the run has no such branch.
+    """
+    from sslkit.weights.read import load_checkpoint, load_encoder
+
+    encoder, info = load_encoder(run.encoder, run.encoder_info), read_json(run.encoder_info)
+    if branch and branch.value != info["branch"]:
+        load_checkpoint(encoder, run.need(run.checkpoint), branch.value)
+        info["branch"] = branch.value
+    return encoder, info
+
+
+def _write(run: Run, encoder: "Encoder", info: Mapping[str, Any], format: "ExportFormat", place: Path) -> None:
+    """Write the export and its card next to its place, and move it there whole."""
     making = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
         format.write(encoder, making)
-        (making / "README.md").write_text(printable(_card(run, encoder, format)), encoding="utf-8")
+        (making / "README.md").write_text(printable(_card(run, encoder, info, format)), encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
         making.replace(place)
@@ -89,7 +116,7 @@ def _check_free(folder: Path, force: bool) -> None:
         raise SslkitError(f"{folder} is not empty: name a new folder, or replace it with --force")
 
 
-def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
+def _card(run: Run, encoder: "Encoder", info: Mapping[str, Any], format: "ExportFormat") -> str:
     from sslkit.export.card import CardFacts, render
     from stages.reporting.dataset import data_name
 
@@ -98,12 +125,12 @@ def _card(run: Run, encoder: "Encoder", format: "ExportFormat") -> str:
         CardFacts(
             name=run.path.resolve().name,
             format=format,
-            info=read_json(run.encoder_info),
+            info=info,
             vit=encoder.vit,
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
             data={**run.prepared(), "name": data_name(run)} if run.manifest.exists() else {},
-            scores=_scores(run),
+            scores=_scores(run) if info["branch"] == read_json(run.encoder_info)["branch"] else [],
             command=training.get("command", ""),
             versions=training.get("versions", {}),
             collapse=training.get("results", {}).get("collapse") or {},

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ from sslkit.weights.layouts.base import Layout
 from sslkit.weights.resample_positions import resample_positions
 
 LAYOUTS = "sslkit.weights.layouts"
+Branch = Literal["student", "teacher"]
+BRANCHES = get_args(Branch)
 # Keys of a file that belong to an encoder: left over, they mean another architecture, not a head or a decoder.
 ENCODER_KEYS = re.compile(r"(blocks|patch_embed|norm|norm_pre|fc_norm|cls_token|pos_embed|reg_token|dist_token)(\.|$)")
 
@@ -69,18 +71,25 @@ class Unwrapped:
         return ".".join([*self.opened, ""]) if self.opened else ""
 
 
-def load_checkpoint(encoder: Encoder, file: Path | Checkpoint) -> Coverage:
+def load_checkpoint(encoder: Encoder, file: Path | Checkpoint, branch: Branch | None = None) -> Coverage:
     """Fill an encoder's timm model from a published checkpoint, whatever its layout.
+
+    Args:
+        encoder: of the architecture that the file holds.
+        file: the checkpoint.
+        branch: whose encoder it is, where a file holds two; the teacher's by default.
 
     Returns:
         Which keys were used and which were not.
 
     Raises:
-        SslkitError: unreadable file, or one that does not fill the encoder completely.
+        SslkitError: unreadable file, one that does not fill the encoder completely, or one without that branch.
     """
     target: dict[str, Tensor] = encoder.model.state_dict()
     checkpoint = open_checkpoint(file) if isinstance(file, Path) else file
-    found, name = unwrapped(checkpoint, target), checkpoint.name
+    found, name = unwrapped(checkpoint, target, branch), checkpoint.name
+    if branch and branch not in found.opened:
+        raise SslkitError(f"{name} holds no encoder of a {branch}")
     if not found.state:
         raise SslkitError(
             f"{name} holds no encoder: none of its keys is one of {encoder.spec.arch}'s "
@@ -132,23 +141,25 @@ def spec_of(checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
     return spec, remarks
 
 
-def unwrapped(checkpoint: Checkpoint, target: Collection[str]) -> Unwrapped:
+def unwrapped(checkpoint: Checkpoint, target: Collection[str], branch: Branch | None = None) -> Unwrapped:
     """The layout in which a checkpoint holds most of an encoder's keys; of equals, one that recognises it.
 
     Args:
         checkpoint: a file.
         target: timm's names of tensors of the encoder.
+        branch: the only one that is opened.
     """
     layouts: list[Layout] = [registry.load(LAYOUTS, name)() for name in registry.names(LAYOUTS)]
     keys = list(checkpoint.tensors())
     recognised = [layout for layout in layouts if layout.recognises(keys, checkpoint.about)]
     plain = [layout for layout in layouts if layout.sign is None]
-    found = [_unwrap(checkpoint.tree, layout, target) for layout in [*recognised, *plain]]
+    found = [_unwrap(checkpoint.tree, layout, target, branch) for layout in [*recognised, *plain]]
     return max(found, key=lambda one: len({one.layout.timm_name(key) for key in one.state} & set(target)))
 
 
-def _unwrap(tree: Any, layout: Layout, target: Collection[str]) -> Unwrapped:
+def _unwrap(tree: Any, layout: Layout, target: Collection[str], branch: Branch | None) -> Unwrapped:
     """Open containers until keys of ``target`` lie on top."""
+    containers = [name for name in layout.containers if branch is None or name not in BRANCHES or name == branch]
     opened: list[str] = []
     outside: list[str] = []
     remarks: list[str] = []
@@ -157,13 +168,13 @@ def _unwrap(tree: Any, layout: Layout, target: Collection[str]) -> Unwrapped:
         if any(isinstance(key, str) and layout.timm_name(key) in target for key in tree):
             state = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
             return Unwrapped(layout, state, opened, outside, remarks)
-        found = [name for name in layout.containers if any(_is_inside(key, value, name) for key, value in tree.items())]
+        found = [name for name in containers if any(_is_inside(key, value, name) for key, value in tree.items())]
         if not found:
             outside += [here + key for key in tensors_in(tree)]
             break
         name = found[0]
-        if name == "teacher" and "student" in found:
-            remarks.append("holds teacher and student: the teacher is used")
+        if name in BRANCHES and {*BRANCHES} <= {*found}:
+            remarks.append(f"holds teacher and student: the {name} is used")
         outside += [here + k for k in tensors_in({k: v for k, v in tree.items() if not _is_inside(k, v, name)})]
         if isinstance(tree.get(name), Mapping):
             tree = tree[name]

@@ -7,9 +7,9 @@
 #   EPOCHS  of the base; a variant whose step costs twice as much gets half as many
 #   SEEDS   as in "0 1"
 #   JOBS    training runs at the same time; each gets cores / JOBS threads
-# RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS,
-# OPTIONS other options of pretrain, such as "--weights RUN", LINEAR those of linear.
-# Rerun the same command to resume. Ends in a table of accuracies on the held-out images.
+# RECIPE="attmask" sweeps another recipe than dino. BASE holds settings of all runs, VARIANTS lines of NAME SETTINGS, among
+# them one of "base"; OPTIONS other options of pretrain, such as "--weights RUN", LINEAR those of linear.
+# Rerun the same command to resume. Ends in a table of accuracies on the held-out images, with the base's student as well.
 set -euo pipefail
 images=${1:?usage: sweep.sh TRAIN [FOLDER] [EPOCHS] [SEEDS] [JOBS]}
 export out=${2:-runs/sweep} epochs=${3:-8} recipe=${RECIPE:-dino}
@@ -64,15 +64,9 @@ learn() { # NAME SEED SETTINGS...
   train "$run" "${@:3}" -- --epochs "$length" --seed "$2" "${more[@]}"
   evaluate "$run"
 }
-student() { # SEED: the base's student, in the place of the teacher, which is exported otherwise
-  local base="$out/base-s$1/pretrain" alone="$out/students/$1"
-  mkdir -p "$alone" && cp "$base/encoder.json" "$alone"
-  [ -e "$alone/checkpoint.pt" ] || python - "$base/checkpoint.pt" "$alone/checkpoint.pt" <<'PYTHON'
-import sys, torch
-method = torch.load(sys.argv[1], map_location="cpu", weights_only=True)["method"]
-torch.save({"method": {key: value for key, value in method.items() if not key.startswith("teacher.")}}, sys.argv[2])
-PYTHON
-  evaluate "student-s$1" --data "$out/data" --weights "$alone/checkpoint.pt"
+student() { # SEED: the base's student, in the place of the teacher, which is evaluated otherwise
+  sslkit export "$out/base-s$1" "$out/students/$1" --branch student --force
+  evaluate "student-s$1" --data "$out/data" --weights "$out/students/$1"
 }
 export -f train cost learn
 lines() { sed '/^$/d' <<<"$variants"; }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, unsealed
+from safetensors.torch import load_file
 
 from sslkit import registry
 from sslkit.files import write_json
@@ -55,6 +56,22 @@ def test_the_card_says_what_it_is(trained_run, sslkit, tmp_path):
     for words in ("dino + ibot with attention masks for 2 epochs", "weights of the teacher", "80 images, 10 classes"):
         assert words in card
     assert "sslkit pretrain" in card
+
+
+def test_the_students_encoder_can_be_exported(trained_run, sslkit, tmp_path):
+    for branch in ("student", "teacher"):
+        assert sslkit("export", trained_run, tmp_path / branch, "--branch", branch)[0] == 0
+    checkpoint = torch.load(trained_run / "pretrain/checkpoint.pt", weights_only=True)["method"]
+    for branch in ("student", "teacher"):
+        for key, value in load_file(tmp_path / branch / "model.safetensors").items():
+            assert torch.equal(value, checkpoint[f"{branch}.encoder.model.{key}"]), (branch, key)
+    card = (tmp_path / "student/README.md").read_text()
+    assert "These are the weights of the student." in card
+    assert "Not evaluated." in card  # the accuracies of the run are those of its teacher
+    assert "top-1" in (tmp_path / "teacher/README.md").read_text()
+    # Evaluated as any other weights are.
+    words = ["--data", trained_run, "--device", "cpu", "--workers", 0]
+    assert sslkit("extract", tmp_path / "run", "--weights", tmp_path / "student", *words)[0] == 0
 
 
 def test_the_card_states_no_stale_number_and_nothing_that_does_not_evaluate(trained_run, sslkit, tmp_path):

@@ -16,13 +16,17 @@ class SslkitRun(Layout):
 
     title = "sslkit's training checkpoint"
     sign = r"^method\.(student|teacher|encoder)\."
-    # A MAE's teacher, where it has one, lies below `teacher.model` and only says what to hide: its student comes first.
-    containers = ("method", "student", "encoder", "model")
 
     def recognises(self, keys: Any, about: Mapping[str, Any]) -> bool:
-        """By the keys; the branch that counts is the one that the run exports."""
-        if any(key.startswith("method.teacher.encoder.") for key in keys):
-            self.containers = ("method", "teacher", "student", "encoder", "model")
+        """By the keys; the branch that counts is the one that the run exports, by its own ``encoder.json``.
+
+        Without that file, the teacher of a joint embedding counts. Other teachers lie below ``teacher.model``: MAE's
+        only says what to hide, and data2vec's is not what is fine-tuned.
+        """
+        joint = any(key.startswith("method.teacher.encoder.") for key in keys)
+        first = about.get("branch") or ("teacher" if joint else "student")
+        second = "student" if first == "teacher" else "teacher"
+        self.containers = ("method", first, second, "encoder", "model")
         return super().recognises(keys, about)
 
     def spec(self, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,30 @@ def test_the_report_names_what_was_used_and_what_was_not(tmp_path):
     assert "\n" not in coverage.line()
 
 
+@pytest.mark.parametrize(
+    "prefix", ["{}.backbone.", "{}.module.backbone.", "method.{}.encoder.model.", "method.{}.model."]
+)
+def test_a_branch_can_be_named(tmp_path, prefix):
+    branches = {"student": fresh(seed=1), "teacher": fresh(seed=2)}
+    tree: dict = {}
+    for branch, encoder in branches.items():
+        tree |= under(prefix.format(branch), encoder.model.state_dict())
+    torch.save(tree, tmp_path / "checkpoint.pth")
+    for branch, encoder in branches.items():
+        target = fresh(seed=3)
+        coverage = load_checkpoint(target, tmp_path / "checkpoint.pth", branch)
+        assert_same(encoder, target)
+        assert len(coverage.unused) == len(encoder.model.state_dict())
+        assert coverage.remarks == []
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "student.backbone.", "method.student.encoder.model."])
+def test_a_branch_that_a_file_lacks_is_refused(tmp_path, prefix):
+    torch.save(under(prefix, fresh().model.state_dict()), tmp_path / "checkpoint.pth")
+    with pytest.raises(SslkitError, match=r"checkpoint\.pth holds no encoder of a teacher$"):
+        load_checkpoint(fresh(), tmp_path / "checkpoint.pth", "teacher")
+
+
 def test_safetensors(tmp_path):
     source, target = fresh(seed=1), fresh(seed=2)
     safetensors.torch.save_file(source.model.state_dict(), tmp_path / "model.safetensors")

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import tiny_methods
 import torch
 from conftest import ROOT
+from tiny_methods import RECIPES
 
 from sslkit.encoder.encoder import Encoder
 from sslkit.methods.base import DataFacts
@@ -13,6 +15,7 @@ from sslkit.methods.mae import MaskedAutoencoder
 from sslkit.recipe.schema import Recipe, resolve
 from sslkit.weights.checkpoint import open_checkpoint
 from sslkit.weights.start import StartingWeights, start_from
+from sslkit.weights.write import save_encoder
 
 
 @pytest.fixture
@@ -120,12 +123,15 @@ def test_the_authors_mae_brings_its_decoder(tmp_path, recipe):
     assert parts.taken == ["decoder (19)"]
 
 
-@pytest.mark.parametrize("kind", ["mae", "attmask", "rotation"])
-def test_the_branch_that_a_run_exports_is_the_one_that_is_read(tmp_path, recipe, kind):
-    from sslkit import registry
-
-    settings = recipe(kind)
-    method = built(registry.load("sslkit.methods", settings.method.name), settings, 1)
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_branch_that_a_run_exports_is_the_one_that_is_read(tmp_path, recipe, tiny_scale, name):
+    method = tiny_methods.build(name, tiny_scale)
+    encoder, branch = method.exported()
+    with torch.no_grad():
+        encoder.model.norm.bias.fill_(0.5)  # unlike that of another branch
+    save_encoder(encoder, tmp_path / "encoder.safetensors", tmp_path / "encoder.json", branch)
     torch.save({"method": method.state_dict()}, tmp_path / "checkpoint.pt")
-    start = begin(tmp_path / "checkpoint.pt", settings)
-    same(start.encoder.model, method.exported()[0].model)
+    start = begin(tmp_path / "checkpoint.pt", recipe(name))
+    same(start.encoder.model, encoder.model)
+    teacher = any(key.startswith("teacher.") for key in method.state_dict())
+    assert start.coverage.remarks == ([f"holds teacher and student: the {branch} is used"] if teacher else [])
