@@ -5,11 +5,11 @@ import re
 import shlex
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import recipe_of
 from conftest import ROOT
 
 from sslkit import registry
@@ -118,20 +118,12 @@ def test_every_recipe_named_in_the_readme_exists():
 
 def test_every_training_in_the_readme_resolves():
     """Its recipes, settings and architecture, as `sslkit pretrain` and `preview` read them."""
-    from stages.options.recipe import SHORT, RecipeOptions
-
     lines = [line.split("#")[0] for line in SHELL if "--recipe" in line]
     assert len(lines) > 8
     for line in lines:
         words = shlex.split(line.split(";")[-2] if ";" in line else line)
         words = [word.replace("$s", "1") for word in words]
-        given: dict = {"recipes": [], "settings": []}
-        for option, value in pairwise(words):
-            if option in ("--recipe", "--set"):
-                given["recipes" if option == "--recipe" else "settings"].append(value)
-            elif (name := option.lstrip("-").replace("-", "_")) in SHORT and option.startswith("--"):
-                given[name] = value
-        assert RecipeOptions(**given).recipe().train.epochs > 0, line
+        assert recipe_of(words).train.epochs > 0, line
 
 
 @pytest.mark.parametrize("script", sorted(PIPELINES.glob("*.sh")), ids=lambda path: path.stem)
