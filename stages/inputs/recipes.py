@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslkit.errors import UsageError, did_you_mean
+from sslkit.errors import UsageError, did_you_mean, number_of
 
 if TYPE_CHECKING:
     from sslkit.schedules import Momentum
@@ -92,7 +92,11 @@ def about_momentum(momentum: "tuple[Momentum, Momentum]", steps: int, exported: 
 
     if momentum == (1, 1) and exported == "teacher":
         return "teacher.momentum of 1 throughout: the teacher, whose encoder is written, stays as it starts"
-    for value in momentum:
-        if str(value).endswith("%") and momentum_over(value, steps) == 0:
-            return f"teacher.momentum of {value} is no more than one of {steps} steps: the teacher copies the student"
-    return ""
+    first, last = (str(value).endswith("%") and momentum_over(value, steps) == 0 for value in momentum)
+    if not (first or last):
+        return ""
+    when = "throughout" if first and last else "at the start" if first else "at the end"
+    return (
+        f"teacher.momentum: {momentum[0] if first else momentum[1]} of {number_of(steps, 'step')} is no more than one, "
+        f"so the teacher copies the student {when}"
+    )

@@ -274,8 +274,8 @@ def open_training(
     if world.leads:
         largest = run.prepared()["splits"]["train"].get("largest_image", ())
         scale = about_scale(recipe.views.global_.size or recipe.encoder.image_size, largest)
-        average = recipe.teacher and about_momentum(recipe.teacher.momentum, steps, opened.method.exported()[1])
-        for remark in filter(None, [*opened.remarks, scale, average]):
+        teacher = recipe.teacher and about_momentum(recipe.teacher.momentum, steps, opened.method.exported()[1])
+        for remark in filter(None, [*opened.remarks, scale, teacher]):
             say(remark)
     opened.method.rate_factors()  # refuses what it cannot do, before any image is read
     started_from = None
