@@ -16,7 +16,8 @@ from stages.contract.output import put, say
 from stages.contract.stage import Stage
 from stages.evaluations.comparison import Column, columns_of, joined, row
 from stages.evaluations.differences import cells, covers, differences
-from stages.evaluations.members import Groups, Member, not_evaluated, read_members
+from stages.evaluations.lacking import lacking
+from stages.evaluations.members import Groups, Member, read_members
 from stages.evaluations.protocol import Protocol
 from stages.evaluations.recipes import differing
 from stages.evaluations.seeds import group_of, grouped
@@ -137,7 +138,7 @@ def _stale(members: Sequence[Member]) -> list[str]:
 
 def _missing(members: Sequence[Member]) -> list[str]:
     """A note on the runs that lack an evaluation which all are expected to have, with the commands."""
-    found = [f"{path} ({'; '.join(commands)})" for path, commands in not_evaluated(members).items()]
+    found = [f"{lack.member.run.path} ({lack.obstacle or '; '.join(lack.commands)})" for lack in lacking(members)]
     return [f"not evaluated yet: {named(found)}"] if found else []
 
 

@@ -123,8 +123,8 @@ def _variants(folder: Path, stage: Stage) -> list[str]:
     return [folder.name] if folder.name.startswith(f"{stage.folder}-") else []
 
 
-def command_of(folder: Path, stage: Stage) -> str:
-    """The command that a stage recorded in its folder; where it does not fit the run any more, its usual form."""
+def recorded_command(folder: Path, stage: Stage) -> str:
+    """The command that a stage recorded in its folder; empty where it has none that still fits the run."""
     try:
         command = (read_record(folder) or {}).get("command", "")
     except DamagedFile:
@@ -132,6 +132,15 @@ def command_of(folder: Path, stage: Stage) -> str:
     words = shlex.split(command)
     named = [*words[2:], *filter(None, [os.environ.get("SSLKIT_RUN")])]
     # A run that was moved or copied, or another working directory: the recorded command would redo another run.
-    if words[:2] != ["sslkit", stage.name] or not any(Path(w).resolve() == folder.parent.resolve() for w in named):
-        command = " ".join(filter(None, ["sslkit", stage.name, str(folder.parent), stage.requires]))
-    return command
+    fits = words[:2] == ["sslkit", stage.name] and any(Path(w).resolve() == folder.parent.resolve() for w in named)
+    return command if fits else ""
+
+
+def command_of(folder: Path, stage: Stage) -> str:
+    """The command that a stage recorded in its folder; where it does not fit the run any more, its usual form."""
+    return recorded_command(folder, stage) or usual_command(folder.parent, stage)
+
+
+def usual_command(run: Path, stage: Stage) -> str:
+    """The command of a stage in a run, as far as the run's path tells."""
+    return f"sslkit {stage.name} {shlex.quote(str(run))} {stage.requires}".rstrip()

@@ -1,6 +1,7 @@
 """The run directory: the only place where the names of shared artifacts are written."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from sslkit.artifacts import is_there, read_json
 from sslkit.errors import SslkitError, UsageError
 from sslkit.files import printable, write_json
 from stages.contract.absent import no_run, unfinished
-from stages.contract.integrity import RECORD, REFERENCE, check_recorded, read_record
+from stages.contract.integrity import RECORD, REFERENCE, check_recorded, read_record, usual_command
 from stages.contract.stage import Stage, recorded, stage_of
 
 DATA, PRETRAIN, FEATURES = "data", "pretrain", "features"  # folders whose files other stages read by name
@@ -243,14 +244,15 @@ class Run:
         if folder is None:
             return ""
         maker = folders[folder.name]
-        return f": {unfinished(folder, maker, path) or f'run `{self._command(maker)}` first'}"
+        return f": {unfinished(folder, maker, path) or f'run `{self.command(maker)}` first'}"
 
-    def _command(self, stage: Stage) -> str:
+    def command(self, stage: Stage) -> str:
         """The command that makes a stage's files, as far as this run tells."""
-        if self.trained is not self and stage.home != "encoder":
-            known = self._other_data or (os.path.relpath(self.data.parent) if self.manifest.exists() else "...")
-            return f"sslkit {stage.name} {self.trained.path} --data {known}"
-        return f"sslkit {stage.name} {self.trained.path} {stage.requires}".rstrip()
+        command = usual_command(self.trained.path, stage)
+        if self.trained is self or stage.home == "encoder":
+            return command
+        known = self._other_data or (os.path.relpath(self.data.parent) if self.manifest.exists() else "...")
+        return f"{command} --data {shlex.quote(str(known))}"
 
 
 def open_run(path: Path | None, data: Path | None = None) -> Run:

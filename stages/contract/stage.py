@@ -170,6 +170,11 @@ def recorded() -> dict[str, Stage]:
     return {name: stage for name, stage in stages().items() if stage.folder and stage.recorded}
 
 
+def writer(folder: str) -> Stage:
+    """The stage that writes a folder of a run."""
+    return next(stage for stage in recorded().values() if stage.folder == folder)
+
+
 def stage_of(stage_id: str) -> Stage:
     """The declaration behind an id such as ``"linear:augment"``."""
     return stages()[stage_id.partition(":")[0]]

@@ -56,7 +56,7 @@ def _settled(member: Member) -> Result:
     found: Result = {}
     for name, stage in recorded().items():
         if stage.expected and stage.evaluates:
-            mine = next((each for each in member.stages if each.id == name and each.home.path == member.run.path), None)
+            mine = member.own.get(name)
             found |= {setting: mine.settled.get(setting) if mine else None for setting in stage.settled}
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from sslkit.errors import SslkitError
 from sslkit.statistics.intervals import interval
 from stages.contract.layout import Result, Run
-from stages.contract.stage import recorded, stage_of
+from stages.contract.stage import stage_of
 from stages.contract.survey import survey
 from stages.evaluations.results import Evaluation, StageResult
 
@@ -48,6 +48,11 @@ class Member:
         """By key, in order."""
         found = [evaluation for stage in self.stages for evaluation in stage.evaluations()]
         return {evaluation.key: evaluation for evaluation in sorted(found, key=lambda each: each.order)}
+
+    @cached_property
+    def own(self) -> dict[str, StageResult]:
+        """By id its stages, the expected ones even if they never ran; without those on other data."""
+        return {stage.id: stage for stage in self.stages if stage.home.path == self.run.home(stage.declared).path}
 
     @cached_property
     def training(self) -> Result:
@@ -109,19 +114,6 @@ def read_members(names: Mapping[str, Sequence[Path]]) -> dict[str, list[Member]]
             path = member.run.path
             raise SslkitError(f"{path} holds no results to compare: run `sslkit extract` and `sslkit knn` on it first")
     return members
-
-
-def not_evaluated(members: Sequence[Member]) -> dict[Path, list[str]]:
-    """By run, the commands of the expected evaluations that it lacks and another run has; features come first."""
-    expected = [name for name, stage in recorded().items() if stage.expected and stage.evaluates]
-    wanted = [name for name in expected if any(name in member.evaluations for member in members)]
-    found = {}
-    for member in members:
-        if lacking := [name for name in wanted if name not in member.evaluations]:
-            own = [stage.id for stage in member.stages if stage.state == "done" and stage.home.path == member.run.path]
-            names = lacking if "extract" in own else ["extract", *lacking]
-            found[member.run.path] = [f"sslkit {name} {member.run.path}" for name in names]
-    return found
 
 
 def estimates(

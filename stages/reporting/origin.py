@@ -46,12 +46,12 @@ def _state(stage: StageResult | None) -> Cell:
 def origin(facts: RunFacts) -> Origin:
     """The provenance of a run's results; versions that all stages share are stated once."""
     shared = {_versions(stage) for stage in facts.stages if stage.record}
-    steps = [_step(stage, len(shared) > 1) for stage in facts.stages]
+    steps = [_step(facts, stage, len(shared) > 1) for stage in facts.stages]
     versions = next(iter(shared)) if len(shared) == 1 else ""
     return Origin(facts.name, str(facts.run.path), steps, versions)
 
 
-def _step(stage: StageResult, with_versions: bool) -> Step:
+def _step(run: RunFacts, stage: StageResult, with_versions: bool) -> Step:
     record = stage.record
     cell = _state(stage)
     if not record:
@@ -68,7 +68,7 @@ def _step(stage: StageResult, with_versions: bool) -> Step:
         "versions": _versions(stage) if with_versions else None,
     }
     shown = [(name, str(value)) for name, value in facts.items() if value]
-    return Step(stage.title, cell.text, cell.mark, shown, record.get("command"), remarks(stage))
+    return Step(stage.title, cell.text, cell.mark, shown, record.get("command"), remarks(run, stage))
 
 
 def _versions(stage: StageResult) -> str:

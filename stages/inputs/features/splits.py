@@ -38,6 +38,11 @@ def extracted(run: Run) -> bool:
     return run.features_info.exists() or run.record_in(run.features) is not None
 
 
+def features_there(run: Run) -> bool:
+    """Whether the arrays that every probe reads are there."""
+    return all(run.feature(split, name).is_file() for split in SPLITS for name in ("cls", "labels"))
+
+
 def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:
     """The inputs of a probe, by name: ``features.json`` vouches for its arrays; features of another program have none.
 
