@@ -46,11 +46,8 @@ def in_epochs(duration: Duration, epochs: float) -> float:
     >>> in_epochs("10%", 50), in_epochs(3, 50)
     (5.0, 3.0)
     """
-    text = str(duration)
-    try:
-        length = float(text[:-1]) / 100 * epochs if text.endswith("%") else float(text)
-    except ValueError:
-        length = math.nan
+    number, is_share = _number(duration)
+    length = number / 100 * epochs if is_share else number
     if not 0 <= length < math.inf:
         raise UsageError(f"'{duration}' is not a duration: write epochs (10) or a share of the run ('10%')")
     return length
@@ -65,18 +62,23 @@ def momentum_over(value: Momentum, steps: int) -> float:
     >>> momentum_over(0.99, 1000), momentum_over("5%", 1000)
     (0.99, 0.98)
     """
-    text = str(value)
-    try:
-        share = float(text.removesuffix("%"))
-    except ValueError:
-        share = math.nan
-    if text.endswith("%") and 0 <= share <= 100:
-        return 1 - 1 / max(share / 100 * steps, 1)
-    if not 0 <= share <= 1:
+    number, is_share = _number(value)
+    if is_share and 0 <= number <= 100:
+        return 1 - 1 / max(number / 100 * steps, 1)
+    if not 0 <= number <= 1:
         raise UsageError(
             f"'{value}' is not a momentum: write a number in [0, 1], or the share of the run to average over ('5%')"
         )
-    return share
+    return number
+
+
+def _number(value: float | str) -> tuple[float, bool]:
+    """The number in a value, NaN if it is none, and whether it is a percentage."""
+    text = str(value)
+    try:
+        return float(text.removesuffix("%")), text.endswith("%")
+    except ValueError:
+        return math.nan, text.endswith("%")
 
 
 def cosine(start: float, end: float, share: float) -> float:

@@ -33,14 +33,16 @@ def keep(experiment: str, runs: list[Path]) -> None:
         rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         if rows:
             found["online k-NN"] = [[round(row["epoch"], 2), row["knn"]] for row in rows if "knn" in row]
-            found["images/s"] = median(row["images_per_second"] for row in rows if "images_per_second" in row)
+            if speeds := [row["images_per_second"] for row in rows if "images_per_second" in row]:
+                found["images/s"] = median(speeds)
             hidden = [row["masked_on_object"] for row in rows if "masked_on_object" in row]
             if hidden:
                 found["masked on the object"] = round(100 * fmean(hidden[len(hidden) // 2 :]), 1)
             measured = [row for row in rows if row.keys() >= {MARGINAL, TEACHER}]
             if measured:  # mutual information of DINO's targets and the image, nats
                 found["information"] = round(measured[-1][MARGINAL] - measured[-1][TEACHER], 2)
-            if collapse := records["pretrain"]["results"].get("collapse"):
+            # A run that has not ended has no results, and a log may have come without its record.
+            if collapse := records.get("pretrain", {}).get("results", {}).get("collapse"):
                 found["collapse"] = collapse
         kept.setdefault(experiment, {})[run.name] = found
     KEPT.write_text(lines_of(kept))
@@ -69,7 +71,7 @@ def table(experiment: str) -> str:
         return TABLES[experiment](by_seed(runs))
     lines = ["| run | k-NN | linear | epochs | steps | minutes | images/s |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, stages in runs.items():
-        shown = [f"{stages['knn']['top1']:.1f}", f"{stages['linear']['top1']:.1f}"]
+        shown = [f"{stages[stage]['top1']:.1f}" if stage in stages else "-" for stage in ("knn", "linear")]
         if training := stages.get("pretrain"):
             shown += [f"{training['epochs']:g}", f"{training['steps']:,}", f"{training['seconds'] / 60:.1f}"]
             shown += [f"{training['images_per_second']:,.0f}"]
