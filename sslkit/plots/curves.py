@@ -102,16 +102,14 @@ def draw(contents: Sequence[Curves], time: str, path: Path) -> None:
     """
     columns = min(len(contents), 3)
     rows = math.ceil(len(contents) / columns)
-    width, height = max(4.6 * columns, 5.5), 3.6 * rows
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(max(4.6 * columns, 5.5), 3.6 * rows))
     figure.set_layout_engine("constrained", w_pad=GAP)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, content in zip(grid, contents, strict=False):
         _draw_axes(axes, content, f"{time}s of training", WRAP)
     for axes in grid[len(contents) :]:
         axes.remove()
-    # However many runs it names, the legend takes nothing of the axes, which are as high as their names are long.
-    figure.set_size_inches(width, height + legend(figure, list(grid), max(columns, 2)))
+    legend(figure, list(grid), max(columns, 2))
     save_png(figure, path, f"Curves over {time}s: {'; '.join(content.axis for content in contents)}")
 
 

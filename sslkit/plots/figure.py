@@ -59,10 +59,11 @@ def _any_script() -> Iterator[None]:
         yield
 
 
-def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
-    """Add one legend for all axes below them, in at most ``columns`` columns; returns its height in inches.
+def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None:
+    """Add one legend for all axes below them, in at most ``columns`` columns.
 
-    A name on several axes is listed once. The figure must have its final width.
+    The figure grows by its height: however many names it lists, it takes nothing of the axes, which are as high as
+    their own names are long. A name on several axes is listed once. The figure must have its final width.
     """
     handles = {handle.get_label(): handle for each in axes for handle in each.get_legend_handles_labels()[0]}
     for count in range(min(columns, len(handles)), 0, -1):
@@ -70,9 +71,9 @@ def legend(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> float:
         with _any_script():
             extent = made.get_window_extent()
         if count == 1 or extent.width <= LEGEND_WIDTH * figure.bbox.width:
-            return extent.height / figure.dpi
+            figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
+            return
         made.remove()
-    return 0.0
 
 
 def save_png(figure: Figure, path: Path, alt: str) -> None:

@@ -118,7 +118,7 @@ def _draw_scores(
         images: how many the means are over.
     """
     measures = [name for name in NAMES if any(name in rows for rows in scores.values())]
-    figure = Figure(figsize=(7, 1.4 + 0.45 * len(measures)), layout="constrained")
+    figure = Figure(figsize=(7, 1.15 + 0.45 * len(measures)), layout="constrained")
     axes = figure.subplots()
     for number, (encoder, rows) in enumerate(scores.items()):
         for place, name in enumerate(measures):

@@ -84,7 +84,7 @@ def map_figure(drawn: FeatureMap, classes: Sequence[ClassPoints]) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")
     label(axes, *drawn.axes)
     if len(classes) <= PAIRS:
-        figure.set_size_inches(figure.get_figwidth(), height + legend(figure, [axes], columns=5))
+        legend(figure, [axes], columns=5)
     else:
         axes.set_title(f"{len(classes)} classes, some look the same: the page names each point", fontsize=10)
     return figure

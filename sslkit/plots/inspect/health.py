@@ -40,7 +40,7 @@ def draw_heads(measure: str, per_head: Sequence[Sequence[float]], uniform: float
     title, name, unit, limit = HEADS[measure]
     limit, values = limit.format(uniform), np.array(per_head)
     layers, heads = values.shape
-    figure = Figure(figsize=(max(5.6, 1.6 + 0.42 * layers), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(5.6, 1.6 + 0.42 * layers), 3.8), layout="constrained")
     axes = figure.subplots()
     x = np.arange(1, layers + 1)
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, heads) if heads > 1 else np.zeros(1)

@@ -29,7 +29,7 @@ def draw_occlusion(
         chance: accuracy of a guess, percent.
         path: of the PNG.
     """
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.1), layout="constrained")
     axes = figure.subplots()
     for number, (kind, name) in enumerate(KINDS.items()):
         if kind not in curves:
