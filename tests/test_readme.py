@@ -3,7 +3,6 @@
 import importlib
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from conftest import ROOT
 from sslkit import registry
 from stages.contract.stage import stages
 
-PIPELINES = ROOT / "stages" / "pipelines"
 README = (ROOT / "README.md").read_text()
 PAGES = (ROOT / "README.md", ROOT / ".readme" / "measured.md")
 BLOCKS = re.findall(r"```python\n# (sslkit/\S+\.py)\n(.*?)```", README, re.DOTALL)
@@ -124,19 +122,6 @@ def test_every_training_in_the_readme_resolves():
         words = shlex.split(line.split(";")[-2] if ";" in line else line)
         words = [word.replace("$s", "1") for word in words]
         assert recipe_of(words).train.epochs > 0, line
-
-
-@pytest.mark.parametrize("script", sorted(PIPELINES.glob("*.sh")), ids=lambda path: path.stem)
-def test_every_pipeline_is_shell_and_names_what_exists(script):
-    """Its syntax, its recipes, and the settings it makes."""
-    from sslkit.recipe.merging import override
-    from stages.inputs.recipes import names
-
-    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-    text = script.read_text()
-    assert all(recipe in names() for recipe in re.findall(r"--recipe ([a-z][\w.-]+)", text))
-    for setting in re.findall(r"--set \"?([\w.]+=[^\s\")]+)", text):
-        assert override({}, setting)
 
 
 def test_the_help_and_the_readme_list_every_stage(sslkit):

@@ -13,12 +13,14 @@ pretrain() { # RUN RECIPE SCALE SETTINGS... [-- OPTIONS]
   sslkit pretrain "$run" --data "$out/data" --recipe "$recipe" --recipe "$size" --workers "$WORKERS" "${words[@]}" "${@:2}"
 }
 
-evaluate() { # RUN [OPTIONS of extract]; LINEAR holds options of linear
-  local probe
+evaluate() { # RUN [--data DATA] [OPTIONS of extract]; LINEAR holds options of linear
+  local run="$out/$1" data=() probe
+  shift
+  if [ "${1:-}" = --data ]; then data=("${@:1:2}") && shift 2; fi
   read -r -a probe <<<"${LINEAR:-}"
-  sslkit extract "$out/$1" --workers "$WORKERS" "${@:2}"
-  sslkit knn     "$out/$1"
-  sslkit linear  "$out/$1" "${probe[@]}"
+  sslkit extract "$run" --workers "$WORKERS" "${data[@]}" "$@"
+  sslkit knn     "$run" "${data[@]}"
+  sslkit linear  "$run" "${data[@]}" "${probe[@]}"
 }
 
 barlow_weight() { # RECIPE SCALE: in a mixture, Barlow Twins' weight is ln K / D, of the scale's K and D; else nothing

@@ -9,6 +9,7 @@ set -euo pipefail
 : "${3:?usage: transfer.sh FOLDER RECIPE NAME:EPOCHS=IMAGES [NAME:EPOCHS=IMAGES ...]}"
 out=$1 recipe=$2
 shift 2
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh" && share_cores 1
 
 names=()
 declare -A epochs data
@@ -26,22 +27,16 @@ for pair in "$@"; do
     sslkit prepare "${data[$name]}" --source folder --root "$images"
   fi
 done
-# Features and both probes on every dataset; further words name the encoder.
-evaluate() {
-  local run=$1
-  shift
-  for name in "${names[@]}"; do
-    sslkit extract "$run" --data "${data[$name]}" "$@"
-    sslkit knn     "$run" --data "${data[$name]}"
-    sslkit linear  "$run" --data "${data[$name]}"
-  done
+everywhere() { # RUN [OPTIONS of extract]: features and both probes on every dataset
+  local name
+  for name in "${names[@]}"; do evaluate "$1" --data "${data[$name]}" "${@:2}"; done
 }
 for name in "${names[@]}"; do
   sslkit pretrain "$out/$name" --data "${data[$name]}" --recipe "$recipe" --recipe small32 \
     --set encoder.depth=4 --epochs "${epochs[$name]}"
-  evaluate "$out/$name"
+  everywhere "$name"
 done
-evaluate "$out/random" --weights random --like "$out/${names[0]}"
+everywhere random --weights random --like "$out/${names[0]}"
 
 echo
 sslkit compare "$out/random" "${names[@]/#/$out/}" --no-configs
