@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from contextlib import suppress
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import ROOT
+from processes import PAUSE
 from processes import sslkit as begin
 
 from sslkit import registry
@@ -174,32 +176,54 @@ def test_processes_take_over_only_where_they_pay(photos, undisturbed, tmp_path, 
     assert readers.count(str(os.getpid())) == alone + 1  # the first shard of 9, or all of them
 
 
+def count_to(job, tick):
+    for _ in range(job):
+        tick()
+
+
+def test_ticks_of_all_processes_are_counted():
+    counts = []
+    processes.run_all(count_to, [3, 0, 5], 2, counts.append)
+    assert counts == sorted(counts) and counts[-1] == 8
+
+
 class Deadly(FolderSource):
-    """Its n-th read in a process kills a process: this one, or the one that started it."""
+    """Its n-th read in a process kills that process."""
 
     reads_left = 0
-    victim = "self"
 
     def read(self, split, index):
         self.reads_left -= 1
         if self.reads_left < 0:
-            parent = multiprocessing.parent_process()
-            with suppress(ProcessLookupError):  # by another worker already; an OSError would make this image unreadable
-                os.kill(os.getpid() if self.victim == "self" else parent.pid, signal.SIGKILL)
-            while self.victim == "parent":  # a worker whose parent died must not live on
-                signal.pause()
+            self.kill()
         return super().read(split, index)
 
+    def kill(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def die_packing(root, folder, reads, victim, workers):
-    source = Deadly(root)
-    source.reads_left, source.victim = reads + 1, victim  # one image is looked at before any is packed
+
+class Orphaning(Deadly):
+    """Its n-th read in a worker kills the process that started it, when all of them write into the folder."""
+
+    def kill(self):
+        while len(list(self.folder.glob(".*.tmp"))) < self.workers:
+            threading.Event().wait(PAUSE)
+        with suppress(ProcessLookupError):  # killed by another worker; an OSError would make this image unreadable
+            os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
+        while True:  # a worker whose parent died must not live on
+            signal.pause()
+
+
+def die_packing(kind, root, folder, reads, workers):
+    source = kind(root)
+    source.folder, source.workers = folder, workers
+    source.reads_left = reads + 1  # one image is looked at before any is packed
     pack(folder, source, Subset(val_fraction=0.2), shard_samples=7, workers=workers)
 
 
 @pytest.mark.parametrize("reads", [0, 3, 7, 10, 30, 57])
 def test_kill_9_and_the_same_again_gives_the_same_bytes(reads, photos, undisturbed, tmp_path):
-    process = PROCESSES.Process(target=die_packing, args=(photos, tmp_path, reads, "self", 0))
+    process = PROCESSES.Process(target=die_packing, args=(Deadly, photos, tmp_path, reads, 0))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -214,16 +238,17 @@ def test_kill_9_and_the_same_again_gives_the_same_bytes(reads, photos, undisturb
 
 
 def test_workers_end_when_their_parent_is_killed(photos, undisturbed, tmp_path):
-    process = PROCESSES.Process(target=die_packing, args=(photos, tmp_path, 4, "parent", 2))
+    process = PROCESSES.Process(target=die_packing, args=(Orphaning, photos, tmp_path, 4, 2))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     # A worker's temporary file bears its number.
     workers = {int(path.name.split(".")[-2]) for path in tmp_path.glob(".*.tmp")}
+    assert len(workers) == 2
     deadline = time.monotonic() + 20
     while workers and time.monotonic() < deadline:
         workers = {number for number in workers if _runs(number)}
-        time.sleep(0.01)
+        threading.Event().wait(PAUSE)
     assert not workers
     packed(photos, tmp_path)
     assert snapshot(tmp_path) == undisturbed
@@ -232,7 +257,7 @@ def test_workers_end_when_their_parent_is_killed(photos, undisturbed, tmp_path):
 def _runs(number):
     try:
         return Path(f"/proc/{number}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may end between opening and reading
         return False
 
 

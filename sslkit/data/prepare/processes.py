@@ -73,8 +73,10 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
     # Forked from a server without threads, which is safe whatever torch's threads do here; torch is imported once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sslkit.data.prepare.packing"])
+    # Without locks: a worker that is killed while it holds one would let everybody wait for ever. Ticks are counted for
+    # each job, which one process does.
+    done, stop = context.RawArray("q", len(jobs)), context.RawValue("b", False)
     with HeldSignals():  # Python would call a semaphore that is half made a leaked one
-        done, stop = context.Value("q", 0), context.Event()
         pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work, done, stop))
     with pool:
         try:
@@ -82,10 +84,10 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
             # traceback.
             with HeldSignals():
                 _start_server()
-                pending = {pool.submit(_do, job) for job in jobs}
+                pending = {pool.submit(_do, number, job) for number, job in enumerate(jobs)}
             while pending:
                 finished, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
-                progress(done.value)
+                progress(sum(done))
                 for future in finished:
                     future.result()
         except BrokenProcessPool as error:
@@ -94,7 +96,7 @@ def _in_processes(work: Work[J], jobs: Sequence[J], workers: int, progress: Call
             ) from error
         except BaseException:
             with HeldSignals():
-                stop.set()
+                stop.value = True
                 pool.shutdown(wait=True, cancel_futures=True)
             raise
 
@@ -136,12 +138,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do(job: Any) -> None:
-    _process["work"](job, _tick)
+def _do(number: int, job: Any) -> None:
+    def tick() -> None:
+        _process["done"][number] += 1
+        if _process["stop"].value:
+            raise Stopped
 
-
-def _tick() -> None:
-    with _process["done"].get_lock():
-        _process["done"].value += 1
-    if _process["stop"].is_set():
-        raise Stopped
+    _process["work"](job, tick)
