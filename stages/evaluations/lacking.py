@@ -8,7 +8,7 @@ from stages.contract.layout import FEATURES, PRETRAIN
 from stages.contract.stage import recorded, writer
 from stages.evaluations.members import Member
 from stages.evaluations.results import StageResult
-from stages.inputs.features.splits import features_there
+from stages.inputs.features.splits import SPLITS, features_there
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Lack:
     member: Member
     evaluations: Sequence[StageResult]
     commands: Sequence[str]  # that make up for it, in order; none where something else has to be done first
-    obstacle: str = ""  # what that is, and the commands after it
+    obstacle: str = ""  # what that is, and the commands after it; or why there can be none
 
 
 def lacking(members: Sequence[Member], begun: bool = True) -> list[Lack]:
@@ -39,6 +39,9 @@ def lacking(members: Sequence[Member], begun: bool = True) -> list[Lack]:
 
 
 def _lack(member: Member, missing: Sequence[StageResult]) -> Lack:
+    made = member.own[writer(FEATURES).name].results
+    if unlabelled := [split for split in SPLITS if made and not made.get(split, {}).get("labelled")]:
+        return Lack(member, missing, [], f"its data have no labelled {' and no labelled '.join(unlabelled)}")
     features, obstacle = _features(member)
     running = next((stage for stage in missing if stage.state == "running"), None)
     obstacle = f"{running.id} is running" if running else obstacle
@@ -51,11 +54,10 @@ def _lack(member: Member, missing: Sequence[StageResult]) -> Lack:
 def _features(member: Member) -> tuple[list[str], str]:
     """The commands that make the features which an evaluation reads, and what has to be done before."""
     run, extraction, training = member.run, member.own[writer(FEATURES).name], member.own[writer(PRETRAIN).name]
-    # Features of another program have no record.
-    if extraction.state == "done" or (not extraction.record and features_there(run)):
-        return [], ""
     if extraction.state == "running":
         return [], f"{extraction.id} is running"
+    if extraction.state == "done" or features_there(run):
+        return [], ""
     command = _command(member, extraction)
     if extraction.config.get("weights", "run") == "run":
         if run.encoder.is_file():
@@ -66,6 +68,8 @@ def _features(member: Member) -> tuple[list[str], str]:
             return [again, command], ""
     elif recorded_command(extraction.folder, extraction.declared):
         return [command], ""
+    elif made_by := extraction.record.get("command"):
+        return [], f"extract its features as `{made_by}` did in another folder"
     return [], (
         "it has neither features nor an encoder: restore the features, train by "
         f"`{run.command(training.declared)}`, or name an encoder by `{command} --weights ...`"

@@ -39,8 +39,9 @@ def extracted(run: Run) -> bool:
 
 
 def features_there(run: Run) -> bool:
-    """Whether the arrays that every probe reads are there."""
-    return all(run.feature(split, name).is_file() for split in SPLITS for name in ("cls", "labels"))
+    """Whether the files that every probe reads are there; see ``feature_files``."""
+    arrays = [run.feature(split, name) for split in SPLITS for name in ("cls", "labels")]
+    return all(path.is_file() for path in [*arrays, *([run.features_info] if extracted(run) else [])])
 
 
 def feature_files(run: Run, arrays: list[str]) -> dict[str, Path]:

@@ -78,7 +78,8 @@ def test_a_baseline_is_extracted_by_its_own_command(tmp_path: Path, shapes_run: 
     write(evaluated(run, "linear"), "extract", "failed", options, config={"weights": "pixels"})
     # The recorded command of a copy would extract the features of the original.
     copy = shutil.copytree(run, tmp_path / "copy")
-    assert advice(copy).startswith("it has neither features nor an encoder: ")
+    original = f"sslkit extract {run} {options}"
+    assert advice(copy) == f"extract its features as `{original}` did in another folder; then `sslkit knn RUN`"
     assert advice(run) == f"sslkit extract RUN {options}; sslkit knn RUN"
     follow(run)
     shutil.rmtree(run / "knn")
@@ -92,6 +93,29 @@ def test_a_run_with_an_encoder_is_extracted_by_the_plain_command(trained_run: Pa
     evaluated(run, "knn")
     shutil.rmtree(run / "features")
     assert advice(run) == "sslkit extract RUN; sslkit linear RUN"
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"train": {"labelled": 9}}, "its data have no labelled val"),
+        ({"train": {"labelled": 9}, "val": {"labelled": 0}}, "its data have no labelled val"),
+        ({"train": {"labelled": 0}, "val": {"labelled": 0}}, "its data have no labelled train and no labelled val"),
+    ],
+)
+def test_data_without_labels_are_named_instead_of_a_command_that_fails(splits, said, tmp_path: Path, advice) -> None:
+    assert advice(write(tmp_path / "run", "extract", results={"weights": "run", **splits})) == said
+
+
+def test_features_that_no_probe_reads_by_itself_may_be_missing(tmp_path: Path, advice) -> None:
+    run = write_features(evaluated(tmp_path / "run", "knn"), ((), ()), ((), ()))
+    write(run, "extract", command="--workers 0", outputs={"features.json": 2, "train/blocks.npy": 9})
+    (run / "features" / "features.json").write_text("{}")
+    assert advice(run) == "sslkit linear RUN"
+    (run / "features" / "val" / "cls.npy").unlink()
+    (run / "pretrain").mkdir()
+    (run / "pretrain" / "encoder.safetensors").touch()
+    assert advice(run) == "sslkit extract RUN --workers 0; sslkit linear RUN"
 
 
 EXTRACT, LINEAR = "sslkit extract RUN", "sslkit linear RUN"
