@@ -24,8 +24,8 @@ class SslkitRun(Layout):
         only says what to hide, and data2vec's is not what is fine-tuned.
         """
         joint = any(key.startswith("method.teacher.encoder.") for key in keys)
-        first = about.get("branch") or ("teacher" if joint else "student")
-        second = "student" if first == "teacher" else "teacher"
+        exported = about.get("branch", "teacher" if joint else "student")
+        first, second = ("teacher", "student") if exported == "teacher" else ("student", "teacher")
         self.containers = ("method", first, second, "encoder", "model")
         return super().recognises(keys, about)
 
