@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import HealthCheck, settings
-from processes import succeed
+from processes import log_and_act, succeed
 
 from stages.contract.integrity import CHECK
 from stages.contract.layout import Run
@@ -129,15 +130,8 @@ def stops_at(monkeypatch):
     def stop(step: int) -> Iterator[None]:
         from sslkit.training.loop import Trainer
 
-        log = Trainer._log
-
-        def stopped(self: Trainer, *arguments) -> None:
-            log(self, *arguments)
-            if self.step == step:
-                signal.raise_signal(signal.SIGTERM)
-
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_log", stopped)
+            patch.setattr(Trainer, "_log", log_and_act(step, partial(signal.raise_signal, signal.SIGTERM)))
             yield
 
     return stop

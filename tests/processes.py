@@ -102,6 +102,11 @@ def sslkit(*words: object, **options) -> Process:
     return Process(_command_line, *map(str, words), **options)
 
 
+def sslkit_until(step: int, act: Callable[[], object], *words: object, **options) -> Process:
+    """Start the command line in a process that acts on itself as soon as it has logged a training step."""
+    return Process(_command_line_until, step, act, *map(str, words), **options)
+
+
 def succeed(*words: object) -> None:
     """Run the command line in a process of its own, to its end."""
     process = sslkit(*words)
@@ -114,6 +119,27 @@ def _command_line(*words: str) -> None:
 
     sys.argv = ["sslkit", *words]
     cli.main()
+
+
+def _command_line_until(step: int, act: Callable[[], object], *words: str) -> None:
+    from sslkit.training.loop import Trainer
+
+    Trainer._log = log_and_act(step, act)
+    _command_line(*words)
+
+
+def log_and_act(step: int, act: Callable[[], object]) -> Callable[..., None]:
+    """A ``Trainer._log`` that acts after it has logged this step: whoever sends a signal from outside may be late."""
+    from sslkit.training.loop import Trainer
+
+    log = Trainer._log
+
+    def logged(trainer: Trainer, *arguments) -> None:
+        log(trainer, *arguments)
+        if trainer.step == step:
+            act()
+
+    return logged
 
 
 @cache

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
 import processes
@@ -13,7 +13,7 @@ import pytest
 import ranks
 import timm
 import torch
-from conftest import command, unsealed
+from conftest import unsealed
 from processes import succeed
 from safetensors.torch import load_file
 
@@ -116,10 +116,8 @@ def test_again_is_up_to_date_and_other_settings_are_refused(undisturbed, train, 
 def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed, train, sslkit, tmp_path, number):
     run = tmp_path / "run"
     # Every step is kept and logged, so that there is a middle to be killed in.
-    process = processes.sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))
-    metrics = run / "pretrain" / "metrics.jsonl"
-    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
-    process.send_signal(number)
+    more = ["--set", "train.checkpoint_minutes=1e-9"]
+    process = processes.sslkit_until(3, partial(signal.raise_signal, number), "pretrain", run, *train(*more))
     _, err = process.communicate()
     if number == signal.SIGKILL:
         assert process.returncode == -9
@@ -128,9 +126,9 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed
         assert "rerun the same command to resume" in err.splitlines()[-1]
         assert json.loads((run / "pretrain" / "stage.json").read_text())["status"] == "interrupted"
     assert not (run / "pretrain" / "encoder.safetensors").exists()
-    code, _, err = sslkit("pretrain", run, *train("--set", "train.checkpoint_minutes=1e-9"))
+    code, _, err = sslkit("pretrain", run, *train(*more))
     assert code == 0
-    assert "resuming at step" in err
+    assert f"resuming at step {2 if number == signal.SIGKILL else 3} of 10" in err
     assert weights(run) == weights(undisturbed)
     assert rows(run) == rows(undisturbed)
 
@@ -138,10 +136,8 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(undisturbed
 def test_ctrl_c_in_a_terminal_reaches_the_workers_and_still_keeps_the_step(undisturbed, train, sslkit, tmp_path):
     run = tmp_path / "run"
     words = train("--workers", "2", "--epochs", "40", "--set", "monitor.every_epochs=0")
-    process = processes.sslkit("pretrain", run, *words, new_session=True)
-    metrics = run / "pretrain" / "metrics.jsonl"
-    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
-    os.killpg(process.pid, signal.SIGINT)
+    to_all = partial(os.killpg, 0, signal.SIGINT)
+    process = processes.sslkit_until(3, to_all, "pretrain", run, *words, new_session=True)
     _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
@@ -163,6 +159,18 @@ def in_two(folder: Path, words: list[str]) -> None:
     cli.main()
 
 
+KILLED_ONCE = """
+import os, signal, sys
+sys.path[:] = {path}
+import processes
+from sslkit.training.loop import Trainer
+from stages import cli
+if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
+    Trainer._log = processes.log_and_act(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
+cli.main()
+"""
+
+
 def test_two_processes_of_which_one_is_killed_end_like_two_that_are_not(undisturbed, train, tmp_path):
     words = [str(word) for word in train("--set", "train.checkpoint_minutes=1e-9")]
     (tmp_path / "two").mkdir()
@@ -173,16 +181,12 @@ def test_two_processes_of_which_one_is_killed_end_like_two_that_are_not(undistur
     assert [text.count("attmask, tiny on shapes: 80 images, 2 epochs, 10 steps") for text in said] == [1, 0]
 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    launched = [*launcher, "--max-restarts", "2", *command("pretrain", tmp_path / "run", *words)[1:]]
-    with subprocess.Popen(launched, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        metrics = tmp_path / "run" / "pretrain" / "metrics.jsonl"
-        while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-            threading.Event().wait(0.02)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[-1]), signal.SIGKILL)
-        _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert "resuming at step" in err
+    script = tmp_path / "killed_once.py"
+    script.write_text(KILLED_ONCE.format(path=sys.path))
+    launched = [*launcher, "--max-restarts", "2", script, "pretrain", tmp_path / "run", *words]
+    ended = subprocess.run(launched, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "resuming at step" in ended.stderr
     assert weights(tmp_path / "run") == weights(tmp_path / "two" / "run")
     two, one = rows(tmp_path / "run"), rows(undisturbed)
     assert two == rows(tmp_path / "two" / "run")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import processes
@@ -69,11 +70,8 @@ def test_killed_and_started_again_gives_the_same_bytes(trained_run, words, sslki
     more = words("--teacher", trained_run, "--set", "train.checkpoint_minutes=1e-9")
     processes.succeed("pretrain", tmp_path / "whole", *more)
     run = tmp_path / "run"
-    process = processes.sslkit("pretrain", run, *more)
-    metrics = run / "pretrain" / "metrics.jsonl"
-    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill = partial(signal.raise_signal, signal.SIGKILL)
+    processes.sslkit_until(3, kill, "pretrain", run, *more).communicate()
     assert not Run(run).encoder.exists()
     code, _, err = sslkit("pretrain", run, *more)
     assert code == 0

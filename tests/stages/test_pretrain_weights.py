@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import processes
@@ -71,11 +72,8 @@ def test_killed_and_started_again_gives_the_same_bytes(trained_run, words, sslki
     more += ["--set", "encoder.freeze=1"]
     processes.succeed("pretrain", tmp_path / "whole", *words("attmask", *more))
     run = tmp_path / "run"
-    process = processes.sslkit("pretrain", run, *words("attmask", *more))
-    metrics = run / "pretrain" / "metrics.jsonl"
-    process.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3)
-    process.send_signal(number)
-    process.communicate()
+    kill = partial(signal.raise_signal, number)
+    processes.sslkit_until(3, kill, "pretrain", run, *words("attmask", *more)).communicate()
     assert not Run(run).encoder.exists()
     code, _, err = sslkit("pretrain", run, *words("attmask", *more))
     assert code == 0
