@@ -425,9 +425,14 @@ def test_a_picture_is_enlarged_and_put_back_by_keys(tab: Any) -> None:
 
 def test_a_command_is_copied_or_at_least_selected(tab: Any) -> None:
     tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    # What is said vanishes after seconds: the page itself notes it.
+    tab.evaluate(
+        """() => { const said = document.getElementById('said');
+        const note = () => { window.heard ??= [said.textContent, getSelection().toString()]; };
+        new MutationObserver(note).observe(said, { childList: true }); }"""
+    )
     tab.locator(".copy").first.click()
-    tab.wait_for_function("document.getElementById('said').textContent !== ''")
-    said, chosen = tab.evaluate("[document.getElementById('said').textContent, getSelection().toString()]")
+    said, chosen = tab.wait_for_function("window.heard").json_value()
     assert said == "Copied" or chosen.startswith("sslkit ")
 
 
