@@ -43,12 +43,20 @@ def next_group() -> None:
     os.environ.update(MASTER_PORT=port, PORTS=rest)
 
 
+def take_one_thread() -> None:
+    """Compute with one thread in a group too, however many cores there are: bytes may depend on the number."""
+    from sslkit.distributed import process_group
+
+    process_group.cores = lambda: 1
+
+
 def _run(function: Callable[..., None], arguments: tuple) -> None:
     path = Path(str(arguments[0])) / f"rank-{os.environ['RANK']}.txt"
     handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     next_group()
+    take_one_thread()
     function(*arguments)
 
 

@@ -162,9 +162,10 @@ def in_two(folder: Path, words: list[str]) -> None:
 KILLED_ONCE = """
 import os, signal, sys
 sys.path[:] = {path}
-import processes
+import processes, ranks
 from sslkit.training.loop import Trainer
 from stages import cli
+ranks.take_one_thread()
 if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
     Trainer._log = processes.log_and_act(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
 cli.main()

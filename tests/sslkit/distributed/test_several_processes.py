@@ -95,13 +95,18 @@ def test_more_processes_than_batches_and_a_last_batch_that_is_smaller(trained_ru
 
 
 def extract_with_a_fault(folder: Path, weights: Path) -> None:
-    """The second of two processes finds a damaged image."""
+    """The second of two processes finds a damaged image, and the first notices that the connection ends.
+
+    The watch's next look at the reports, which may come first and has another line (see ``test_watch``), is far away.
+    """
+    from sslkit.distributed import watch
     from sslkit.errors import SslkitError
     from sslkit.probes.features import extraction
 
     def fail(*_):
         raise SslkitError("image 7 is damaged")
 
+    watch.INTERVAL = 100.0
     if os.environ["RANK"] == "1":
         extraction.CropBatches.__getitem__ = fail
     assert sslkit("extract", folder / "run", "--data", weights, "--weights", weights, *CPU) == 1
