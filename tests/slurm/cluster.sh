@@ -62,7 +62,7 @@ CONF
   slurmctld
   slurmd -N "$first"
   slurmd -N "$second"
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     [ "$(sinfo --noheader --format %T 2> /dev/null)" != idle ] || { echo "export SLURM_CONF=$SLURM_CONF"; return; }
     sleep 0.1
   done
