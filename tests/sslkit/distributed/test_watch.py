@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import ranks
 import torch
+from processes import Process
 
 from sslkit.distributed import rendezvous
 from sslkit.distributed.process_group import process_group
@@ -57,6 +58,24 @@ def test_who_has_left_is_not_missed_and_one_alone_waits_for_nobody():
     assert board(*times, left=(1, 2)).verdict(29) == ""
 
 
+def say(folder: Path, line: str) -> None:
+    """Print a line; process 0 stays until the others have ended, however long they take to read it too."""
+    print(line, file=sys.stderr, flush=True)
+    if os.environ["RANK"] == "0":
+        await_end(folder)
+
+
+def await_end(folder: Path) -> None:
+    while not (folder / "ended").exists():
+        time.sleep(0.005)
+
+
+def exit_codes(folder: Path, leader: Process, others: list[Process]) -> list[int]:
+    codes = [each.wait(40) for each in others]
+    (folder / "ended").touch()
+    return [leader.wait(40), *codes]
+
+
 class Clock:
     """A process's ``time``, which does not depend on how busy the machine is: it stands still until the test says so.
 
@@ -90,19 +109,13 @@ def hang(folder: Path, how: str) -> None:
     from sslkit.distributed import watch
     from sslkit.distributed.process_group import beat
 
-    rank, hangs, found = int(os.environ["RANK"]), int(os.environ["HANGS"]), watch.HangWatch._found
+    hangs, found = int(os.environ["HANGS"]), watch.HangWatch._found
     clock = watch.time = Clock(folder / "runs", hangs, how == "stopped")
     watch.INTERVAL = 0.05
     watch.HangWatch._found = lambda self: clock.follow(found(self))
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-        while rank == 0 and not (folder / "ended").exists():  # the others have all the time they need to read it too
-            time.sleep(0.005)
-
-    with process_group(torch.device("cpu"), say=say):
+    with process_group(torch.device("cpu"), say=lambda line: say(folder, line)) as world:
         for step in (1, 2, 3):
-            if step == 3 and rank == hangs:
+            if step == 3 and world.rank == hangs:
                 (folder / "hangs").touch()
                 threading.Event().wait()
             beat(f"the batch of step {step}")
@@ -120,9 +133,7 @@ def test_a_process_that_hangs_ends_the_others_with_a_line_that_names_it(tmp_path
         processes[rank].send_signal(signal.SIGSTOP)
     (tmp_path / "runs").touch()
     leader, *others = (each for number, each in enumerate(processes) if how != "stopped" or number != rank)
-    codes = [each.wait(30) for each in others]
-    (tmp_path / "ended").touch()
-    assert [leader.wait(30), *codes] == [1] * (1 + len(codes))
+    assert set(exit_codes(tmp_path, leader, others)) == {1}
     ranks.exit_codes(processes, 0)
     lines = "".join(ranks.said(tmp_path, 3)).splitlines()
     said = [line for line in lines if name in line]
@@ -140,7 +151,8 @@ def test_a_process_that_hangs_ends_the_others_with_a_line_that_names_it(tmp_path
 def test_a_process_that_fails_is_named_while_the_others_wait_for_another_one(tmp_path, rank):
     """As with NCCL, where nobody notices a connection that ends."""
     processes = ranks.start(fail, 3, tmp_path, HANGS=str(rank), SSLKIT_PATIENCE="60")
-    codes = ranks.exit_codes(processes, 40)
+    codes = exit_codes(tmp_path, processes[0], processes[1:])
+    ranks.exit_codes(processes, 0)
     assert codes == [1, 1, 1]
     first, second, _ = ranks.said(tmp_path, 3)
     assert "process" not in second
@@ -153,8 +165,13 @@ def fail(folder: Path) -> None:
     from sslkit.distributed import watch
     from sslkit.distributed.process_group import beat
 
-    watch.INTERVAL = 1.0
-    with process_group(torch.device("cpu"), say=lambda line: print(line, file=sys.stderr, flush=True)) as world:
+    class Patient(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            super().join(40)
+
+    watch.INTERVAL, watch.threading = 0.05, SimpleNamespace(Thread=Patient, Event=threading.Event)
+    watch.HangWatch._await_leaving = lambda self, seconds: await_end(folder)
+    with process_group(torch.device("cpu"), say=lambda line: say(folder, line)) as world:
         beat("step 1")
         if world.rank == int(os.environ["HANGS"]):
             raise SslkitError("no space left")
