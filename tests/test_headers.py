@@ -100,6 +100,7 @@ STATED = [
     *_family(),
     *_masks(),
     *_sweep(),
+    Stated("small32", "constant gives {knn} / {linear} ({seeds});", "long", ("mae-dino-now-s0",)),
     Stated("mae", "{epochs} epochs: k-NN {knn}, linear {linear} ({seeds};", "long", ("mae",)),
     Stated("mae", "pixels {knn}, {linear})", "long", ("pixels",)),
     Stated("dino-sinkhorn", "{epochs} epochs, on held-out train images:", "sweep", ("sinkhorn",)),
