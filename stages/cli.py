@@ -163,7 +163,7 @@ def _misused(error: Exception, command: type, debug: bool) -> int:
     from stages.options import extra_words  # which --help does not wait for
 
     # Only format_message() names the option or argument that is wrong or missing.
-    message = str(getattr(error, "format_message", lambda: error)())
+    message = str(getattr(error, "format_message", lambda: error)()).replace("Value error, ", "")  # pydantic's prefix
     if type(error).__name__ == "NoArgsIsHelpError":
         print(message, file=sys.stderr)
         return 2

@@ -93,6 +93,7 @@ def test_every_stage_is_there() -> None:
         (["knn"], "Missing argument 'RUN'"),
         (["knn", "r", "--nope"], "No such option: --nope"),
         (["attn-viz", "r", "--count", "0"], "Invalid value for '--count'"),
+        (["extract", "r", "--device", "tpu"], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cpu',"),
         (["pretrain", "r", "--bathc-size", "3"], "--batch-size"),
         (["curves", "r"], "Missing option '--out'"),
         (["recipes", "show", "dinoo"], "did you mean 'dino'?"),
