@@ -64,15 +64,17 @@ class Export(ResultOptions):
         _check_free(self.folder, self.force)
         format: ExportFormat = registry.load(FORMATS, self.format)()
         format.check_installed()
-        encoder, info = _encoder(run, self.branch)
-        _write(run, encoder, info, format, self.folder.resolve())
+        encoder, info, scores = _exported(run, self.branch)
+        _write(encoder, _card(run, encoder, info, scores, format), format, self.folder.resolve())
         files = {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())}
         lines = [f"{self.folder}: {', '.join(files)}", "README.md says how to load it"]
         show({"folder": str(self.folder), "format": self.format, "files": files}, lines, self.json)
 
 
-def _encoder(run: Run, branch: ExportedBranch | None) -> "tuple[Encoder, dict[str, Any]]":
-    """The run's encoder and what ``encoder.json`` says of it; of another branch, as the training checkpoint has it.
+def _exported(run: Run, branch: ExportedBranch | None) -> "tuple[Encoder, dict[str, Any], list[Score]]":
+    """The run's encoder, what ``encoder.json`` says of it, and its accuracies.
+
+    Another branch is read from the training checkpoint; the run's accuracies are not its own.
 
     Raises:
         SslkitError: the run has no such branch.
@@ -80,20 +82,20 @@ def _encoder(run: Run, branch: ExportedBranch | None) -> "tuple[Encoder, dict[st
     from sslkit.weights.read import load_checkpoint, load_encoder
 
     encoder, info = load_encoder(run.encoder, run.encoder_info), read_json(run.encoder_info)
-    if branch and branch.value != info["branch"]:
-        load_checkpoint(encoder, run.need(run.checkpoint), branch.value)
-        info["branch"] = branch.value
-    return encoder, info
+    if branch is None or branch.value == info["branch"]:
+        return encoder, info, _scores(run)
+    load_checkpoint(encoder, run.need(run.checkpoint), branch.value)
+    return encoder, {**info, "branch": branch.value}, []
 
 
-def _write(run: Run, encoder: "Encoder", info: Mapping[str, Any], format: "ExportFormat", place: Path) -> None:
+def _write(encoder: "Encoder", card: str, format: "ExportFormat", place: Path) -> None:
     """Write the export and its card next to its place, and move it there whole."""
     making = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
         format.write(encoder, making)
-        (making / "README.md").write_text(printable(_card(run, encoder, info, format)), encoding="utf-8")
+        (making / "README.md").write_text(printable(card), encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
         making.replace(place)
@@ -116,7 +118,7 @@ def _check_free(folder: Path, force: bool) -> None:
         raise SslkitError(f"{folder} is not empty: name a new folder, or replace it with --force")
 
 
-def _card(run: Run, encoder: "Encoder", info: Mapping[str, Any], format: "ExportFormat") -> str:
+def _card(run: Run, encoder: "Encoder", info: Mapping[str, Any], scores: "list[Score]", format: "ExportFormat") -> str:
     from sslkit.export.card import CardFacts, render
     from stages.reporting.dataset import data_name
 
@@ -130,7 +132,7 @@ def _card(run: Run, encoder: "Encoder", info: Mapping[str, Any], format: "Export
             parameters=sum(p.numel() for p in encoder.model.parameters()),
             recipe=training.get("config", {}),
             data={**run.prepared(), "name": data_name(run)} if run.manifest.exists() else {},
-            scores=_scores(run) if info["branch"] == read_json(run.encoder_info)["branch"] else [],
+            scores=scores,
             command=training.get("command", ""),
             versions=training.get("versions", {}),
             collapse=training.get("results", {}).get("collapse") or {},

@@ -1,6 +1,7 @@
 """A small prepared dataset and the command line, for the tests that run stages."""
 
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from browser_fixture import browser  # noqa: F401  offered to every test
 from hypothesis import HealthCheck, settings
 from processes import log_and_act, succeed
 
-from stages.contract.integrity import CHECK
+from stages.contract.integrity import CHECK, RECORD
 from stages.contract.layout import Run
 from stages.contract.perform import nothing, perform
 from stages.contract.stage import stages
@@ -97,6 +98,20 @@ def unsealed(path: Path) -> dict:
     record = json.loads(path.read_text())
     record.pop(CHECK, None)
     return record
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; unlike ``sslkit.files.sha256`` it believes nothing that was remembered."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every file but the records, which hold times: what tables say, and the hash of what nobody can read."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+    return {
+        str(path.relative_to(folder)): path.read_text() if path.suffix in (".json", ".jsonl") else digest(path)
+        for path in files
+    }
 
 
 def do(run: Run, stage: str, work: Callable[[Path], dict], check: Callable[[], object] = nothing, **options) -> dict:

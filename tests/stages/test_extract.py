@@ -1,6 +1,5 @@
 """``extract``: the same bytes whatever happens, whoever computes them, and what can be wrong."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import processes
 import pytest
 import ranks
 import torch
-from conftest import ROOT
+from conftest import ROOT, snapshot
 from PIL import Image
 
 from sslkit.data.evaluation_crop import evaluation_crop
@@ -48,13 +47,6 @@ def prepared(tmp_path_factory):
     torch.manual_seed(7)
     save_encoder(Encoder(TINY), run / "pretrain/encoder.safetensors", run / "pretrain/encoder.json", "teacher")
     return run
-
-
-def arrays_of(run: Path) -> dict[str, str]:
-    """Hashes of all that extract wrote, its own record aside."""
-    folder = run / "features"
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "stage.json"]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_features_are_those_of_the_encoder(tmp_path, prepared, sslkit):
@@ -117,7 +109,11 @@ def test_workers_change_nothing(tmp_path, prepared, sslkit):
     for workers in (0, 1, 4):
         words = [*RANDOM, "--device", "cpu", "--like", prepared, "--workers", workers]
         assert sslkit("extract", tmp_path / str(workers), *words)[0] == 0
-    assert arrays_of(tmp_path / "0") == arrays_of(tmp_path / "1") == arrays_of(tmp_path / "4")
+    assert (
+        snapshot(tmp_path / "0" / "features")
+        == snapshot(tmp_path / "1" / "features")
+        == snapshot(tmp_path / "4" / "features")
+    )
 
 
 KILLED = """
@@ -178,11 +174,11 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path, prepared):
     assert ended.returncode == 0, ended.stderr
     moments = int(ended.stdout)
     assert moments > 20
-    expected = arrays_of(tmp_path / "undisturbed")
+    expected = snapshot(tmp_path / "undisturbed" / "features")
     files = ("blocks.npy", "cls.npy", "labels.npy", "patch_mean.npy", "samples.jsonl")
     assert {name for name in expected if "train" in name} == {f"train/{name}" for name in files}
     for moment in range(1, moments + 1):
-        assert arrays_of(tmp_path / f"killed-{moment}") == expected, moment
+        assert snapshot(tmp_path / f"killed-{moment}" / "features") == expected, moment
 
 
 def extract(folder: Path, words: list[str]) -> None:
@@ -196,7 +192,7 @@ def test_two_processes_write_what_one_writes(tmp_path, prepared):
         (tmp_path / str(size)).mkdir()
         ended = ranks.exit_codes(ranks.start(extract, size, tmp_path / str(size), words))
         assert ended == [0] * size, ranks.said(tmp_path / str(size), size)
-    assert arrays_of(tmp_path / "1" / "run") == arrays_of(tmp_path / "2" / "run")
+    assert snapshot(tmp_path / "1" / "run" / "features") == snapshot(tmp_path / "2" / "run" / "features")
 
 
 def test_partial_arrays_go_on_only_with_their_like(tmp_path):

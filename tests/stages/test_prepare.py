@@ -1,5 +1,4 @@
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from conftest import ROOT
+from conftest import ROOT, digest, snapshot
 from processes import PAUSE
 from processes import sslkit as begin
 
@@ -61,19 +60,6 @@ def command(*words):
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(stage.Prepare)
     app(["--workers", "0", *map(str, words)], standalone_mode=False).execute()
-
-
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def snapshot(folder):
-    """Every file but the one that holds times: what tables say, and the hash of what nobody can read."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "stage.json")
-    return {
-        str(path.relative_to(folder)): path.read_text() if path.suffix in (".json", ".jsonl") else sha256(path)
-        for path in files
-    }
 
 
 def pack(folder, source, subset, **options):
@@ -144,7 +130,7 @@ def test_the_manifest_names_every_shard(photos, tmp_path):
         assert facts["samples"] == len(open_split(tmp_path, split))
         for shard in facts["shards"]:
             path = tmp_path / shard["file"]
-            assert (shard["bytes"], shard["sha256"]) == (path.stat().st_size, sha256(path))
+            assert (shard["bytes"], shard["sha256"]) == (path.stat().st_size, digest(path))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
